@@ -1,0 +1,1 @@
+//! Changes patches so that the network sees more than the data holds.

@@ -1,0 +1,1 @@
+//! Every fault of a data set at once: file, what, where, how to mend.

@@ -1,0 +1,1 @@
+//! Brings MSD, BraTS, KiTS, ATLAS and DeepMedic folders into nnU-Net layout.

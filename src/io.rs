@@ -1,0 +1,1 @@
+//! Reads and writes medical images; the format is recognised by content, not by name.

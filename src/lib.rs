@@ -1,0 +1,41 @@
+//! Trains, examines and applies 3-D medical image segmentation networks that keep finding the rare class on
+//! scans they have never seen.
+//!
+//! The modules stand in the order in which the data flows; arrows go one way:
+//!
+//! ```text
+//! io -> dataset -> check | plan -> prepare -> sampler, augment -> loader -> network -> loss -> train
+//!                                                                              |
+//!      run folder <- metrics <- predict (restored labels) <- checkpoint <------+
+//! ```
+//!
+//! Arrays are (x, y, z) as in the file, prepared samples (channel, x, y, z) along the nearest RAS+ axes,
+//! activations (batch, x, y, z, channel). Geometry and metrics are `f64`, voxels `f32`, labels `u8`.
+
+pub mod error;
+pub mod volume;
+
+pub mod io;
+
+pub mod dataset;
+
+pub mod check;
+pub mod import;
+
+pub mod plan;
+pub mod prepare;
+pub mod resample;
+
+pub mod augment;
+pub mod loader;
+pub mod sampler;
+
+pub mod metrics;
+pub mod regions;
+
+pub mod phantom;
+pub mod picture;
+
+pub mod progress;
+
+pub use error::{Error, Result};

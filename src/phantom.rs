@@ -1,0 +1,1 @@
+//! Synthetic scans with rare lesions.

@@ -1,0 +1,1 @@
+//! Connected components, boundaries and exact distances on voxel masks.

@@ -1,0 +1,14 @@
+//! One integration binary, so that everything links once. References under `tests/data/` were made by the
+//! scripts in `tests/reference/`.
+
+mod augment;
+mod check;
+mod dataset;
+mod import;
+mod metrics;
+mod nifti;
+mod phantom;
+mod plan;
+mod prepare;
+mod resample;
+mod support;
