@@ -10,5 +10,6 @@ mod nifti;
 mod phantom;
 mod plan;
 mod prepare;
+mod regions;
 mod resample;
 mod support;
