@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+mod folder;
 mod lesions;
 mod overlap;
 mod scores;
@@ -21,9 +22,10 @@ mod summary;
 mod surface;
 mod table;
 
+pub use folder::{evaluate, find_scheme};
 pub use overlap::score;
 pub use scores::{Metric, Scores};
-pub use summary::{CaseScores, Summary};
+pub use summary::{Average, CaseScores, Summary};
 
 /// How cases are scored. The defaults are nnU-Net's conventions where it has one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,11 +41,11 @@ pub struct ScoreOptions {
     /// Smallest share of a lesion's voxels that the other segmentation must cover for the lesion to count as
     /// found, 0 to 1. At 0, the default, one voxel is enough.
     pub lesion_overlap: f64,
-    /// What `evaluate` does with references that have no prediction.
+    /// What [`evaluate`] does with references that have no prediction.
     pub missing: MissingRule,
-    /// Where `evaluate` finds the masks that limit scoring to their inside.
+    /// Where [`evaluate`] finds the masks that limit scoring to their inside.
     pub masks: Masks,
-    /// Distance in millimetres by which `evaluate` lets the positions of a prediction's and its reference's
+    /// Distance in millimetres by which [`evaluate`] lets the positions of a prediction's and its reference's
     /// voxels differ.
     pub geometry_millimetres: f64,
 }
@@ -77,7 +79,7 @@ pub enum MissRule {
     Null,
 }
 
-/// What `evaluate` does with references that have no prediction.
+/// What [`evaluate`] does with references that have no prediction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MissingRule {
@@ -88,7 +90,7 @@ pub enum MissingRule {
     Skip,
 }
 
-/// Where `evaluate` finds the mask of a case: a file of the case's name; voxels other than 0 are inside.
+/// Where [`evaluate`] finds the mask of a case: a file of the case's name; voxels other than 0 are inside.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Masks {

@@ -14,7 +14,7 @@ use crate::volume::{Grid, Labels};
 ///
 /// `mask`: only voxels other than 0 count. Voxels that the reference marks with `scheme.ignore` do not count
 /// either. Distances and volumes are those of the reference's grid. Panics where the shapes differ or a
-/// region names the background (bugs of the caller; `evaluate` checks files).
+/// region names the background (bugs of the caller; [`evaluate`](super::evaluate) checks files).
 pub fn score(
     prediction: &Labels,
     reference: &Labels,
@@ -76,6 +76,17 @@ impl<'a> Pair<'a> {
             }
         }
         Self { grid, prediction, reference, joint, boxes }
+    }
+
+    /// The values that occur in the prediction and in the reference, with their number of voxels.
+    pub(super) fn values(&self) -> [Vec<(u8, u64)>; 2] {
+        let listed = |count: &dyn Fn(usize) -> u64| {
+            (0..=u8::MAX).map(|v| (v, count(usize::from(v)))).filter(|&(_, n)| n > 0).collect()
+        };
+        [
+            listed(&|v| self.joint[v].iter().sum()),
+            listed(&|v| self.joint.iter().map(|reference| reference[v]).sum()),
+        ]
     }
 
     pub(super) fn scores(&self, scheme: &LabelScheme, options: &ScoreOptions) -> Vec<Scores> {
