@@ -11,6 +11,7 @@ mod nifti;
 mod phantom;
 mod plan;
 mod prepare;
+mod regions;
 mod resample;
 mod sampler;
 mod support;
