@@ -11,8 +11,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::augment::{self, Augmentation};
-use crate::prepare::Sample;
+use crate::prepare::{IGNORE, Sample};
 use crate::sampler::{Purpose, Sampler, Sites, generator};
 use crate::{Error, Result};
 
@@ -59,11 +61,50 @@ pub struct Batch {
     pub cases: Vec<String>,
     /// Label of the voxel that each patch is centred on.
     pub centre_classes: Vec<u8>,
+    /// The foreground class that each patch was placed for, where it was placed for one.
+    pub sought: Vec<Option<u8>>,
     /// Voxels of each class over the batch, after augmentation; ignored voxels are in none, padding is in
     /// the background.
     pub class_voxels: Vec<u64>,
     /// Seconds that one thread worked on it, by the clock.
     pub seconds: f64,
+}
+
+/// How often each class was seen over many batches.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Patches in all.
+    pub patches: u64,
+    /// For each class, patches whose centre voxel has it; patches centred on an ignored voxel are in none.
+    pub centres: Vec<u64>,
+    /// For each class, patches that were placed to show a voxel of it.
+    pub sought: Vec<u64>,
+    /// For each class, its voxels, after augmentation; see [`Batch::class_voxels`].
+    pub voxels: Vec<u64>,
+}
+
+impl Seen {
+    /// Counts one batch more.
+    pub fn add(&mut self, batch: &Batch) {
+        let classes = self.voxels.len().max(batch.class_voxels.len());
+        self.voxels.resize(classes, 0);
+        self.centres.resize(classes, 0);
+        self.sought.resize(classes, 0);
+        self.patches += batch.centre_classes.len() as u64;
+        for class in &batch.centre_classes {
+            if let Some(count) = self.centres.get_mut(usize::from(*class)) {
+                *count += 1;
+            }
+        }
+        for class in batch.sought.iter().flatten() {
+            if let Some(count) = self.sought.get_mut(usize::from(*class)) {
+                *count += 1;
+            }
+        }
+        for (count, voxels) in self.voxels.iter_mut().zip(&batch.class_voxels) {
+            *count += voxels;
+        }
+    }
 }
 
 /// Makes batches ahead of the training loop. Dropping it stops and joins its threads.
@@ -156,6 +197,11 @@ impl Loader {
         batch
     }
 
+    /// Batches that lie ready.
+    pub fn ready(&self) -> usize {
+        self.shared.lock().ready.len()
+    }
+
     /// How long [`Self::next`] has waited in all.
     pub fn waited(&self) -> Duration {
         self.waited
@@ -230,7 +276,8 @@ impl Recipe {
             shape: [batch, 0, patch[0], patch[1], patch[2]],
             cases: Vec::with_capacity(batch),
             centre_classes: Vec::with_capacity(batch),
-            class_voxels: Vec::new(),
+            sought: Vec::with_capacity(batch),
+            class_voxels: vec![0; self.source.classes],
             seconds: 0.0,
         };
         for index in 0..batch {
@@ -254,13 +301,34 @@ impl Recipe {
             let images = &mut made.images[index * channels * voxels..(index + 1) * channels * voxels];
             let labels = &mut made.labels[index * voxels..(index + 1) * voxels];
             augment::cut(&sample, &placement, patch, &draw, images, labels);
+            self.add_counts(&sample.id, labels, &mut made.class_voxels)?;
             made.cases.push(sample.id.clone());
             made.centre_classes.push(placement.centre_class);
+            made.sought.push(placement.sought);
         }
-        let counts = count(&made.labels);
-        made.class_voxels = counts[..self.source.classes].to_vec();
         made.seconds = began.elapsed().as_secs_f64();
         Ok(made)
+    }
+
+    /// Counts a patch's labels by class; an error where one is no class.
+    fn add_counts(&self, case: &str, labels: &[u8], class_voxels: &mut [u64]) -> Result<()> {
+        for (label, count) in count(labels).into_iter().enumerate().filter(|(_, count)| *count > 0) {
+            match class_voxels.get_mut(label) {
+                Some(voxels) => *voxels += count,
+                None if label == usize::from(IGNORE) => {}
+                None => {
+                    return Err(Error::config(
+                        "training cases",
+                        format!(
+                            "case `{case}` holds label {label}, but there are {} classes",
+                            self.source.classes
+                        ),
+                        "prepare the data set again with its current `dataset.json`",
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

