@@ -1,0 +1,95 @@
+//! Which implementation of the operators runs: chosen by the processor's features, or by hand.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// An implementation of the operators on the CPU. All paths compute the same function; they differ in the order of
+/// rounding, so that results are equal bit for bit within one path only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// Compositions of burn's own operators, the same that other devices use.
+    Stock,
+    /// Plain Rust without instructions of a particular processor.
+    Portable,
+    /// AVX2 and FMA: x86-64 processors since about 2013.
+    Avx2,
+    /// AVX-512 (F, BW, DQ, VL): x86-64 servers since about 2017, AMD since Zen 4.
+    Avx512,
+}
+
+impl Path {
+    /// All paths, from the slowest to the fastest.
+    pub const ALL: [Self; 4] = [Self::Stock, Self::Portable, Self::Avx2, Self::Avx512];
+
+    /// Whether this processor can run the path.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Stock | Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && Self::Avx2.is_available()
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 | Self::Avx512 => false,
+        }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Stock => "stock",
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        })
+    }
+}
+
+impl FromStr for Path {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|path| path.to_string() == text)
+            .ok_or_else(|| format!("unknown path `{text}`; use one of stock, portable, avx2, avx512"))
+    }
+}
+
+/// Index into [`Path::ALL`] of the selected path, or `UNSET` until first asked for.
+static SELECTED: AtomicU8 = AtomicU8::new(UNSET);
+const UNSET: u8 = u8::MAX;
+
+/// Selects the path of all operators from now on, for the whole process: `None` is the fastest one that this
+/// processor has. Returns the path selected.
+///
+/// # Errors
+/// The processor lacks the instructions of `path`; the selection stays as it was.
+pub fn select(path: Option<Path>) -> Result<Path, String> {
+    let path = path.unwrap_or_else(fastest);
+    if !path.is_available() {
+        return Err(format!("this processor cannot run the path `{path}`; `{}` is its fastest", fastest()));
+    }
+    SELECTED.store(path as u8, Ordering::Relaxed);
+    Ok(path)
+}
+
+/// The path that the operators take now.
+pub fn selected() -> Path {
+    match SELECTED.load(Ordering::Relaxed) {
+        UNSET => fastest(),
+        index => Path::ALL[usize::from(index)],
+    }
+}
+
+fn fastest() -> Path {
+    Path::ALL.into_iter().rev().find(|path| path.is_available()).unwrap_or(Path::Portable)
+}
