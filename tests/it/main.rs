@@ -9,6 +9,7 @@ mod metrics;
 mod nifti;
 mod phantom;
 mod plan;
+mod plant;
 mod prepare;
 mod resample;
 mod support;
