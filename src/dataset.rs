@@ -69,6 +69,20 @@ pub struct LabelScheme {
 }
 
 impl LabelScheme {
+    /// Reads the `labels` of a `dataset.json`; the rest of the file may be missing or faulty.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, is no JSON object, or has labels that cannot be used.
+    pub fn read(path: &Path) -> Result<Self> {
+        let (description, problems) = Description::read(path)?;
+        let about_labels = |problem: &&Problem| ["labels", "regions_class_order"].contains(&&*problem.field);
+        let mut problems = problems.iter().filter(about_labels);
+        match problems.next() {
+            Some(first) => Err(first.error(path, problems.count())),
+            None => Ok(description.labels),
+        }
+    }
+
     /// Number of trained classes, background included, `ignore` not.
     pub fn classes(&self) -> usize {
         self.names.len()

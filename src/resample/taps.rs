@@ -52,5 +52,7 @@ pub(crate) fn linear(from: usize, to: usize) -> Taps {
 /// Nearest voxel; half-way goes up.
 pub(crate) fn nearest(from: usize, to: usize) -> Vec<usize> {
     let last = from - 1;
-    (0..to).map(|j| ((coordinate(j, from, to).clamp(0.0, last as f64) + 0.5).floor() as usize).min(last)).collect()
+    (0..to)
+        .map(|j| ((coordinate(j, from, to).clamp(0.0, last as f64) + 0.5).floor() as usize).min(last))
+        .collect()
 }

@@ -1,9 +1,100 @@
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use segen::dataset::LabelScheme;
+use segen::metrics::{EmptyRule, Masks, MissRule, MissingRule, ScoreOptions, evaluate, find_scheme};
+
 use super::Exit;
 use crate::output::Output;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Folder of predicted segmentations, or one file
+    predictions: PathBuf,
+    /// Folder of reference segmentations with the same names, or one file
+    references: PathBuf,
+    /// The dataset.json that says which labels are scored; else the one in PREDICTIONS or beside PREDICTIONS or
+    /// REFERENCES
+    #[arg(long, value_name = "FILE")]
+    dataset: Option<PathBuf>,
+    /// What a score becomes that is undefined because a segmentation is empty
+    #[arg(long, value_enum, default_value = "skip")]
+    empty: Empty,
+    /// Distance in millimetres up to which surfaces agree (normalised surface Dice)
+    #[arg(long, value_name = "MM", default_value_t = 1.0)]
+    tolerance: f64,
+    /// HD95 where a region was missed or invented altogether
+    #[arg(long, value_enum, default_value = "diagonal")]
+    hd95_miss: Miss,
+    /// Smallest share (0 to 1) of a lesion that must be covered for it to count as found; at 0 one voxel
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    lesion_overlap: f64,
+    /// Leave out references that have no prediction
+    #[arg(long, alias = "chill")]
+    partial: bool,
+    /// Score only inside the masks of this folder [default: masksTr beside labelsTr, masksTs beside labelsTs]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_masks")]
+    masks: Option<PathBuf>,
+    /// Score every voxel, also where the data set has masks
+    #[arg(long)]
+    no_masks: bool,
+    /// Write summary.json in nnU-Net's shape to this file
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
 
-pub(crate) fn run(_args: Args, _output: &Output) -> anyhow::Result<Exit> {
-    anyhow::bail!("this command is not finished")
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Empty {
+    /// Left out of means and counted (nnU-Net)
+    Skip,
+    /// 1 where both segmentations are empty, 0 where one is
+    One,
+    /// 0
+    Zero,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Miss {
+    /// The image's diagonal in millimetres, counted beside the means
+    Diagonal,
+    /// Left out of means and counted
+    Null,
+}
+
+pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
+    let scheme = match &args.dataset {
+        Some(file) => LabelScheme::read(file)?,
+        None => find_scheme(&args.predictions, &args.references)?,
+    };
+    let options = ScoreOptions {
+        empty: match args.empty {
+            Empty::Skip => EmptyRule::Skip,
+            Empty::One => EmptyRule::One,
+            Empty::Zero => EmptyRule::Zero,
+        },
+        tolerance_millimetres: args.tolerance,
+        hd95_miss: match args.hd95_miss {
+            Miss::Diagonal => MissRule::Diagonal,
+            Miss::Null => MissRule::Null,
+        },
+        lesion_overlap: args.lesion_overlap,
+        missing: if args.partial { MissingRule::Skip } else { MissingRule::Refuse },
+        masks: match args.masks {
+            Some(folder) => Masks::Folder(folder),
+            None if args.no_masks => Masks::None,
+            None => Masks::Beside,
+        },
+        ..ScoreOptions::default()
+    };
+    let summary = evaluate(&args.predictions, &args.references, &scheme, &options, output)?;
+    if let Some(file) = &args.output {
+        summary.write(file)?;
+    }
+    if output.json() {
+        output.data(&serde_json::to_string_pretty(&summary).context("could not write the summary as JSON")?);
+    } else {
+        output.data(&summary.table());
+    }
+    Ok(Exit::Done)
 }
