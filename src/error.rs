@@ -55,6 +55,14 @@ pub enum Error {
         /// What the user can do about it.
         mend: String,
     },
+    /// Something that cannot be the user's fault.
+    #[error(
+        "internal error while {what}\nhint: this is a bug; please report it with the command and this line"
+    )]
+    Internal {
+        /// What was being done, and what went wrong.
+        what: String,
+    },
     /// The user asked to stop.
     #[error("stopped on request")]
     Stopped,

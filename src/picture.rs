@@ -1,1 +1,89 @@
-//! Curves and overlays as PNG.
+//! Figures as PNG: line charts with axes and legend, and slices with segmentations drawn over them.
+//!
+//! A figure is first laid out as a list of shapes (`scene`), then painted with anti-aliasing (`paint`). The
+//! typeface is compiled in (Inter, SIL Open Font License, `fonts/`), so a figure looks the same on a machine
+//! without fonts. Colours are those of Okabe and Ito, which stay apart under the common forms of colour
+//! blindness. Files are written beside their place and renamed, so a reader never sees half a picture.
+
+use std::path::Path;
+
+use ndarray::ArrayView3;
+
+use crate::Result;
+
+mod axis;
+mod contour;
+mod curves;
+mod overlay;
+mod paint;
+mod scene;
+mod slice;
+
+/// One line of a chart.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Series {
+    /// Name in the legend.
+    pub name: String,
+    /// (x, y) in drawing order; a point that is not finite (or not positive on a logarithmic axis) interrupts
+    /// the line. A noisy series of more than 300 points is drawn faint, with its
+    /// running mean over it.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// How values map to lengths along an axis.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scale {
+    /// Equal differences are equally long.
+    #[default]
+    Linear,
+    /// Equal ratios are equally long.
+    Logarithmic,
+}
+
+/// One chart of a figure.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Panel {
+    /// Heading.
+    pub title: String,
+    /// What runs along x.
+    pub x_label: String,
+    /// What runs along y.
+    pub y_label: String,
+    /// Lines, in the order of the legend.
+    pub series: Vec<Series>,
+    /// Lowest and highest y shown; from the values where left out. Lines are cut at the frame.
+    pub y_range: Option<(f64, f64)>,
+    /// Scale of the y axis.
+    pub y_scale: Scale,
+}
+
+/// One case of an overlay figure.
+#[derive(Clone, Debug)]
+pub struct OverlayRow<'a> {
+    /// Printed above the row, for example the case's name and its scores.
+    pub caption: String,
+    /// Intensities along right, front, top (see [`crate::volume::Orientation::apply`]).
+    pub image: ArrayView3<'a, f32>,
+    /// Voxel spacing along the same axes, millimetres.
+    pub spacing: [f64; 3],
+    /// Heading and class per voxel for each picture right of the plain image. The first one is taken as the
+    /// reference: it chooses the slice, and its outline is repeated, dashed, over the others.
+    pub columns: Vec<(String, ArrayView3<'a, u8>)>,
+}
+
+/// Draws line charts side by side, two in a row, and writes them as PNG to `path`.
+///
+/// # Errors
+/// Where the file cannot be written.
+pub fn curves(path: &Path, panels: &[Panel]) -> Result<()> {
+    paint::write(path, &curves::layout(panels))
+}
+
+/// Draws one row of pictures per case: the axial slice with most voxels of the reference's rarest class, plain
+/// and under each segmentation. Seen from below as radiologists do: the patient's right is on the left.
+///
+/// # Errors
+/// Where the file cannot be written, or a row's segmentation differs from its image in shape.
+pub fn overlay(path: &Path, rows: &[OverlayRow<'_>]) -> Result<()> {
+    paint::write(path, &overlay::layout(path, rows)?)
+}

@@ -1,1 +1,225 @@
-//! Where to put the next patch.
+//! Decides which patch of which case fills each place of a batch.
+//!
+//! The rules are nnU-Net's (Isensee et al. 2021, `oversample_foreground_percent`): the case is uniform with
+//! replacement; part of every batch is centred on a foreground voxel, its class uniform among the foreground
+//! classes that the case has, then the voxel uniform; the rest lies anywhere in the case. Every decision is a
+//! pure function of (seed, step, index in the batch).
+
+use ndarray::ArrayView3;
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+use crate::prepare::{ClassVoxels, Sample};
+use crate::{Error, Result};
+
+/// How patches are placed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sampler {
+    /// Patch edges in voxels, (x, y, z).
+    pub patch: [usize; 3],
+    /// Patches in a batch.
+    pub batch: usize,
+    /// Which patches are centred on foreground.
+    pub share: Share,
+    /// How often each class is sought by a foreground-centred patch, relative to the others; one weight per
+    /// class, background (ignored) first. `None`: all foreground classes alike.
+    pub class_weights: Option<Vec<f64>>,
+}
+
+/// Which patches of a batch are centred on a foreground voxel.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Share {
+    /// The last third of every batch, as in nnU-Net: the places from round(0.67 batch) on, at least one where
+    /// the batch has two or more.
+    LastThird,
+    /// Each patch by itself with this probability.
+    Probability(f64),
+}
+
+/// A patch of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Index of the case in its source.
+    pub case: usize,
+    /// Voxel of the sample that becomes voxel (0, 0, 0) of the patch; may lie outside the sample.
+    pub start: [i64; 3],
+    /// Label of the patch's centre voxel, `start + patch / 2`, before augmentation; background (0) where that
+    /// voxel lies outside the sample.
+    pub centre_class: u8,
+    /// The class that the patch was to be centred on, for the foreground-centred share.
+    pub sought: Option<u8>,
+}
+
+/// What the sampler must know of a case.
+#[derive(Clone, Copy, Debug)]
+pub struct Sites<'a> {
+    /// Shape of the prepared sample, (x, y, z).
+    pub shape: [usize; 3],
+    /// Where the voxels of each class are.
+    pub classes: &'a [ClassVoxels],
+    /// Class per voxel, (x, y, z).
+    pub labels: ArrayView3<'a, u8>,
+}
+
+/// What a generator is for: each purpose has its own stream, so that the same patches are drawn whatever the
+/// augmentation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Case and location.
+    Placement,
+    /// Augmentation.
+    Augmentation,
+}
+
+/// The generator for one patch: a function of the seed, the step and the index in the batch alone.
+pub fn generator(seed: u64, step: u64, index: usize, purpose: Purpose) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key[8..16].copy_from_slice(&step.to_le_bytes());
+    key[16..24].copy_from_slice(&(index as u64).to_le_bytes());
+    key[24] = match purpose {
+        Purpose::Placement => 1,
+        Purpose::Augmentation => 2,
+    };
+    ChaCha8Rng::from_seed(key)
+}
+
+impl<'a> Sites<'a> {
+    /// The sites of a sample in memory; an error where it has no labels.
+    pub fn of(sample: &'a Sample) -> Result<Self> {
+        let labels = sample.labels.as_ref().ok_or_else(|| {
+            Error::config(
+                "training cases",
+                format!("case `{}` has no labels", sample.id),
+                "train on cases with a reference segmentation only",
+            )
+        })?;
+        let (x, y, z) = labels.dim();
+        Ok(Self { shape: [x, y, z], classes: &sample.classes, labels: labels.view() })
+    }
+}
+
+impl Sampler {
+    /// A sampler with nnU-Net's foreground share.
+    pub fn new(patch: [usize; 3], batch: usize) -> Self {
+        Self { patch, batch, share: Share::LastThird, class_weights: None }
+    }
+
+    /// Refuses values that cannot be drawn from.
+    pub fn check(&self) -> Result<()> {
+        if self.batch == 0 || self.patch.contains(&0) {
+            return Err(Error::config(
+                "sampler",
+                format!("patch {:?} in batches of {}", self.patch, self.batch),
+                "every edge of the patch and the batch must be at least 1",
+            ));
+        }
+        if let Share::Probability(p) = self.share
+            && !(0.0..=1.0).contains(&p)
+        {
+            return Err(Error::config(
+                "sampler.share.probability",
+                format!("{p} is not a probability"),
+                "give a number from 0 to 1",
+            ));
+        }
+        if let Some(weights) = &self.class_weights
+            && weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0)
+        {
+            return Err(Error::config(
+                "sampler.class-weights",
+                format!("{weights:?} holds a negative or infinite weight"),
+                "give one finite weight of at least 0 per class",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The case for one place of a batch, uniform over `cases` > 0 of them.
+    pub fn draw_case(&self, cases: usize, random: &mut ChaCha8Rng) -> usize {
+        random.random_range(0..cases)
+    }
+
+    /// Where in its case the patch at place `index` of a batch lies.
+    ///
+    /// Along an axis on which the sample is at least as long as the patch, a free patch lies wholly inside;
+    /// on a shorter one the sample is centred in the patch. A foreground-centred patch puts its voxel at
+    /// `patch / 2`, moved only as far as keeps its start off the near padding, as in nnU-Net; it may reach
+    /// over the far faces. Where some voxels are neither trained on nor scored (ignored, or outside the mask),
+    /// free patches are centred on voxels that are.
+    pub fn place(&self, index: usize, case: usize, sites: &Sites<'_>, random: &mut ChaCha8Rng) -> Placement {
+        let wants_foreground = match self.share {
+            Share::LastThird => index as f64 >= (self.batch as f64 * (1.0 - 0.33)).round_ties_even(),
+            Share::Probability(p) => random.random::<f64>() < p,
+        };
+        let sought = if wants_foreground { self.draw_class(sites.classes, random) } else { None };
+        let known: u64 = sites.classes.iter().filter(|c| !c.positions.is_empty()).map(|c| c.count).sum();
+        let volume = sites.shape.iter().product::<usize>() as u64;
+        let start = match sought {
+            Some(class) => self.around(draw_position(&sites.classes[class].positions, random), sites.shape),
+            None if known < volume && known > 0 => {
+                let counts = sites
+                    .classes
+                    .iter()
+                    .map(|class| if class.positions.is_empty() { 0.0 } else { class.count as f64 });
+                let class = draw_weighted(counts, random).unwrap_or(0);
+                self.around(draw_position(&sites.classes[class].positions, random), sites.shape)
+            }
+            None => std::array::from_fn(|axis| {
+                let (low, high) = self.range(sites.shape, axis);
+                random.random_range(low..=high)
+            }),
+        };
+        let centre: [i64; 3] = std::array::from_fn(|axis| start[axis] + (self.patch[axis] / 2) as i64);
+        let inside = (0..3).all(|axis| (0..sites.shape[axis] as i64).contains(&centre[axis]));
+        let centre_class = if inside { sites.labels[centre.map(|c| c as usize)] } else { 0 };
+        Placement { case, start, centre_class, sought: sought.map(|class| class as u8) }
+    }
+
+    /// First and last start of a patch along an axis: inside the sample, or centred around a shorter one (two
+    /// starts where the difference is odd).
+    fn range(&self, shape: [usize; 3], axis: usize) -> (i64, i64) {
+        let room = shape[axis] as i64 - self.patch[axis] as i64;
+        if room >= 0 { (0, room) } else { (room.div_euclid(2), -((-room).div_euclid(2))) }
+    }
+
+    fn around(&self, voxel: [u32; 3], shape: [usize; 3]) -> [i64; 3] {
+        std::array::from_fn(|axis| {
+            let (low, _) = self.range(shape, axis);
+            low.max(i64::from(voxel[axis]) - (self.patch[axis] / 2) as i64)
+        })
+    }
+
+    /// A foreground class that the case has, or `None`.
+    fn draw_class(&self, classes: &[ClassVoxels], random: &mut ChaCha8Rng) -> Option<usize> {
+        let weights = classes.iter().enumerate().map(|(class, voxels)| {
+            let weight = match &self.class_weights {
+                Some(weights) => weights.get(class).copied().unwrap_or(0.0),
+                None => 1.0,
+            };
+            if class == 0 || voxels.positions.is_empty() { 0.0 } else { weight }
+        });
+        draw_weighted(weights, random)
+    }
+}
+
+/// An index with probability proportional to its weight; `None` where all are 0. Uses one number in any case.
+fn draw_weighted(weights: impl Iterator<Item = f64> + Clone, random: &mut ChaCha8Rng) -> Option<usize> {
+    let total: f64 = weights.clone().sum();
+    let mut left = random.random::<f64>() * total;
+    let mut last = None;
+    for (index, weight) in weights.enumerate().filter(|(_, weight)| *weight > 0.0) {
+        last = Some(index);
+        if left < weight {
+            break;
+        }
+        left -= weight;
+    }
+    last
+}
+
+fn draw_position(positions: &[[u32; 3]], random: &mut ChaCha8Rng) -> [u32; 3] {
+    positions[random.random_range(0..positions.len())]
+}

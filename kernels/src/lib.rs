@@ -13,6 +13,9 @@
 //!   parameter that requires a gradient, or on the plain device, nothing is recorded.
 //! - The integers of `Device::flex()` are i32 unless asked otherwise.
 
+mod cpu;
+mod flex;
+mod memory;
 mod ops;
 mod path;
 mod speed;

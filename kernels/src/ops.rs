@@ -1,9 +1,7 @@
-//! The operators as an extension of burn: how they are dispatched to a device and what autodiff keeps.
-
-use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+//! The operators as an extension of burn, on any device.
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Autodiff, Backend, Flex, backend_extension};
+use burn::backend::{Backend, backend_extension};
 
 use crate::stock;
 
@@ -56,7 +54,3 @@ pub trait NetworkOps: Backend {
         stock::segmentation_sums::<Self>(logits, target)
     }
 }
-
-impl NetworkOps for Flex {}
-
-impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {}

@@ -14,7 +14,7 @@ pub enum Path {
     Portable,
     /// AVX2 and FMA: x86-64 processors since about 2013.
     Avx2,
-    /// AVX-512 (F): x86-64 servers since about 2017, AMD since Zen 4.
+    /// AVX-512 (F, BW, DQ, VL): x86-64 servers since about 2017, AMD since Zen 4.
     Avx512,
 }
 
@@ -29,7 +29,13 @@ impl Path {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => is_x86_feature_detected!("avx512f") && Self::Avx2.is_available(),
+            Self::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && Self::Avx2.is_available()
+            }
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx2 | Self::Avx512 => false,
         }

@@ -1,31 +1,264 @@
-//! The operators against references.
+//! The operators on every path: results and gradients against compositions of burn's own operators.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says what it skips"
+)]
 
-use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use kernels::{Activation, Path};
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 use segen_kernels as kernels;
-use segen_kernels::Activation;
+
+/// The path is a setting of the process: one test at a time sets it.
+fn alone() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The paths of this processor that have kernels; says which it lacks.
+fn paths() -> Vec<Path> {
+    let paths = [Path::Portable, Path::Avx2, Path::Avx512];
+    for path in paths.into_iter().filter(|path| !path.is_available()) {
+        println!("skipped: this processor lacks the path {path}");
+    }
+    paths.into_iter().filter(|path| path.is_available()).collect()
+}
+
+struct Random(ChaCha8Rng);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    fn tensor<const D: usize>(&mut self, shape: [usize; D]) -> Tensor<D> {
+        let values =
+            (0..shape.iter().product()).map(|_| self.0.random_range(-1.0..1.0_f32)).collect::<Vec<_>>();
+        Tensor::<D>::from_data(TensorData::new(values, shape), &Device::flex())
+    }
+
+    /// A factor of the output: mostly positive, so that no gradient is a sum of terms that cancel.
+    fn factor<const D: usize>(&mut self, shape: [usize; D]) -> Tensor<D> {
+        self.tensor(shape) + 0.5
+    }
+}
+
+fn vector<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().unwrap()
+}
+
+/// Differentiable copy of a tensor.
+fn leaf<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
+    Tensor::from_data(tensor.clone().into_data(), &Device::flex().autodiff()).require_grad()
+}
+
+/// The output, then the gradients of `sum(output * factor)` with respect to the leaves.
+fn gradients<const D: usize, const E: usize>(
+    output: Tensor<D>,
+    factor: &Tensor<D>,
+    volumes: &[Tensor<5>],
+    vectors: &[Tensor<E>],
+) -> Vec<Vec<f32>> {
+    let factor = Tensor::from_data(factor.clone().into_data(), &Device::flex().autodiff());
+    let mut gradients = (output.clone() * factor).sum().backward();
+    let mut results = vec![vector(output.inner())];
+    results.extend(volumes.iter().map(|leaf| vector(leaf.grad_remove(&mut gradients).unwrap())));
+    results.extend(vectors.iter().map(|leaf| vector(leaf.grad_remove(&mut gradients).unwrap())));
+    results
+}
+
+fn assert_close(path: Path, what: &str, results: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f64) {
+    assert_eq!(results.len(), expected.len());
+    for (index, (result, expected)) in results.iter().zip(expected).enumerate() {
+        assert_eq!(result.len(), expected.len());
+        let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+        let norm = square(&mut expected.iter().map(|v| f64::from(*v)));
+        let difference = square(&mut result.iter().zip(expected).map(|(a, b)| f64::from(*a) - f64::from(*b)));
+        let error = (difference / norm.max(1e-12)).sqrt();
+        assert!(error <= tolerance, "{path}: {what}: result {index} differs by {error:.2e} of its norm");
+    }
+}
+
+/// Runs `operator` on stock and on every path and compares all results.
+fn compare(what: &str, tolerance: f64, operator: impl Fn() -> Vec<Vec<f32>>) {
+    let _alone = alone();
+    kernels::select(Some(Path::Stock)).unwrap();
+    let expected = operator();
+    for path in paths() {
+        kernels::select(Some(path)).unwrap();
+        assert_close(path, what, &operator(), &expected, tolerance);
+    }
+    kernels::select(None).unwrap();
+}
+
+fn size() -> impl Strategy<Value = [usize; 3]> {
+    (1..7_usize, 1..7_usize, prop_oneof![1..8_usize, 13..40_usize]).prop_map(|(x, y, z)| [x, y, z])
+}
+
+fn channels() -> impl Strategy<Value = usize> {
+    prop_oneof![1..6_usize, Just(16_usize), Just(32), 15..50_usize, Just(64)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn convolution_agrees_with_stock(
+        size in size(), input in channels(), output in channels(), batch in 1..4_usize, seed in 0..1000_u64,
+        three in prop::array::uniform3(any::<bool>()), two in prop::array::uniform3(any::<bool>()),
+        padded in any::<bool>(),
+    ) {
+        let kernel = std::array::from_fn(|i| if three[i] && (padded || size[i] >= 3) { 3 } else { 1 });
+        let stride = two.map(|two| if two { 2 } else { 1 });
+        let padding = kernel.map(|kernel| if padded { kernel / 2 } else { 0 });
+        let mut random = Random::new(seed);
+        let [sx, sy, sz] = size;
+        let x = random.tensor([batch, sx, sy, sz, input]);
+        let [kx, ky, kz] = kernel;
+        let weight = random.tensor([output, input, kx, ky, kz]);
+        let bias = random.tensor([output]);
+        let [ox, oy, oz] = std::array::from_fn(|i| (size[i] + 2 * padding[i] - kernel[i]) / stride[i] + 1);
+        let factor = random.factor([batch, ox, oy, oz, output]);
+        compare(&format!("{size:?} {kernel:?} {stride:?} {padding:?}"), 5e-6, || {
+            let (x, weight, bias) = (leaf(&x), leaf(&weight), leaf(&bias));
+            let y = kernels::conv3d(
+                Activation::from_channels_last(x.clone()), weight.clone(), Some(bias.clone()), stride, padding,
+            );
+            gradients(y.into_channels_last(), &factor, &[x, weight], &[bias])
+        });
+    }
+
+    #[test]
+    fn transposed_convolution_agrees_with_stock(
+        size in size(), input in channels(), output in channels(), batch in 1..4_usize, seed in 0..1000_u64,
+        kernel in prop::array::uniform3(1..3_usize),
+    ) {
+        let mut random = Random::new(seed);
+        let [sx, sy, sz] = size;
+        let [kx, ky, kz] = kernel;
+        let x = random.tensor([batch, sx, sy, sz, input]);
+        let weight = random.tensor([input, output, kx, ky, kz]);
+        let bias = random.tensor([output]);
+        let factor = random.factor([batch, sx * kx, sy * ky, sz * kz, output]);
+        compare(&format!("{size:?} {kernel:?}"), 5e-6, || {
+            let (x, weight, bias) = (leaf(&x), leaf(&weight), leaf(&bias));
+            let y = kernels::conv_transpose3d(
+                Activation::from_channels_last(x.clone()), weight.clone(), Some(bias.clone()),
+            );
+            gradients(y.into_channels_last(), &factor, &[x, weight], &[bias])
+        });
+    }
+
+    #[test]
+    fn norm_agrees_with_stock(size in size(), channels in channels(), batch in 1..4_usize, seed in 0..1000_u64) {
+        let [sx, sy, sz] = size;
+        prop_assume!(sx * sy * sz >= 4);
+        let mut random = Random::new(seed);
+        let x = random.tensor([batch, sx, sy, sz, channels]) * 3.0 + 1.0;
+        let (weight, bias) = (random.tensor([channels]), random.tensor([channels]));
+        let factor = random.factor([batch, sx, sy, sz, channels]);
+        compare(&format!("{size:?} x {channels}"), 2e-5, || {
+            let (x, weight, bias) = (leaf(&x), leaf(&weight), leaf(&bias));
+            let y = kernels::instance_norm_leaky_relu(
+                Activation::from_channels_last(x.clone()), weight.clone(), bias.clone(), 1e-5, 0.01,
+            );
+            gradients(y.into_channels_last(), &factor, &[x], &[weight, bias])
+        });
+    }
+
+    #[test]
+    fn concatenation_agrees_with_stock(
+        size in size(), a in channels(), b in channels(), batch in 1..4_usize, seed in 0..1000_u64,
+    ) {
+        let [sx, sy, sz] = size;
+        let mut random = Random::new(seed);
+        let (first, second) = (random.tensor([batch, sx, sy, sz, a]), random.tensor([batch, sx, sy, sz, b]));
+        let factor = random.factor([batch, sx, sy, sz, a + b]);
+        compare(&format!("{size:?}"), 0.0, || {
+            let (first, second) = (leaf(&first), leaf(&second));
+            let y = kernels::concat(
+                Activation::from_channels_last(first.clone()), Activation::from_channels_last(second.clone()),
+            );
+            gradients::<5, 1>(y.into_channels_last(), &factor, &[first, second], &[])
+        });
+    }
+
+    #[test]
+    fn sums_agree_with_stock(size in size(), classes in 2..6_usize, batch in 1..4_usize, seed in 0..1000_u64) {
+        let [sx, sy, sz] = size;
+        let mut random = Random::new(seed);
+        let logits = random.tensor([batch, sx, sy, sz, classes]) * 4.0;
+        let target: Vec<i32> = (0..batch * sx * sy * sz)
+            .map(|_| match random.0.random_range(0..=classes as i32) {
+                class if class == classes as i32 => kernels::IGNORED as i32,
+                class => class,
+            })
+            .collect();
+        let factor = random.factor([batch, 2 + 3 * classes]);
+        compare(&format!("{size:?}"), 1e-5, || {
+            let logits = leaf(&logits);
+            let data = TensorData::new(target.clone(), [batch, sx, sy, sz]);
+            let target = Tensor::<4, Int>::from_data(data, &Device::flex().autodiff());
+            let sums = kernels::segmentation_sums(Activation::from_channels_last(logits.clone()), target);
+            let probabilities = kernels::softmax(Activation::from_channels_last(logits.clone().inner()));
+            let mut results = gradients::<2, 1>(sums, &factor, &[logits], &[]);
+            results.push(vector(probabilities.into_channels_last()));
+            results
+        });
+    }
+}
+
+/// A step of a small network, all operators joined: bytes of the loss and of all gradients.
+fn small_network() -> Vec<Vec<f32>> {
+    let mut random = Random::new(7);
+    let x = Tensor::from_data(random.tensor([2, 2, 22, 18, 26]).into_data(), &Device::flex().autodiff());
+    let target = (0..2 * 22 * 18 * 26).map(|_| random.0.random_range(0..3_i32)).collect::<Vec<_>>();
+    let target = TensorData::new(target, [2, 22, 18, 26]);
+    let target = Tensor::<4, Int>::from_data(target, &Device::flex().autodiff());
+    let shapes =
+        [[16, 2, 3, 3, 3], [32, 16, 3, 3, 3], [32, 16, 2, 2, 2], [20, 32, 3, 3, 3], [3, 20, 1, 1, 1]];
+    let weights = shapes.map(|shape| leaf(&(random.tensor(shape) * 0.2)));
+    let (scale, shift) = (leaf(&(random.tensor([16]) + 1.5)), leaf(&random.tensor([16])));
+    let [w1, w2, up, w3, head] = weights.clone();
+    let x = kernels::conv3d(Activation::from_channels_first(x), w1, None, [1; 3], [1; 3]);
+    let skip = kernels::instance_norm_leaky_relu(x, scale.clone(), shift.clone(), 1e-5, 0.01);
+    let x = kernels::conv3d(skip.clone(), w2, None, [2; 3], [1; 3]);
+    let x = kernels::concat(kernels::conv_transpose3d(x, up, None), skip);
+    let logits = kernels::conv3d(kernels::conv3d(x, w3, None, [1; 3], [1; 3]), head, None, [1; 3], [0; 3]);
+    let sums = kernels::segmentation_sums(logits, target);
+    let factor = random.factor([2, 11]);
+    gradients(sums, &factor, &weights, &[scale, shift])
+}
 
 #[test]
-fn a_small_network_learns() {
-    let device = Device::flex().autodiff();
-    let x = Tensor::<5>::random([2, 2, 6, 5, 7], Distribution::Default, &device);
-    let target =
-        Tensor::<4, Int>::from_data(TensorData::new(vec![1_i32; 2 * 6 * 5 * 7], [2, 6, 5, 7]), &device);
-    let random = |shape: [usize; 5]| {
-        Tensor::<5>::random(shape, Distribution::Normal(0.0, 0.3), &device).require_grad()
-    };
-    let (w1, w2) = (random([4, 2, 3, 3, 3]), random([3, 4, 1, 1, 1]));
-    let (scale, shift) =
-        (Tensor::<1>::ones([4], &device).require_grad(), Tensor::<1>::zeros([4], &device).require_grad());
-    let y = kernels::conv3d(Activation::from_channels_first(x), w1.clone(), None, [1; 3], [1; 3]);
-    let y = kernels::instance_norm_leaky_relu(y, scale.clone(), shift.clone(), 1e-5, 0.01);
-    let logits = kernels::conv3d(y, w2.clone(), None, [1; 3], [0; 3]);
-    let sums = kernels::segmentation_sums(logits, target);
-    assert_eq!(sums.dims(), [2, 11]);
-    let loss = sums.clone().slice([0..2, 0..1]).sum();
-    let gradients = loss.backward();
-    assert!(
-        w1.grad(&gradients).is_some() && scale.grad(&gradients).is_some() && shift.grad(&gradients).is_some()
-    );
-    let valid = sums.inner().slice([0..2, 10..11]).into_data().try_into_vec::<f32>().unwrap();
-    assert_eq!(valid, vec![210.0, 210.0]);
+fn a_network_agrees_with_stock() {
+    compare("network", 5e-5, small_network);
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let _alone = alone();
+    for path in paths() {
+        kernels::select(Some(path)).unwrap();
+        let runs = [1, 2, 3].map(|threads| {
+            kernels::set_threads(threads);
+            small_network()
+        });
+        assert!(runs[0] == runs[1] && runs[0] == runs[2], "{path}: results depend on the number of threads");
+    }
+    kernels::select(None).unwrap();
+}
+
+#[test]
+#[should_panic(expected = "not one of 2 classes")]
+fn a_class_beyond_the_logits_is_refused() {
+    let _alone = alone();
+    let device = Device::flex();
+    let logits = Activation::from_channels_last(Tensor::zeros([1, 1, 1, 2, 2], &device));
+    let target = Tensor::<4, Int>::from_data(TensorData::new(vec![0, 2], [1, 1, 1, 2]), &device);
+    kernels::segmentation_sums(logits, target);
 }

@@ -158,10 +158,10 @@ impl Stored<'_> {
         }
     }
 
-    /// Labels; `shape` tells where a value lies that is not one.
-    pub(super) fn labels(mut self, shape: [usize; 3]) -> Result<Vec<u8>> {
+    /// Labels, or as the inner result an error about values that are not; `shape` tells where those lie.
+    pub(super) fn labels(mut self, shape: [usize; 3]) -> Result<Result<Vec<u8>>> {
         if self.datatype == Datatype::U8 && self.scaling.is_none() {
-            return self.native();
+            return self.native().map(Ok);
         }
         let Scaling { slope, intercept } = self.scaling.unwrap_or(Scaling { slope: 1.0, intercept: 0.0 });
         let (mut index, mut wrong, mut first) = (0, 0_usize, None);
@@ -179,9 +179,9 @@ impl Stored<'_> {
         let labels = for_datatype!(self.datatype, N => {
             self.convert::<N, u8>(|stored| label(slope * stored.double() + intercept))?
         });
-        let Some((index, value)) = first else { return Ok(labels) };
+        let Some((index, value)) = first else { return Ok(Ok(labels)) };
         let position = [index % shape[0], index / shape[0] % shape[1], index / shape[0] / shape[1]];
-        Err(Error::invalid(
+        Ok(Err(Error::invalid(
             self.path,
             "label values",
             format!(
@@ -189,7 +189,7 @@ impl Stored<'_> {
                 self.count
             ),
             "give a segmentation (was it resampled with interpolation, or is it a probability map or an image?)",
-        ))
+        )))
     }
 
     /// Whether the stored bytes are this machine's bytes of the type.

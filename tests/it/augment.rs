@@ -1,1 +1,534 @@
-//! Tests of `segen::augment`.
+//! Tests of `segen::augment`: each operation against batchgeneratorsv2 (values made by
+//! `tests/reference/make_augment.py`), and the properties that hold for every draw.
+
+use ndarray::{Array3, Array4};
+use proptest::prelude::*;
+use segen::augment::{
+    Affine, Augmentation, Change, Draw, Kind, Magnitude, Op, Rule, Side, cut, left_right_pairs, mirror_axes,
+    normal, thick_axis,
+};
+use segen::prepare::{IGNORE, Sample};
+use segen::sampler::{Placement, Purpose, generator};
+
+use crate::support;
+
+/// The committed arrays by name.
+struct Reference {
+    index: Vec<serde_json::Value>,
+    bytes: Vec<u8>,
+}
+
+impl Reference {
+    fn open() -> Self {
+        let index = std::fs::read_to_string(support::data("augment.json")).unwrap();
+        Self {
+            index: serde_json::from_str(&index).unwrap(),
+            bytes: std::fs::read(support::data("augment.bin")).unwrap(),
+        }
+    }
+
+    fn entry(&self, name: &str) -> &serde_json::Value {
+        self.index.iter().find(|entry| entry["name"] == name).unwrap()
+    }
+
+    fn names(&self, prefix: &str) -> Vec<String> {
+        let names = self.index.iter().map(|entry| entry["name"].as_str().unwrap().to_owned());
+        names.filter(|name| name.starts_with(prefix)).collect()
+    }
+
+    fn floats(&self, name: &str) -> (Vec<usize>, Vec<f32>) {
+        let (shape, bytes) = self.raw(name, "float32", 4);
+        let values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+        (shape, values.collect())
+    }
+
+    fn labels(&self, name: &str) -> (Vec<usize>, Vec<u8>) {
+        let (shape, bytes) = self.raw(name, "uint8", 1);
+        (shape, bytes.to_vec())
+    }
+
+    fn raw(&self, name: &str, dtype: &str, size: usize) -> (Vec<usize>, &[u8]) {
+        let entry = self.entry(name);
+        assert_eq!(entry["dtype"], dtype);
+        let shape = numbers(&entry["shape"]).iter().map(|edge| *edge as usize).collect::<Vec<_>>();
+        let offset = entry["offset"].as_u64().unwrap() as usize;
+        let length = shape.iter().product::<usize>() * size;
+        (shape, &self.bytes[offset..offset + length])
+    }
+
+    fn sample(&self) -> Sample {
+        let (shape, images) = self.floats("image");
+        let (_, labels) = self.labels("labels");
+        let images = Array4::from_shape_vec((shape[0], shape[1], shape[2], shape[3]), images).unwrap();
+        let labels = Array3::from_shape_vec((shape[1], shape[2], shape[3]), labels).unwrap();
+        support::sample("reference", images, labels)
+    }
+}
+
+fn numbers(value: &serde_json::Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+}
+
+fn three(value: &serde_json::Value) -> [f64; 3] {
+    numbers(value).try_into().unwrap()
+}
+
+fn centred(shape: [usize; 3], patch: [usize; 3]) -> Placement {
+    let start = std::array::from_fn(|axis| (shape[axis] as i64 - patch[axis] as i64) / 2);
+    Placement { case: 0, start, centre_class: 0, sought: None }
+}
+
+fn shape_of(sample: &Sample) -> [usize; 3] {
+    let (_, x, y, z) = sample.images.dim();
+    [x, y, z]
+}
+
+fn cut_at(sample: &Sample, placement: &Placement, patch: [usize; 3], draw: &Draw) -> (Vec<f32>, Vec<u8>) {
+    let voxels = patch.iter().product::<usize>();
+    // Filled with nonsense, so that a voxel that is not written shows.
+    let mut images = vec![f32::NAN; sample.images.dim().0 * voxels];
+    let mut labels = vec![77; voxels];
+    cut(sample, placement, patch, draw, &mut images, &mut labels);
+    (images, labels)
+}
+
+fn assert_close(name: &str, ours: &[f32], reference: &[f32], tolerance: f32) {
+    assert_eq!(ours.len(), reference.len(), "{name}");
+    for (at, (a, b)) in ours.iter().zip(reference).enumerate() {
+        assert!((a - b).abs() <= tolerance, "{name}[{at}]: {a} instead of {b}");
+    }
+}
+
+/// Rotation and scaling of a draw.
+fn spatial(degrees: [f64; 3], scales: [f64; 3]) -> Draw {
+    let affine = Affine::rotation(degrees).then(&Affine::scaling(scales));
+    Draw { affine, changes: Vec::new() }
+}
+
+#[test]
+fn spatial_draws_equal_batchgenerators() {
+    let reference = Reference::open();
+    let sample = reference.sample();
+    let names = reference.names("spatial");
+    assert_eq!(names.len(), 12);
+    let (mut labels_seen, mut labels_differ) = (0, 0);
+    for name in names {
+        let entry = reference.entry(&name);
+        let patch = three(&entry["patch"]).map(|edge| edge as usize);
+        let draw = spatial(three(&entry["degrees"]), three(&entry["scales"]));
+        let (images, labels) = cut_at(&sample, &centred(shape_of(&sample), patch), patch, &draw);
+        if name.ends_with("image") {
+            // Both round coordinates and products in f32; gradients are up to 5 per voxel here.
+            assert_close(&name, &images, &reference.floats(&name).1, 3e-5);
+        } else {
+            let (_, expected) = reference.labels(&name);
+            labels_seen += labels.len();
+            labels_differ += labels.iter().zip(&expected).filter(|(a, b)| a != b).count();
+        }
+    }
+    // Differences are exact ties between labels, decided by the rounding of half-way coordinates, and places
+    // where batchgeneratorsv2 counts outside and background as two classes.
+    assert!(labels_differ * 1000 < labels_seen, "{labels_differ} of {labels_seen} labels differ");
+}
+
+#[test]
+fn intensity_changes_equal_batchgenerators() {
+    let reference = Reference::open();
+    let sample = reference.sample();
+    let shape = shape_of(&sample);
+    let mut tested = 0;
+    let mut test = |name: &str, kind: Kind, tolerance: f32| {
+        let draw = Draw { affine: Affine::IDENTITY, changes: vec![Change { channel: 0, kind }] };
+        let (images, _) = cut_at(&sample, &centred(shape, shape), shape, &draw);
+        let voxels = shape.iter().product::<usize>();
+        assert_close(name, &images[..voxels], &reference.floats(name).1, tolerance);
+        let untouched = sample.images.as_slice().unwrap();
+        assert_eq!(images[voxels..], untouched[voxels..], "{name}: the other channel changed");
+        tested += 1;
+    };
+    for name in reference.names("blur") {
+        test(&name, Kind::Blur { sigma: three(&reference.entry(&name)["sigma"]) }, 3e-6);
+    }
+    test("brightness", Kind::Multiply { factor: 1.2 }, 0.0);
+    for name in reference.names("contrast") {
+        test(&name, Kind::Contrast { factor: reference.entry(&name)["factor"].as_f64().unwrap() }, 2e-6);
+    }
+    for name in reference.names("low_resolution") {
+        test(&name, Kind::LowResolution { zoom: three(&reference.entry(&name)["zoom"]) }, 3e-6);
+    }
+    for name in reference.names("gamma") {
+        let entry = reference.entry(&name);
+        let side = if entry["inverted"] == true { Side::Inverted } else { Side::Direct };
+        test(&name, Kind::Gamma { exponent: entry["exponent"].as_f64().unwrap(), side }, 2e-5);
+    }
+    assert_eq!(tested, 12);
+}
+
+#[test]
+fn noise_is_standard_normal_and_a_function_of_key_channel_and_voxel() {
+    let mut values = Vec::new();
+    for x in -20..20 {
+        for y in -20..20 {
+            values.extend((-50..50).map(|z| f64::from(normal(9, 1, [x, y, z]))));
+        }
+    }
+    let count = values.len() as f64;
+    let moment = |power: i32| values.iter().map(|v| v.powi(power)).sum::<f64>() / count;
+    // Five standard errors of each moment's estimate.
+    for (power, expected, variance) in [(1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)] {
+        let error = (moment(power) - expected).abs();
+        assert!(error < 5.0 * f64::sqrt(variance / count), "moment {power} is off by {error}");
+    }
+    // Kolmogorov and Smirnov: the distribution function, at the 0.1 % level.
+    values.sort_by(f64::total_cmp);
+    for (number, bound) in
+        [(-2.0, 0.022_750), (-1.0, 0.158_655), (0.0, 0.5), (0.5, 0.691_462), (3.0, 0.998_650)]
+    {
+        let below = values.partition_point(|v| *v < number) as f64 / count;
+        assert!((below - bound).abs() < 1.95 / count.sqrt(), "P(n < {number}) = {below}");
+    }
+    // Neighbours along each axis, channels and keys are uncorrelated.
+    let pairs: [(&str, [i32; 3], usize, u64); 5] = [
+        ("x", [1, 0, 0], 0, 0),
+        ("y", [0, 1, 0], 0, 0),
+        ("z", [0, 0, 1], 0, 0),
+        ("channel", [0; 3], 1, 0),
+        ("key", [0; 3], 0, 1),
+    ];
+    for (name, shift, channel, key) in pairs {
+        let mut sum = 0.0;
+        for (x, y, z) in (0..30).flat_map(|x| (0..30).flat_map(move |y| (0..30).map(move |z| (x, y, z)))) {
+            let shifted = [x + shift[0], y + shift[1], z + shift[2]];
+            sum += f64::from(normal(5, 0, [x, y, z])) * f64::from(normal(5 + key, channel, shifted));
+        }
+        assert!((sum / 27_000.0).abs() < 5.0 / 27_000_f64.sqrt(), "{name}: correlation {}", sum / 27_000.0);
+    }
+    // A patch adds exactly this field, whatever its size.
+    let sample = Reference::open().sample();
+    let kind = Kind::Noise { deviation: 0.5, key: 9 };
+    for patch in [[6, 7, 11], [16, 13, 19]] {
+        let placement = centred(shape_of(&sample), patch);
+        let draw = Draw { affine: Affine::IDENTITY, changes: vec![Change { channel: 1, kind }] };
+        let (plain, _) = cut_at(&sample, &placement, patch, &Draw::identity());
+        let (noisy, _) = cut_at(&sample, &placement, patch, &draw);
+        let at = |[x, y, z]: [usize; 3]| ((patch[0] + x) * patch[1] + y) * patch[2] + z;
+        for voxel in [[0, 0, 0], [3, 5, 10], [5, 6, 2]] {
+            let offset = std::array::from_fn(|axis| voxel[axis] as i32 - (patch[axis] / 2) as i32);
+            assert_eq!(noisy[at(voxel)], plain[at(voxel)] + 0.5 * normal(9, 1, offset));
+        }
+    }
+}
+
+/// What a patch without augmentation must be, voxel by voxel.
+fn plain(sample: &Sample, start: [i64; 3], patch: [usize; 3]) -> (Vec<f32>, Vec<u8>) {
+    let (mut images, mut labels) = (Vec::new(), Vec::new());
+    for channel in 0..sample.images.dim().0 {
+        for (x, y, z) in ndarray::indices((patch[0], patch[1], patch[2])) {
+            let at = [x, y, z].iter().zip(start).map(|(p, s)| *p as i64 + s).collect::<Vec<_>>();
+            let index = [at[0] as usize, at[1] as usize, at[2] as usize];
+            let inside = at.iter().all(|c| *c >= 0);
+            let image = sample.images.get([channel, index[0], index[1], index[2]]).filter(|_| inside);
+            images.push(image.copied().unwrap_or(0.0));
+            if channel == 0 {
+                let label = sample.labels.as_ref().unwrap().get(index).filter(|_| inside);
+                labels.push(label.copied().unwrap_or(0));
+            }
+        }
+    }
+    (images, labels)
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+fn patches() -> impl Strategy<Value = ([usize; 3], [i64; 3])> {
+    (prop::array::uniform3(1_usize..24), prop::array::uniform3(-25_i64..25))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_identity_draw_is_the_plain_cut((patch, start) in patches()) {
+        let sample = Reference::open().sample();
+        let placement = Placement { case: 0, start, centre_class: 0, sought: None };
+        let (images, labels) = cut_at(&sample, &placement, patch, &Draw::identity());
+        let (expected_images, expected_labels) = plain(&sample, start, patch);
+        prop_assert_eq!(bits(&images), bits(&expected_images));
+        prop_assert_eq!(labels, expected_labels);
+    }
+
+    #[test]
+    fn mirroring_and_quarter_turns_move_voxels_unchanged((patch, start) in patches(), axes: [bool; 3]) {
+        let sample = Reference::open().sample();
+        let placement = Placement { case: 0, start, centre_class: 0, sought: None };
+        let (images, labels) = plain(&sample, start, patch);
+        let mirror = Affine::mirror(axes);
+        let draw = Draw { affine: mirror, changes: Vec::new() };
+        let (mirrored, mirrored_labels) = cut_at(&sample, &placement, patch, &draw);
+        let half_turn = Draw { affine: Affine::rotation([180.0, 0.0, 0.0]), changes: Vec::new() };
+        let (turned, _) = cut_at(&sample, &placement, patch, &half_turn);
+        let at = |x: usize, y: usize, z: usize| (x * patch[1] + y) * patch[2] + z;
+        for (x, y, z) in ndarray::indices((patch[0], patch[1], patch[2])) {
+            let [mx, my, mz] = [(x, 0), (y, 1), (z, 2)].map(|(p, axis): (usize, usize)| {
+                if axes[axis] { patch[axis] - 1 - p } else { p }
+            });
+            prop_assert_eq!(mirrored[at(x, y, z)].to_bits(), images[at(mx, my, mz)].to_bits());
+            prop_assert_eq!(mirrored_labels[at(x, y, z)], labels[at(mx, my, mz)]);
+            let expected = images[at(x, patch[1] - 1 - y, patch[2] - 1 - z)];
+            prop_assert_eq!(turned[at(x, y, z)].to_bits(), expected.to_bits());
+        }
+        // Mirroring twice is the identity.
+        prop_assert_eq!(mirror.then(&mirror), Affine::IDENTITY);
+    }
+
+    #[test]
+    fn draws_keep_to_the_labels_that_are_there_and_to_finite_values(
+        (patch, start) in patches(), seed: u64, thick in prop::option::of(0_usize..3),
+    ) {
+        let sample = Reference::open().sample();
+        let placement = Placement { case: 0, start, centre_class: 0, sought: None };
+        let mut random = generator(seed, 0, 0, Purpose::Augmentation);
+        let mut augmentation = Augmentation::basic(thick, [true; 3]);
+        augmentation.rules.iter_mut().for_each(|rule| rule.probability = rule.probability.max(0.5));
+        let draw = augmentation.draw(2, &mut random);
+        let (images, labels) = cut_at(&sample, &placement, patch, &draw);
+        prop_assert!(images.iter().all(|value| value.is_finite()));
+        let known = [0, 1, 2, 3, IGNORE];
+        prop_assert!(labels.iter().all(|label| known.contains(label)));
+    }
+
+    #[test]
+    fn composed_maps_are_applied_in_order(
+        degrees in prop::array::uniform3(-180.0..180.0_f64), factors in prop::array::uniform3(0.5..2.0_f64),
+        axes: [bool; 3],
+    ) {
+        let (rotation, scaling, mirror) =
+            (Affine::rotation(degrees), Affine::scaling(factors), Affine::mirror(axes));
+        let composed = rotation.then(&scaling).then(&mirror);
+        let apply = |map: &Affine, v: [f64; 3]| -> [f64; 3] {
+            std::array::from_fn(|row| (0..3).map(|k| map.0[row][k] * v[k]).sum())
+        };
+        let point = [3.0, -1.0, 0.5];
+        let stepwise = apply(&rotation, apply(&scaling, apply(&mirror, point)));
+        for (a, b) in apply(&composed, point).iter().zip(stepwise) {
+            prop_assert!((a - b).abs() < 1e-12);
+        }
+    }
+}
+
+#[test]
+fn a_quarter_turn_of_a_cube_is_a_permutation() {
+    let sample = Reference::open().sample();
+    let patch = [9, 9, 9];
+    let placement = centred(shape_of(&sample), [8, 9, 9]);
+    let draw = Draw { affine: Affine::rotation([0.0, 0.0, 90.0]), changes: Vec::new() };
+    let (turned, _) = cut_at(&sample, &placement, patch, &draw);
+    let (images, _) = plain(&sample, placement.start, patch);
+    let at = |x: usize, y: usize, z: usize| (x * 9 + y) * 9 + z;
+    for (x, y, z) in ndarray::indices((9, 9, 9)) {
+        // x' = -y, y' = x about the centre.
+        assert_eq!(turned[at(x, y, z)].to_bits(), images[at(8 - y, x, z)].to_bits());
+    }
+}
+
+#[test]
+fn a_window_of_the_sample_gives_the_same_bits() {
+    // The same voxels with a frame of zeros around: coordinates shift by whole voxels, values must not.
+    let sample = Reference::open().sample();
+    let shape = shape_of(&sample);
+    let frame = [3, 5, 40];
+    let mut images = Array4::zeros((2, shape[0] + 6, shape[1] + 10, shape[2] + 80));
+    let mut labels = Array3::zeros((shape[0] + 6, shape[1] + 10, shape[2] + 80));
+    let slice = ndarray::s![3..3 + shape[0], 5..5 + shape[1], 40..40 + shape[2]];
+    labels.slice_mut(slice).assign(sample.labels.as_ref().unwrap());
+    for channel in 0..2 {
+        let mut target = images.index_axis_mut(ndarray::Axis(0), channel);
+        target.slice_mut(slice).assign(&sample.images.index_axis(ndarray::Axis(0), channel));
+    }
+    let framed = support::sample("framed", images, labels);
+    let patch = [12, 11, 14];
+    let placement = Placement { case: 0, start: [-1, 2, 7], centre_class: 0, sought: None };
+    let shifted = Placement { start: std::array::from_fn(|a| placement.start[a] + frame[a]), ..placement };
+    for draw in [spatial([17.0, 5.0, -40.0], [1.3; 3]), spatial([0.0; 3], [0.77; 3])] {
+        let (a, a_labels) = cut_at(&sample, &placement, patch, &draw);
+        let (b, b_labels) = cut_at(&framed, &shifted, patch, &draw);
+        assert_eq!(bits(&a), bits(&b));
+        assert_eq!(a_labels, b_labels);
+    }
+}
+
+#[test]
+fn voxels_outside_the_mask_are_zero_again() {
+    let mut sample = Reference::open().sample();
+    let shape = shape_of(&sample);
+    let mask = Array3::from_shape_fn((shape[0], shape[1], shape[2]), |(x, y, _)| u8::from(x > 4 && y < 8));
+    sample.mask = Some(mask.clone());
+    let noise = Rule { probability: 1.0, op: Op::Noise { deviation: Magnitude::Fixed(1.0) } };
+    let augmentation = Augmentation { rules: vec![noise] }.with_mask(vec![1]);
+    let draw = augmentation.draw(2, &mut generator(1, 2, 3, Purpose::Augmentation));
+    let (images, _) = cut_at(&sample, &centred(shape, shape), shape, &draw);
+    let (first, second) = images.split_at(images.len() / 2);
+    for (at, inside) in mask.iter().enumerate() {
+        assert_ne!(first[at], sample.images.as_slice().unwrap()[at]);
+        assert_eq!(second[at] == 0.0, *inside == 0);
+    }
+}
+
+#[test]
+fn the_basic_list_has_the_published_probabilities_and_ranges() {
+    let draws = 40_000;
+    let augmentation = Augmentation::basic(None, [false, true, true]);
+    augmentation.check().unwrap();
+    let mut counts = [0_u32; 8];
+    for step in 0..draws {
+        let draw = augmentation.draw(1, &mut generator(3, step, 0, Purpose::Augmentation));
+        let determinant = determinant(&draw.affine);
+        assert!((0.7_f64.powi(3)..1.4_f64.powi(3)).contains(&determinant.abs()));
+        counts[0] += u32::from((determinant.abs() - 1.0).abs() > 1e-9);
+        for change in &draw.changes {
+            match change.kind {
+                Kind::Noise { deviation, .. } => {
+                    assert!((0.0..0.1).contains(&deviation));
+                    counts[1] += 1;
+                }
+                Kind::Blur { sigma } => {
+                    assert!(sigma.iter().all(|s| (0.5..1.0).contains(s)));
+                    counts[2] += 1;
+                }
+                Kind::Multiply { factor } => {
+                    assert!((0.75..1.25).contains(&factor));
+                    counts[3] += 1;
+                }
+                Kind::Contrast { factor } => {
+                    assert!((0.75..1.25).contains(&factor));
+                    counts[4] += 1;
+                }
+                Kind::LowResolution { zoom } => {
+                    assert!(zoom.iter().all(|z| (0.5..1.0).contains(z)));
+                    counts[5] += 1;
+                }
+                Kind::Gamma { exponent, side } => {
+                    assert!((0.7..1.5).contains(&exponent));
+                    counts[if side == Side::Inverted { 6 } else { 7 }] += 1;
+                }
+                Kind::Mask => panic!("no mask asked for"),
+            }
+        }
+    }
+    for (count, expected) in counts.into_iter().zip([0.2, 0.1, 0.1, 0.15, 0.15, 0.125, 0.1, 0.3]) {
+        let share = f64::from(count) / draws as f64;
+        let error = f64::sqrt(expected * (1.0 - expected) / draws as f64);
+        assert!((share - expected).abs() < 5.0 * error, "{share} instead of {expected}");
+    }
+}
+
+fn determinant(affine: &Affine) -> f64 {
+    let [a, b, c] = affine.0;
+    let cross = [b[1] * c[2] - b[2] * c[1], b[2] * c[0] - b[0] * c[2], b[0] * c[1] - b[1] * c[0]];
+    a.iter().zip(cross).map(|(x, y)| x * y).sum()
+}
+
+#[test]
+fn a_forbidden_axis_is_never_mirrored_and_a_thick_one_never_tilted() {
+    let augmentation = Augmentation::basic(Some(2), [false, true, true]);
+    let mut mirrored = [0; 3];
+    for step in 0..2000 {
+        let draw = augmentation.draw(1, &mut generator(0, step, 0, Purpose::Augmentation));
+        let m = draw.affine.0;
+        assert_eq!([m[0][2], m[1][2], m[2][0], m[2][1]], [0.0; 4]);
+        assert_eq!(m[2][2].abs(), 1.0);
+        mirrored[2] += i32::from(m[2][2] < 0.0);
+        // In the plane: the determinant's sign is the sign of the y mirror, as x is never mirrored.
+        mirrored[1] += i32::from(m[0][0] * m[1][1] - m[0][1] * m[1][0] < 0.0);
+    }
+    assert!(mirrored[1..].iter().all(|count| (850..1150).contains(count)), "{mirrored:?}");
+    let only_x = Augmentation { rules: vec![Rule { probability: 1.0, op: Op::Mirror { axes: [false; 3] } }] };
+    assert_eq!(only_x.draw(1, &mut generator(0, 0, 0, Purpose::Augmentation)), Draw::identity());
+}
+
+#[test]
+fn thick_axes_are_those_of_the_published_rule() {
+    assert_eq!(thick_axis([40, 56, 40], [1.0, 1.0, 1.0]), None);
+    assert_eq!(thick_axis([256, 320, 16], [0.6, 0.6, 3.0]), Some(2));
+    assert_eq!(thick_axis([20, 320, 256], [3.0, 0.6, 0.6]), Some(0));
+    // The patch is not thin along the coarsest axis.
+    assert_eq!(thick_axis([128, 128, 48], [0.8, 0.8, 2.0]), None);
+}
+
+#[test]
+fn augmentation_is_read_and_written_as_toml() {
+    for augmentation in [
+        Augmentation::none(),
+        Augmentation::basic(None, [true; 3]),
+        Augmentation::basic(Some(1), [false, true, true]).with_mask(vec![0, 3]),
+    ] {
+        let text = toml::to_string(&augmentation).unwrap();
+        assert_eq!(toml::from_str::<Augmentation>(&text).unwrap(), augmentation, "{text}");
+    }
+    let text = "[[rules]]\nprobability = 0.5\nop = \"gamma\"\nexponent = { about-one = [0.7, 1.5] }\nside = \"inverted\"";
+    let op = Op::Gamma { exponent: Magnitude::AboutOne(0.7, 1.5), side: Side::Inverted };
+    assert_eq!(toml::from_str::<Augmentation>(text).unwrap().rules, [Rule { probability: 0.5, op }]);
+}
+
+#[test]
+fn values_that_cannot_be_drawn_are_refused_with_their_rule() {
+    let rule = |probability, op| Augmentation { rules: vec![Rule { probability, op }] };
+    let uniform = Magnitude::Uniform;
+    let bad = [
+        rule(1.5, Op::Mirror { axes: [true; 3] }),
+        rule(f64::NAN, Op::Mirror { axes: [true; 3] }),
+        rule(0.5, Op::Scale { factor: uniform(0.0, 1.0), axes: [true; 3] }),
+        rule(0.5, Op::Scale { factor: uniform(1.4, 0.7), axes: [true; 3] }),
+        rule(0.5, Op::Noise { deviation: uniform(-1.0, 1.0) }),
+        rule(0.5, Op::Blur { sigma: uniform(0.5, f64::NAN), per_channel: 0.5 }),
+        rule(0.5, Op::Blur { sigma: uniform(0.5, 1.0), per_channel: 2.0 }),
+        rule(0.5, Op::LowResolution { zoom: uniform(0.5, 2.0), per_channel: 0.5, axes: [true; 3] }),
+        rule(0.5, Op::Gamma { exponent: Magnitude::AboutOne(0.5, 0.9), side: Side::Direct }),
+    ];
+    for augmentation in bad {
+        let message = augmentation.check().unwrap_err().to_string();
+        assert!(message.contains("augmentation.rules[0]") && message.contains("hint"), "{message}");
+    }
+}
+
+#[test]
+fn x_is_not_mirrored_where_labels_name_two_sides() {
+    let paired: [&[&str]; 14] = [
+        &["background", "left_kidney", "right_kidney"],
+        &["background", "kidney_left", "spleen", "kidney_right"],
+        &["background", "Left Kidney", "Right Kidney"],
+        &["background", "LeftKidney", "RightKidney"],
+        &["background", "leftkidney", "rightkidney"],
+        &["background", "kidneyLeft", "kidneyRight"],
+        &["background", "thalamus-l", "thalamus-r"],
+        &["background", "L_Hippocampus", "R_Hippocampus"],
+        &["background", "lh.cortex", "rh.cortex"],
+        &["background", "Left-Cerebral-White-Matter", "Right-Cerebral-White-Matter"],
+        &["background", "femur_lt", "femur_rt"],
+        &["background", "LEFT VENTRICLE", "RIGHT VENTRICLE"],
+        &["background", "rib_left_4", "rib_right_4"],
+        &["background", "Niere links", "Niere rechts"],
+    ];
+    for names in paired {
+        assert_eq!(mirror_axes(names), [false, true, true], "{names:?}");
+    }
+    let free: [&[&str]; 10] = [
+        &["background", "Anterior", "Posterior"],
+        &["background", "edema", "non-enhancing tumor", "enhancing tumour"],
+        &["background", "kidney", "tumor", "cyst"],
+        &["background", "left atrium"],
+        &["background", "left_kidney", "right_lung"],
+        &["background", "upright", "leftover"],
+        &["background", "vertebra_L1", "vertebra_L2"],
+        &["background", "bright", "liver", "lesion"],
+        &["background", "rib_left_4", "rib_right_5"],
+        &[],
+    ];
+    for names in free {
+        assert_eq!(mirror_axes(names), [true; 3], "{names:?}");
+    }
+    let names = ["background", "rib_right_1", "rib_left_1", "rib_left_2", "rib_right_2", "lung"];
+    assert_eq!(left_right_pairs(&names), [(2, 1), (3, 4)]);
+}

@@ -18,3 +18,40 @@ pub fn real(name: &str) -> Option<PathBuf> {
         }
     }
 }
+
+/// Copies a folder with everything in it.
+pub fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            // Not `fs::copy`, which would keep files read-only.
+            std::fs::write(target, std::fs::read(entry.path()).unwrap()).unwrap();
+        }
+    }
+}
+
+/// A prepared sample with its class positions (all of them), 1 mm voxels.
+pub fn sample(id: &str, images: ndarray::Array4<f32>, labels: ndarray::Array3<u8>) -> segen::prepare::Sample {
+    use segen::prepare::{ClassVoxels, Geometry, IGNORE, Sample};
+    let (x, y, z) = labels.dim();
+    let shape = [x, y, z];
+    let highest = labels.iter().filter(|label| **label != IGNORE).max().copied().unwrap_or(0);
+    let mut classes = vec![ClassVoxels::default(); usize::from(highest) + 1];
+    for ((x, y, z), label) in labels.indexed_iter().filter(|(_, label)| **label != IGNORE) {
+        let class = &mut classes[usize::from(*label)];
+        class.count += 1;
+        class.positions.push([x as u32, y as u32, z as u32]);
+    }
+    let geometry = Geometry {
+        original: segen::volume::Grid::with_spacing(shape, [1.0; 3]),
+        orientation: segen::volume::Orientation::RAS,
+        crop_start: [0; 3],
+        crop_shape: shape,
+        shape,
+    };
+    Sample { id: id.to_owned(), images, labels: Some(labels), mask: None, geometry, classes }
+}

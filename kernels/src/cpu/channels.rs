@@ -1,0 +1,51 @@
+//! Concatenation along the channels and its gradient.
+
+use super::buffer::{Buffer, Shared};
+use crate::threads::parallel;
+
+/// Positions per task.
+const CHUNK: usize = 4096;
+
+/// Interleaves (position, `a_channels`) and (position, `b_channels`).
+pub(crate) fn concat(a: &[f32], a_channels: usize, b: &[f32], b_channels: usize) -> Buffer {
+    let channels = a_channels + b_channels;
+    let mut out = Buffer::new(a.len() + b.len());
+    let shared = Shared::new(&mut out);
+    let positions = a.len() / a_channels;
+    parallel(positions.div_ceil(CHUNK), |chunk| {
+        let first = chunk * CHUNK;
+        let count = CHUNK.min(positions - first);
+        // SAFETY: the chunks do not overlap.
+        let out = unsafe { shared.part(first * channels, count * channels) };
+        let a = a[first * a_channels..].chunks_exact(a_channels);
+        let b = b[first * b_channels..].chunks_exact(b_channels);
+        for (out, (a, b)) in out.chunks_exact_mut(channels).zip(a.zip(b)) {
+            out[..a_channels].copy_from_slice(a);
+            out[a_channels..].copy_from_slice(b);
+        }
+    });
+    out
+}
+
+/// Undoes [`concat`].
+pub(crate) fn split(values: &[f32], a_channels: usize, b_channels: usize) -> (Buffer, Buffer) {
+    let channels = a_channels + b_channels;
+    let positions = values.len() / channels;
+    let mut a = Buffer::new(positions * a_channels);
+    let mut b = Buffer::new(positions * b_channels);
+    let (shared_a, shared_b) = (Shared::new(&mut a), Shared::new(&mut b));
+    parallel(positions.div_ceil(CHUNK), |chunk| {
+        let first = chunk * CHUNK;
+        let count = CHUNK.min(positions - first);
+        // SAFETY: the chunks do not overlap.
+        let a = unsafe { shared_a.part(first * a_channels, count * a_channels) };
+        // SAFETY: as above.
+        let b = unsafe { shared_b.part(first * b_channels, count * b_channels) };
+        let to = a.chunks_exact_mut(a_channels).zip(b.chunks_exact_mut(b_channels));
+        for ((a, b), from) in to.zip(values[first * channels..].chunks_exact(channels)) {
+            a.copy_from_slice(&from[..a_channels]);
+            b.copy_from_slice(&from[a_channels..]);
+        }
+    });
+    (a, b)
+}

@@ -1,0 +1,216 @@
+//! Convolution and transposed convolution with their gradients, as sums over taps.
+
+use super::buffer::{Buffer, Shared};
+use super::correlate::{Axis, Packed, Place, Source, correlate, correlate_gradient};
+use super::vectorise;
+use crate::Path;
+use crate::threads::parallel;
+
+/// Sizes of a convolution: input (batch, size, input channels), weight (output, input, kernel), output
+/// (batch, [`Self::output_size`], output channels).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Convolution {
+    pub(crate) batch: usize,
+    pub(crate) size: [usize; 3],
+    pub(crate) input: usize,
+    pub(crate) output: usize,
+    pub(crate) kernel: [usize; 3],
+    pub(crate) stride: [usize; 3],
+    pub(crate) padding: [usize; 3],
+}
+
+impl Convolution {
+    pub(crate) fn output_size(&self) -> [usize; 3] {
+        std::array::from_fn(|i| (self.size[i] + 2 * self.padding[i] - self.kernel[i]) / self.stride[i] + 1)
+    }
+
+    fn source<'a>(&self, x: &'a [f32]) -> Source<'a> {
+        let count = self.output_size();
+        let axes = std::array::from_fn(|i| Axis {
+            taps: self.kernel[i],
+            first: -(self.padding[i] as isize),
+            step: self.stride[i],
+            source: self.size[i],
+            count: count[i],
+        });
+        Source { values: x, batch: self.batch, channels: self.input, axes }
+    }
+
+    /// Index into a weight (output, input, kernel).
+    fn weight(&self, output: usize, input: usize, [x, y, z]: [usize; 3]) -> usize {
+        let [kx, ky, kz] = self.kernel;
+        (((output * self.input + input) * kx + x) * ky + y) * kz + z
+    }
+
+    pub(crate) fn forward(&self, path: Path, x: &[f32], weight: &[f32], bias: &[f32]) -> Buffer {
+        let count = self.output_size();
+        let mut out = Buffer::new(self.batch * count.iter().product::<usize>() * self.output);
+        let packed =
+            Packed::new(path, count[2], self.kernel, self.input, self.output, |tap, input, output| {
+                weight[self.weight(output, input, tap)]
+            });
+        let places = count.map(|size| Place { first: 0, step: 1, size });
+        correlate(&self.source(x), &packed, bias, Shared::new(&mut out), places);
+        out
+    }
+
+    /// Gradient of the input. Input voxels fall into classes by their position modulo the stride; those of one class
+    /// depend on the gradient of the output through the same taps, so that each class is a sum over taps of its own.
+    pub(crate) fn input_gradient(&self, path: Path, weight: &[f32], gradient: &[f32]) -> Buffer {
+        let count = self.output_size();
+        let [sx, sy, sz] = self.stride;
+        let mut out = Buffer::new(self.batch * self.size.iter().product::<usize>() * self.input);
+        let shared = Shared::new(&mut out);
+        let zeros = vec![0.0; self.input];
+        for class in 0..sx * sy * sz {
+            let class = [class / (sy * sz), class / sz % sy, class % sz];
+            // Taps of this class: `first_tap + stride m`, reading output `i + shift - m` for the i-th voxel.
+            let first_tap: [usize; 3] =
+                std::array::from_fn(|i| (class[i] + self.padding[i]) % self.stride[i]);
+            let axes: [Axis; 3] = std::array::from_fn(|i| {
+                let taps = self.kernel[i].saturating_sub(first_tap[i]).div_ceil(self.stride[i]);
+                let shift = (class[i] + self.padding[i]) / self.stride[i];
+                Axis {
+                    taps,
+                    first: shift as isize + 1 - taps as isize,
+                    step: 1,
+                    source: count[i],
+                    count: self.size[i].saturating_sub(class[i]).div_ceil(self.stride[i]),
+                }
+            });
+            if axes.iter().any(|axis| axis.count == 0) {
+                continue;
+            }
+            let taps = axes.map(|axis| axis.taps);
+            let packed =
+                Packed::new(path, axes[2].count, taps, self.output, self.input, |tap, output, input| {
+                    // Neighbours of the source in ascending order meet the taps in descending order.
+                    let tap = std::array::from_fn(|i| first_tap[i] + (taps[i] - 1 - tap[i]) * self.stride[i]);
+                    weight[self.weight(output, input, tap)]
+                });
+            let source = Source { values: gradient, batch: self.batch, channels: self.output, axes };
+            let places =
+                std::array::from_fn(|i| Place { first: class[i], step: self.stride[i], size: self.size[i] });
+            correlate(&source, &packed, &zeros, shared, places);
+        }
+        out
+    }
+
+    /// Gradient of the weight, (output, input, kernel).
+    pub(crate) fn weight_gradient(&self, path: Path, x: &[f32], gradient: &[f32]) -> Buffer {
+        let mut out = Buffer::new(self.output * self.input * self.kernel.iter().product::<usize>());
+        let shared = Shared::new(&mut out);
+        correlate_gradient(path, &self.source(x), gradient, self.output, |tap, input, values| {
+            for (output, value) in values.iter().enumerate() {
+                // SAFETY: every (tap, input) is written once.
+                unsafe { *shared.at(self.weight(output, input, tap)) = *value };
+            }
+        });
+        out
+    }
+}
+
+/// Sizes of a transposed convolution whose stride is its kernel: input (batch, size, input channels), weight
+/// (input, output, kernel), output (batch, size kernel, output channels).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Transposed {
+    pub(crate) batch: usize,
+    pub(crate) size: [usize; 3],
+    pub(crate) input: usize,
+    pub(crate) output: usize,
+    pub(crate) kernel: [usize; 3],
+}
+
+impl Transposed {
+    pub(crate) fn output_size(&self) -> [usize; 3] {
+        std::array::from_fn(|i| self.size[i] * self.kernel[i])
+    }
+
+    /// The convolution of which this is the transpose: from the output back to the input, its weight (input, output,
+    /// kernel) the same array.
+    fn convolution(&self) -> Convolution {
+        Convolution {
+            batch: self.batch,
+            size: self.output_size(),
+            input: self.output,
+            output: self.input,
+            kernel: self.kernel,
+            stride: self.kernel,
+            padding: [0; 3],
+        }
+    }
+
+    /// Every input voxel gives kernel x * kernel y rows of kernel z * output channels, neighbours in the output.
+    pub(crate) fn forward(&self, path: Path, x: &[f32], weight: &[f32], bias: &[f32]) -> Buffer {
+        let [kx, ky, kz] = self.kernel;
+        let [ox, oy, oz] = self.output_size();
+        let mut out = Buffer::new(self.batch * ox * oy * oz * self.output);
+        let shared = Shared::new(&mut out);
+        let axes = self.size.map(|size| Axis { taps: 1, first: 0, step: 1, source: size, count: size });
+        let source = Source { values: x, batch: self.batch, channels: self.input, axes };
+        let columns = kz * self.output;
+        let bias = bias.repeat(kz);
+        for (i, j) in (0..kx).flat_map(|i| (0..ky).map(move |j| (i, j))) {
+            let packed = Packed::new(path, self.size[2], [1; 3], self.input, columns, |_, input, column| {
+                let (k, output) = (column / self.output, column % self.output);
+                weight[(((input * self.output + output) * kx + i) * ky + j) * kz + k]
+            });
+            let places = [
+                Place { first: i, step: kx, size: ox },
+                Place { first: j, step: ky, size: oy },
+                Place { first: 0, step: 1, size: self.size[2] },
+            ];
+            correlate(&source, &packed, &bias, shared, places);
+        }
+        out
+    }
+
+    pub(crate) fn input_gradient(&self, path: Path, weight: &[f32], gradient: &[f32]) -> Buffer {
+        self.convolution().forward(path, gradient, weight, &vec![0.0; self.input])
+    }
+
+    /// Gradient of the weight, (input, output, kernel).
+    pub(crate) fn weight_gradient(&self, path: Path, x: &[f32], gradient: &[f32]) -> Buffer {
+        self.convolution().weight_gradient(path, gradient, x)
+    }
+}
+
+/// Sum of a (position, channel) array over the positions: the gradient of a bias.
+pub(crate) fn sum_per_channel(path: Path, values: &[f32], channels: usize) -> Buffer {
+    const CHUNK: usize = 4096;
+    const RUN: usize = 64;
+    let positions = values.len() / channels.max(1);
+    let chunks = positions.div_ceil(CHUNK);
+    let mut partial = Buffer::zeros(chunks * channels);
+    let shared = Shared::new(&mut partial);
+    parallel(chunks, |chunk| {
+        // SAFETY: every chunk has its own part.
+        let sums = unsafe { shared.part(chunk * channels, channels) };
+        let mut run_sums = vec![0.0; channels];
+        let last = (chunk * CHUNK + CHUNK).min(positions);
+        vectorise(path, || {
+            for run in values[chunk * CHUNK * channels..last * channels].chunks(RUN * channels) {
+                run_sums.fill(0.0);
+                for position in run.chunks_exact(channels) {
+                    for (sum, value) in run_sums.iter_mut().zip(position) {
+                        *sum += value;
+                    }
+                }
+                for (sum, value) in sums.iter_mut().zip(&run_sums) {
+                    *sum += value;
+                }
+            }
+        });
+    });
+    let mut sums = vec![0.0_f64; channels];
+    for chunk in partial.chunks_exact(channels) {
+        for (sum, value) in sums.iter_mut().zip(chunk) {
+            *sum += f64::from(*value);
+        }
+    }
+    let mut out = Buffer::new(channels);
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = sum as f32;
+    }
+    out
+}

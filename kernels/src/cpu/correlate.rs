@@ -1,0 +1,372 @@
+//! Sums over taps of a channels-last array: what convolution, its input gradient and transposed convolution have in
+//! common, and the weight gradient of all three.
+
+use super::buffer::{Buffer, Shared};
+use super::tile::{Blocking, Segment, Start, Tile, split};
+use crate::Path;
+use crate::threads::parallel;
+
+/// How the outputs of one axis read the source: output `i` reads `first + i step ..` and on, `taps` neighbours, of
+/// which those outside the source count as zero.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Axis {
+    pub(crate) taps: usize,
+    pub(crate) first: isize,
+    pub(crate) step: usize,
+    /// Size of the source.
+    pub(crate) source: usize,
+    /// Number of outputs.
+    pub(crate) count: usize,
+}
+
+impl Axis {
+    /// Index into the source that `tap` of output `index` reads, if it lies inside.
+    fn reads(self, index: usize, tap: usize) -> Option<usize> {
+        let place = self.first + (index * self.step + tap) as isize;
+        usize::try_from(place).ok().filter(|&place| place < self.source)
+    }
+
+    /// Length of the part of the source that `count` neighbouring outputs read.
+    fn span(self, count: usize) -> usize {
+        (count - 1) * self.step + self.taps
+    }
+
+    /// Whether no output reads beyond the source.
+    fn stays_inside(self) -> bool {
+        self.first >= 0 && self.first as usize + self.span(self.count) <= self.source
+    }
+}
+
+/// Where the outputs of one axis lie in the array that is written: at `first + i step` of `size`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) first: usize,
+    pub(crate) step: usize,
+    pub(crate) size: usize,
+}
+
+/// The source of a sum over taps: a channels-last array and how it is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) batch: usize,
+    pub(crate) channels: usize,
+    pub(crate) axes: [Axis; 3],
+}
+
+/// Rows of the source as the tiles read them: the source itself, or a copy with zeros around it.
+struct Rows {
+    start: *const f32,
+    /// Distance between successive values of the tap along x, and between rows along y.
+    plane: usize,
+    row: usize,
+}
+
+impl Source<'_> {
+    fn needs_copy(&self) -> bool {
+        !self.axes[2].stays_inside()
+    }
+
+    /// Values of scratch that `rows` output rows of one output plane need for `planes` taps along x.
+    fn scratch(&self, planes: usize, rows: usize) -> usize {
+        if self.needs_copy() {
+            let [_, y, z] = self.axes;
+            planes * y.span(rows) * z.span(z.count) * self.channels
+        } else {
+            0
+        }
+    }
+
+    /// Offset of the source value (n, x, y, z).
+    fn offset(&self, n: usize, x: usize, y: usize, z: usize) -> usize {
+        let [ax, ay, az] = self.axes;
+        (((n * ax.source + x) * ay.source + y) * az.source + z) * self.channels
+    }
+
+    /// Makes readable what `rows` output rows from (n, x, y) need of the taps `tap..tap + planes` along x.
+    fn rows(
+        &self,
+        scratch: &mut [f32],
+        [n, x, y]: [usize; 3],
+        rows: usize,
+        (tap, planes): (usize, usize),
+    ) -> Rows {
+        let [ax, ay, az] = self.axes;
+        if !self.needs_copy() {
+            // Rows outside are never read, so that the address may lie outside as well.
+            let corner = ((n * ax.source) as isize + ax.first + (x * ax.step + tap) as isize)
+                * ay.source as isize
+                + ay.first
+                + (y * ay.step) as isize;
+            let offset = (corner * az.source as isize + az.first) * self.channels as isize;
+            return Rows {
+                start: self.values.as_ptr().wrapping_offset(offset),
+                plane: ay.source * az.source * self.channels,
+                row: az.source * self.channels,
+            };
+        }
+        let span = az.span(az.count);
+        let length = span * self.channels;
+        let before = az.first.min(0).unsigned_abs();
+        let from = az.first.max(0) as usize;
+        let inside = span.saturating_sub(before).min(az.source.saturating_sub(from));
+        let copied = before * self.channels..(before + inside) * self.channels;
+        let lines = ay.span(rows);
+        for plane in 0..planes {
+            let Some(source_x) = ax.reads(x, tap + plane) else { continue };
+            for line in 0..lines {
+                let Some(source_y) = ay.reads(y, line) else { continue };
+                let to = &mut scratch[(plane * lines + line) * length..][..length];
+                let offset = self.offset(n, source_x, source_y, from.min(az.source - 1));
+                to[..copied.start].fill(0.0);
+                to[copied.clone()].copy_from_slice(&self.values[offset..offset + copied.len()]);
+                to[copied.end..].fill(0.0);
+            }
+        }
+        Rows { start: scratch.as_ptr(), plane: lines * length, row: length }
+    }
+}
+
+/// Weights of a sum over taps, as the tiles read them: `[group][tap x][tap y][tap z][channel in][column of group]`,
+/// a group being the columns of one tile, filled up with zeros.
+pub(crate) struct Packed {
+    values: Buffer,
+    vectors: usize,
+    group: usize,
+    columns: usize,
+    blocking: Blocking,
+}
+
+impl Packed {
+    /// Packs `weight(tap, channel in, column)`.
+    pub(crate) fn new(
+        path: Path,
+        rows: usize,
+        taps: [usize; 3],
+        channels: usize,
+        columns: usize,
+        weight: impl Fn([usize; 3], usize, usize) -> f32 + Sync,
+    ) -> Self {
+        let blocking = Blocking::new(path);
+        let vectors = blocking.vectors(rows, columns);
+        let group = vectors * blocking.lanes;
+        let groups = columns.div_ceil(group);
+        let [tx, ty, tz] = taps;
+        let slab = ty * tz * channels * group;
+        let mut values = Buffer::new(groups * tx * slab);
+        let shared = Shared::new(&mut values);
+        parallel(groups * tx, |index| {
+            let (first, x) = (index / tx * group, index % tx);
+            // SAFETY: every index has its own slab.
+            let slab = unsafe { shared.part(index * slab, slab) };
+            for (row, to) in slab.chunks_exact_mut(group).enumerate() {
+                let (tap, channel) = (row / channels, row % channels);
+                for (j, to) in to.iter_mut().enumerate() {
+                    let column = first + j;
+                    *to =
+                        if column < columns { weight([x, tap / tz, tap % tz], channel, column) } else { 0.0 };
+                }
+            }
+        });
+        Self { values, vectors, group, columns, blocking }
+    }
+}
+
+/// Bytes of source rows that a task holds at a time: half of a small second-level cache.
+const ROWS_IN_CACHE: usize = 192 * 1024;
+
+/// Output rows that a task treats together.
+fn row_block(source: &Source<'_>, planes: usize) -> usize {
+    let [_, y, z] = source.axes;
+    let line = planes * z.span(z.count) * source.channels * size_of::<f32>();
+    let lines = (ROWS_IN_CACHE / line.max(1)).clamp(y.taps, y.span(y.count).max(y.taps));
+    ((lines - y.taps) / y.step + 1).clamp(1, y.count.max(1))
+}
+
+/// Writes `out[place] = bias + sum over taps and channels of source * weights` for all outputs of the source's axes.
+/// `out` is (batch, place x, place y, place z, column).
+pub(crate) fn correlate(
+    source: &Source<'_>,
+    weights: &Packed,
+    bias: &[f32],
+    out: Shared<f32>,
+    places: [Place; 3],
+) {
+    let [ax, ay, az] = source.axes;
+    let channels = source.channels;
+    let columns = weights.columns;
+    let mut padded_bias = bias.to_vec();
+    padded_bias.resize(columns.next_multiple_of(weights.group), 0.0);
+    let block = row_block(source, ax.taps);
+    let blocks = ay.count.div_ceil(block);
+    let Packed { vectors, group, blocking, .. } = *weights;
+    let [px, py, pz] = places;
+    parallel(source.batch * ax.count * blocks, |task| {
+        let (plane, y0) = (task / blocks, task % blocks * block);
+        let (n, x) = (plane / ax.count, plane % ax.count);
+        let lines = block.min(ay.count - y0);
+        let mut scratch = Buffer::new(source.scratch(ax.taps, lines));
+
+        let rows = source.rows(&mut scratch, [n, x, y0], lines, (0, ax.taps));
+        let mut segments = Vec::with_capacity(ax.taps * ay.taps);
+        for (index, first) in (0..columns).step_by(group).enumerate() {
+            let slab = &weights.values[index * ax.taps * ay.taps * az.taps * channels * group..];
+            for line in 0..lines {
+                segments.clear();
+                for (tx, ty) in (0..ax.taps).flat_map(|tx| (0..ay.taps).map(move |ty| (tx, ty))) {
+                    if ax.reads(x, tx).is_some() && ay.reads(y0 + line, ty).is_some() {
+                        segments.push(Segment {
+                            a: tx * rows.plane + (line * ay.step + ty) * rows.row,
+                            b: (tx * ay.taps + ty) * az.taps * channels * group,
+                        });
+                    }
+                }
+                let line_out =
+                    ((n * px.size + px.first + x * px.step) * py.size + py.first + (y0 + line) * py.step)
+                        * pz.size
+                        + pz.first;
+                split(az.count, blocking.most_rows(vectors), |z, count| {
+                    let tile = Tile {
+                        a: rows.start.wrapping_add(z * az.step * channels),
+                        a_row: az.step * channels,
+                        a_term: 1,
+                        b: slab.as_ptr(),
+                        b_term: group,
+                        segments: &segments,
+                        terms: az.taps * channels,
+                        start: Start::Columns(padded_bias[first..].as_ptr()),
+                        out: out.at((line_out + z * pz.step) * columns + first),
+                        out_row: pz.step * columns,
+                        columns: columns - first,
+                    };
+                    // SAFETY: the segments name rows that exist, `slab` has group columns per term, the outputs
+                    // of this line belong to this task alone.
+                    unsafe { blocking.function(count, vectors)(&tile) };
+                });
+            }
+        }
+    });
+}
+
+/// Gradient of the weights of [`correlate`]: `[tap x][tap y][tap z][channel][column]`, the sum over all outputs of
+/// source times `gradient`, where `gradient` is (batch, x, y, z, column) over the outputs. Calls
+/// `write(tap, channel, values of all columns)` for each, from several threads.
+pub(crate) fn correlate_gradient(
+    path: Path,
+    source: &Source<'_>,
+    gradient: &[f32],
+    columns: usize,
+    write: impl Fn([usize; 3], usize, &[f32]) + Sync,
+) {
+    let blocking = Blocking::new(path);
+    let [ax, ay, az] = source.axes;
+    let channels = source.channels;
+    let padded = columns.next_multiple_of(blocking.lanes);
+    let rows = az.taps * channels;
+    let most_vectors = blocking.vectors(rows, columns);
+    let group = most_vectors * blocking.lanes;
+    let groups = padded.div_ceil(group);
+    // Fixed chunks of planes, each with sums of its own, combined in order: independent of the number of threads.
+    let planes = source.batch * ax.count;
+    let chunks =
+        (planes * ay.count * az.count / POSITIONS_PER_CHUNK).clamp(1, MOST_CHUNKS.min(planes.max(1)));
+    let slab = ay.taps * rows * padded;
+    let mut partial = Buffer::new(chunks * ax.taps * slab);
+    let shared = Shared::new(&mut partial);
+    let block = row_block(source, 1);
+    let column_copy = if padded == columns { 0 } else { block * az.count * padded };
+    parallel(chunks * ax.taps * groups, |task| {
+        let (chunk, rest) = (task / (ax.taps * groups), task % (ax.taps * groups));
+        let (tx, first) = (rest / groups, rest % groups * group);
+        let width = group.min(padded - first);
+        // A last group of three vectors is one of two and one of one.
+        let pieces: &[(usize, usize)] = match width / blocking.lanes {
+            3 => &[(0, 2), (2, 1)],
+            2 => &[(0, 2)],
+            1 => &[(0, 1)],
+            _ => &[(0, 4)],
+        };
+        let base = (chunk * ax.taps + tx) * slab;
+        for row in 0..ay.taps * rows {
+            // SAFETY: these columns of this slab belong to this task alone.
+            unsafe { shared.part(base + row * padded + first, width) }.fill(0.0);
+        }
+        let mut scratch = Buffer::new(source.scratch(1, block) + column_copy);
+
+        let (column_scratch, scratch) = scratch.split_at_mut(column_copy);
+        let mut segments = Vec::with_capacity(block);
+        for plane in planes * chunk / chunks..planes * (chunk + 1) / chunks {
+            let (n, x) = (plane / ax.count, plane % ax.count);
+            if ax.reads(x, tx).is_none() {
+                continue;
+            }
+            for y0 in (0..ay.count).step_by(block) {
+                let lines = block.min(ay.count - y0);
+                let source_rows = source.rows(scratch, [n, x, y0], lines, (tx, 1));
+                let position = (plane * ay.count + y0) * az.count;
+                let values = &gradient[position * columns..][..lines * az.count * columns];
+                let b = if column_copy == 0 {
+                    values.as_ptr()
+                } else {
+                    for (to, from) in
+                        column_scratch.chunks_exact_mut(padded).zip(values.chunks_exact(columns))
+                    {
+                        to[..columns].copy_from_slice(from);
+                        to[columns..].fill(0.0);
+                    }
+                    column_scratch.as_ptr()
+                };
+                for ty in 0..ay.taps {
+                    segments.clear();
+                    for line in 0..lines {
+                        if ay.reads(y0 + line, ty).is_some() {
+                            segments.push(Segment {
+                                a: (line * ay.step + ty) * source_rows.row,
+                                b: line * az.count * padded + first,
+                            });
+                        }
+                    }
+                    for &(vector, vectors) in pieces {
+                        split(rows, blocking.most_rows(vectors), |row, count| {
+                            let column = vector * blocking.lanes;
+                            let tile = Tile {
+                                a: source_rows.start.wrapping_add(row),
+                                a_row: 1,
+                                a_term: az.step * channels,
+                                b: b.wrapping_add(column),
+                                b_term: padded,
+                                segments: &segments,
+                                terms: az.count,
+                                start: Start::Out,
+                                out: shared.at(base + (ty * rows + row) * padded + first + column),
+                                out_row: padded,
+                                columns: vectors * blocking.lanes,
+                            };
+                            // SAFETY: the segments name rows that exist, `b` has whole vectors of columns, the
+                            // columns of `out` belong to this task alone.
+                            unsafe { blocking.function(count, vectors)(&tile) };
+                        });
+                    }
+                }
+            }
+        }
+    });
+    parallel(ax.taps * ay.taps, |tap| {
+        let (tx, ty) = (tap / ay.taps, tap % ay.taps);
+        let mut sums = vec![0.0; columns];
+        for row in 0..rows {
+            sums.fill(0.0);
+            for chunk in 0..chunks {
+                let from = &partial[(chunk * ax.taps + tx) * slab + (ty * rows + row) * padded..][..columns];
+                for (sum, value) in sums.iter_mut().zip(from) {
+                    *sum += value;
+                }
+            }
+            write([tx, ty, row / channels], row % channels, &sums);
+        }
+    });
+}
+
+/// Enough work to outweigh the zeroing and combining of a chunk's sums.
+const POSITIONS_PER_CHUNK: usize = 4096;
+const MOST_CHUNKS: usize = 8;

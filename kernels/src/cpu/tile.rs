@@ -1,0 +1,239 @@
+//! The one inner loop of all products: a tile of rows times columns that stays in registers while the terms of its
+//! sums stream by.
+//!
+//! `out[m][j] = start[j] + sum over segments, k of a[segment.a + m a_row + k a_term] * b[segment.b + k b_term + j]`
+//!
+//! The rows `m` are output positions and the terms `k` input channels (convolution), or the rows are input channels
+//! and the terms positions (weight gradient). The order of the sum of each output does not depend on the tile that
+//! holds it.
+
+use crate::Path;
+
+/// Where one run of consecutive terms lies, as offsets from [`Tile::a`] and [`Tile::b`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment {
+    pub(crate) a: usize,
+    pub(crate) b: usize,
+}
+
+/// What the sums start from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start {
+    /// One value per column, for all `columns` rounded up to whole vectors.
+    Columns(*const f32),
+    /// The values that `out` holds.
+    Out,
+}
+
+/// The operands of one tile.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tile<'a> {
+    pub(crate) a: *const f32,
+    pub(crate) a_row: usize,
+    pub(crate) a_term: usize,
+    pub(crate) b: *const f32,
+    pub(crate) b_term: usize,
+    pub(crate) segments: &'a [Segment],
+    /// Terms per segment.
+    pub(crate) terms: usize,
+    pub(crate) start: Start,
+    pub(crate) out: *mut f32,
+    pub(crate) out_row: usize,
+    /// Columns of `out` that exist; `b` has whole vectors of columns.
+    pub(crate) columns: usize,
+}
+
+/// Computes one tile.
+///
+/// # Safety
+/// All places that the formula of this module names must be valid, `out` not otherwise in use, and the processor must
+/// have the instructions of the path that the function was taken for.
+pub(crate) type TileFunction = unsafe fn(&Tile<'_>);
+
+/// The register blocking of a path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Blocking {
+    path: Path,
+    /// f32 values per vector.
+    pub(crate) lanes: usize,
+}
+
+/// Accumulators that the registers of the path hold beside the operands.
+const AVX512_ACCUMULATORS: usize = 28;
+const AVX2_ACCUMULATORS: usize = 12;
+/// Columns of the widest tile.
+const MOST_COLUMNS: usize = 64;
+
+impl Blocking {
+    pub(crate) fn new(path: Path) -> Self {
+        Self { path, lanes: if path == Path::Avx512 { 16 } else { 8 } }
+    }
+
+    /// Vectors per tile that suit an output of `columns` columns and `rows` rows.
+    pub(crate) fn vectors(self, rows: usize, columns: usize) -> usize {
+        let available = columns.div_ceil(self.lanes);
+        // Few rows are made up for by many columns, so that every operand loaded is used often.
+        let wanted = if rows <= self.most_rows(4) { 4 } else { 2 };
+        match available {
+            1 => 1,
+            2 | 3 => 2,
+            _ => wanted,
+        }
+    }
+
+    /// The most rows of a tile of `vectors` vectors.
+    pub(crate) fn most_rows(self, vectors: usize) -> usize {
+        match self.path {
+            Path::Avx512 => AVX512_ACCUMULATORS / vectors,
+            _ => AVX2_ACCUMULATORS / vectors,
+        }
+    }
+
+    /// The function for tiles of `rows` rows and `vectors` vectors (1, 2 or 4).
+    pub(crate) fn function(self, rows: usize, vectors: usize) -> TileFunction {
+        match self.path {
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx512 => avx512::function(rows, vectors),
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx2 => avx2::function(rows, vectors),
+            _ => portable::function(rows, vectors),
+        }
+    }
+}
+
+/// Splits `count` rows into tiles of nearly equal height, at most `most`: calls `tile(first, rows)` for each.
+#[inline]
+pub(crate) fn split(count: usize, most: usize, mut tile: impl FnMut(usize, usize)) {
+    let tiles = count.div_ceil(most);
+    let mut first = 0;
+    for index in 0..tiles {
+        let end = count * (index + 1) / tiles;
+        tile(first, end - first);
+        first = end;
+    }
+}
+
+/// Writes one module per instruction set: the vector operations differ, the loop is the same text.
+macro_rules! tiles {
+    ($module:ident, $lanes:literal, $vector:ty, [$($feature:literal)?], [$($rows1:literal)*], [$($rows2:literal)*],
+     [$($rows4:literal)*], $load:expr, $store:expr, $splat:expr, $multiply_add:expr) => {
+        mod $module {
+            #[allow(unused_imports, reason = "not every instruction set needs them")]
+            use super::*;
+            #[cfg(target_arch = "x86_64")]
+            #[allow(unused_imports, reason = "not every instruction set needs them")]
+            use std::arch::x86_64::*;
+
+            pub(super) fn function(rows: usize, vectors: usize) -> TileFunction {
+                match (vectors, rows) {
+                    $((1, $rows1) => tile::<$rows1, 1>,)*
+                    $((2, $rows2) => tile::<$rows2, 2>,)*
+                    $((4, $rows4) => tile::<$rows4, 4>,)*
+                    _ => unreachable!("no tile of {rows} rows and {vectors} vectors"),
+                }
+            }
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn tile<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
+                // SAFETY: the caller promises that all places named are valid and the instructions exist.
+                unsafe {
+                    let whole = tile.columns >= VECTORS * $lanes;
+                    let mut sums = [[$splat(&0.0); VECTORS]; ROWS];
+                    match tile.start {
+                        Start::Columns(start) => {
+                            for row in &mut sums {
+                                for (vector, sum) in row.iter_mut().enumerate() {
+                                    *sum = $load(start.add(vector * $lanes));
+                                }
+                            }
+                        }
+                        Start::Out => {
+                            for (m, row) in sums.iter_mut().enumerate() {
+                                let out = tile.out.add(m * tile.out_row).cast_const();
+                                let mut part = [0.0_f32; MOST_COLUMNS];
+                                let from = if whole {
+                                    out
+                                } else {
+                                    std::ptr::copy_nonoverlapping(out, part.as_mut_ptr(), tile.columns);
+                                    part.as_ptr()
+                                };
+                                for (vector, sum) in row.iter_mut().enumerate() {
+                                    *sum = $load(from.add(vector * $lanes));
+                                }
+                            }
+                        }
+                    }
+                    for segment in tile.segments {
+                        // Every fourth row has a pointer of its own; the others are reached from it by one or three
+                        // steps scaled by the addressing mode.
+                        let mut a = [tile.a.add(segment.a); 7];
+                        for (group, pointer) in a.iter_mut().enumerate() {
+                            *pointer = pointer.wrapping_add(group * 4 * tile.a_row);
+                        }
+                        let mut b = tile.b.add(segment.b);
+                        for _ in 0..tile.terms {
+                            let mut columns = [$splat(&0.0); VECTORS];
+                            for (vector, column) in columns.iter_mut().enumerate() {
+                                *column = $load(b.add(vector * $lanes));
+                            }
+                            for (m, row) in sums.iter_mut().enumerate() {
+                                let value = $splat(&*a[m / 4].add((m % 4) * tile.a_row));
+                                for (sum, column) in row.iter_mut().zip(columns) {
+                                    *sum = $multiply_add(value, column, *sum);
+                                }
+                            }
+                            for pointer in &mut a[..ROWS.div_ceil(4)] {
+                                *pointer = pointer.wrapping_add(tile.a_term);
+                            }
+                            b = b.wrapping_add(tile.b_term);
+                        }
+                    }
+                    for (m, row) in sums.iter().enumerate() {
+                        let out = tile.out.add(m * tile.out_row);
+                        if whole {
+                            for (vector, sum) in row.iter().enumerate() {
+                                $store(out.add(vector * $lanes), *sum);
+                            }
+                        } else {
+                            let mut part = [0.0_f32; MOST_COLUMNS];
+                            for (vector, sum) in row.iter().enumerate() {
+                                $store(part.as_mut_ptr().add(vector * $lanes), *sum);
+                            }
+                            std::ptr::copy_nonoverlapping(part.as_ptr(), out, tile.columns);
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+tiles!(
+    avx512, 16, __m512, ["avx512f"],
+    [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28],
+    [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [1 2 3 4 5 6 7],
+    |p: *const f32| _mm512_loadu_ps(p),
+    |p: *mut f32, v: __m512| _mm512_storeu_ps(p, v),
+    |p: &f32| _mm512_set1_ps(*p),
+    |x: __m512, y: __m512, sum: __m512| _mm512_fmadd_ps(x, y, sum)
+);
+
+#[cfg(target_arch = "x86_64")]
+tiles!(
+    avx2, 8, __m256, ["avx2,fma"],
+    [1 2 3 4 5 6 7 8 9 10 11 12], [1 2 3 4 5 6], [1 2 3],
+    |p: *const f32| _mm256_loadu_ps(p),
+    |p: *mut f32, v: __m256| _mm256_storeu_ps(p, v),
+    |p: &f32| _mm256_set1_ps(*p),
+    |x: __m256, y: __m256, sum: __m256| _mm256_fmadd_ps(x, y, sum)
+);
+
+tiles!(
+    portable, 8, [f32; 8], [],
+    [1 2 3 4 5 6 7 8 9 10 11 12], [1 2 3 4 5 6], [1 2 3],
+    |p: *const f32| p.cast::<[f32; 8]>().read_unaligned(),
+    |p: *mut f32, v: [f32; 8]| p.cast::<[f32; 8]>().write_unaligned(v),
+    |p: &f32| [*p; 8],
+    |x: [f32; 8], y: [f32; 8], sum: [f32; 8]| std::array::from_fn(|i| sum[i] + x[i] * y[i])
+);

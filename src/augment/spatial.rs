@@ -1,0 +1,374 @@
+//! One affine map per patch, and the reading of voxels through it.
+//!
+//! Coordinates are fixed-point numbers with 32 fractional bits: exact for every integer position, so that a
+//! draw without interpolation copies voxels, and the same wherever a window of the sample begins.
+
+use std::ops::Range;
+
+use super::wide::wide;
+
+/// Voxels per unit of a fixed-point coordinate.
+const ONE: i64 = 1 << 32;
+
+/// A linear map from offsets about the patch centre to offsets in the sample, in voxels; a matrix of rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Affine(pub [[f64; 3]; 3]);
+
+impl Affine {
+    /// Leaves every voxel where it is.
+    pub const IDENTITY: Self = Self([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]);
+
+    /// The map of two operations applied to an image, `self` first and then `next`: the result looks up
+    /// `next`'s position and asks `self` what lies there, hence the product `self * next`.
+    pub fn then(&self, next: &Self) -> Self {
+        Self(std::array::from_fn(|row| {
+            std::array::from_fn(|column| (0..3).map(|k| self.0[row][k] * next.0[k][column]).sum())
+        }))
+    }
+
+    /// Rz * Ry * Rx for right-handed rotations of the coordinates about x, y and z, in degrees.
+    pub fn rotation(degrees: [f64; 3]) -> Self {
+        let [(sx, cx), (sy, cy), (sz, cz)] = degrees.map(|angle| angle.to_radians().sin_cos());
+        let about_x = Self([[1.0, 0.0, 0.0], [0.0, cx, -sx], [0.0, sx, cx]]);
+        let about_y = Self([[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]]);
+        let about_z = Self([[cz, -sz, 0.0], [sz, cz, 0.0], [0.0, 0.0, 1.0]]);
+        about_z.then(&about_y).then(&about_x)
+    }
+
+    /// Multiplies coordinates by a factor each: above 1 makes objects smaller.
+    pub fn scaling(factors: [f64; 3]) -> Self {
+        let mut matrix = Self::IDENTITY;
+        for (axis, factor) in factors.into_iter().enumerate() {
+            matrix.0[axis][axis] = factor;
+        }
+        matrix
+    }
+
+    /// Reverses the marked axes.
+    pub fn mirror(axes: [bool; 3]) -> Self {
+        Self::scaling(axes.map(|mirrored| if mirrored { -1.0 } else { 1.0 }))
+    }
+}
+
+/// Where each voxel of one patch lies in the sample, in fixed point.
+#[derive(Clone, Debug)]
+pub(super) struct Map {
+    patch: [usize; 3],
+    /// Coordinates of patch voxel (0, 0, 0).
+    base: [i64; 3],
+    /// `step[e]`: how the coordinates change from one patch voxel to the next along patch axis `e`.
+    step: [[i64; 3]; 3],
+}
+
+impl Map {
+    pub(super) fn new(affine: &Affine, start: [i64; 3], patch: [usize; 3]) -> Self {
+        let step: [[i64; 3]; 3] = std::array::from_fn(|e| {
+            std::array::from_fn(|axis| (affine.0[axis][e] * ONE as f64).round() as i64)
+        });
+        let base = std::array::from_fn(|axis| {
+            let extent = |e: usize| patch[e] as i64 - 1;
+            let swept: i64 = (0..3).map(|e| step[e][axis] * extent(e)).sum();
+            start[axis] * ONE + ((extent(axis) * ONE - swept) >> 1)
+        });
+        Self { patch, base, step }
+    }
+
+    /// Coordinates of the first voxel of patch row (i, j).
+    fn row(&self, i: usize, j: usize) -> [i64; 3] {
+        let [i, j] = [i as i64, j as i64];
+        std::array::from_fn(|axis| self.base[axis] + i * self.step[0][axis] + j * self.step[1][axis])
+    }
+
+    /// Whether every patch voxel falls onto a voxel position: then nothing is interpolated.
+    fn is_lattice(&self) -> bool {
+        let whole = |coordinate: &i64| coordinate % ONE == 0;
+        self.base.iter().all(whole) && self.step.iter().flatten().all(whole)
+    }
+
+    /// Which voxels k of a row have `low <= coordinate + k * step < high` on all axes.
+    fn span(&self, row: [i64; 3], bounds: impl Fn(usize) -> Range<i64>) -> Range<usize> {
+        let mut span = 0..self.patch[2] as i64;
+        for axis in 0..3 {
+            let Range { start: low, end: high } = bounds(axis);
+            let (first, step) = (row[axis], self.step[2][axis]);
+            let inside = match step {
+                0 if (low..high).contains(&first) => continue,
+                0 => return 0..0,
+                // k >= ceil((low - first) / step) and k < ceil((high - first) / step)
+                1.. => ceil_div(low - first, step)..ceil_div(high - first, step),
+                // Mirrored: k > (high - first) / step and k <= (low - first) / step
+                _ => ceil_div(first - high + 1, -step)..ceil_div(first - low + 1, -step),
+            };
+            span = span.start.max(inside.start)..span.end.min(inside.end);
+        }
+        if span.is_empty() { 0..0 } else { span.start as usize..span.end as usize }
+    }
+}
+
+fn ceil_div(a: i64, b: i64) -> i64 {
+    -((-a).div_euclid(b))
+}
+
+const TILE: usize = 16;
+
+/// Fills `out` (channel, patch) from `images` (channel, sample), linearly, 0 outside.
+pub(super) fn images(map: &Map, images: &[f32], shape: [usize; 3], out: &mut [f32]) {
+    let voxels = shape.iter().product::<usize>();
+    let size = map.patch.iter().product::<usize>();
+    if map.is_lattice() {
+        for (channel, out) in images.chunks_exact(voxels).zip(out.chunks_exact_mut(size)) {
+            copy(map, channel, shape, out);
+        }
+        return;
+    }
+    wide(
+        #[inline(always)]
+        || {
+            let mut row = Row::new(map.patch[2]);
+            for (channel, out) in images.chunks_exact(voxels).zip(out.chunks_exact_mut(size)) {
+                for tile_i in (0..map.patch[0]).step_by(TILE) {
+                    for tile_j in (0..map.patch[1]).step_by(TILE) {
+                        for i in tile_i..map.patch[0].min(tile_i + TILE) {
+                            for j in tile_j..map.patch[1].min(tile_j + TILE) {
+                                row.place(map, i, j, shape);
+                                let at = (i * map.patch[1] + j) * map.patch[2];
+                                row.interpolate(map, channel, shape, &mut out[at..at + map.patch[2]]);
+                            }
+                        }
+                    }
+                }
+            }
+        },
+    );
+}
+
+/// Fills `out` (patch) from `labels` (sample): the class of the largest linear weight, background outside.
+pub(super) fn labels(map: &Map, labels: &[u8], shape: [usize; 3], out: &mut [u8]) {
+    if map.is_lattice() {
+        copy(map, labels, shape, out);
+        return;
+    }
+    wide(
+        #[inline(always)]
+        || {
+            let mut row = Row::new(map.patch[2]);
+            for i in 0..map.patch[0] {
+                for j in 0..map.patch[1] {
+                    row.place(map, i, j, shape);
+                    let at = (i * map.patch[1] + j) * map.patch[2];
+                    row.vote(map, labels, shape, &mut out[at..at + map.patch[2]]);
+                }
+            }
+        },
+    );
+}
+
+/// Copies a patch whose voxels all fall onto voxels of the sample.
+fn copy<T: Copy + Default>(map: &Map, source: &[T], shape: [usize; 3], out: &mut [T]) {
+    let strides = [(shape[1] * shape[2]) as i64, shape[2] as i64, 1];
+    let along: i64 = (0..3).map(|axis| map.step[2][axis] / ONE * strides[axis]).sum();
+    for (index, out) in out.chunks_exact_mut(map.patch[2]).enumerate() {
+        let row = map.row(index / map.patch[1], index % map.patch[1]);
+        let span = map.span(row, |axis| 0..shape[axis] as i64 * ONE);
+        out[..span.start].fill(T::default());
+        out[span.end..].fill(T::default());
+        if span.is_empty() {
+            continue;
+        }
+        let first: i64 = (0..3).map(|axis| row[axis] / ONE * strides[axis]).sum();
+        let first = (first + span.start as i64 * along) as usize;
+        let out = &mut out[span];
+        let count = out.len();
+        match along {
+            1 => out.copy_from_slice(&source[first..first + count]),
+            -1 => {
+                let source = &source[first + 1 - count..=first];
+                out.iter_mut().zip(source.iter().rev()).for_each(|(out, voxel)| *out = *voxel);
+            }
+            _ => {
+                for (k, out) in out.iter_mut().enumerate() {
+                    *out = source[(first as i64 + k as i64 * along) as usize];
+                }
+            }
+        }
+    }
+}
+
+/// Positions and weights of one patch row, shared by all channels.
+struct Row {
+    first: [i64; 3],
+    /// Voxels whose eight neighbours may lie inside the sample; the others see nothing but zeros.
+    touched: Range<usize>,
+    /// Voxels whose eight neighbours all do.
+    inner: Range<usize>,
+    /// For inner voxels: index of the lowest neighbour, and the weights of the upper ones.
+    offset: Vec<u32>,
+    weights: [Vec<f32>; 3],
+}
+
+impl Row {
+    fn new(length: usize) -> Self {
+        Self {
+            first: [0; 3],
+            touched: 0..0,
+            inner: 0..0,
+            offset: vec![0; length],
+            weights: [vec![0.0; length], vec![0.0; length], vec![0.0; length]],
+        }
+    }
+
+    #[inline(always)]
+    fn place(&mut self, map: &Map, i: usize, j: usize, shape: [usize; 3]) {
+        self.first = map.row(i, j);
+        self.touched = map.span(self.first, |axis| 1 - ONE..shape[axis] as i64 * ONE);
+        self.inner = map.span(self.first, |axis| 0..(shape[axis] as i64 - 1) * ONE);
+        let [sx, sy] = [(shape[1] * shape[2]) as u32, shape[2] as u32];
+        let offset = &mut self.offset[self.inner.clone()];
+        let [wx, wy, wz] = &mut self.weights;
+        let (wx, wy, wz) =
+            (&mut wx[self.inner.clone()], &mut wy[self.inner.clone()], &mut wz[self.inner.clone()]);
+        let from = self.inner.start as i64;
+        let axes = [(wx, sx), (wy, sy), (wz, 1)];
+        offset.fill(0);
+        for (axis, (weights, stride)) in axes.into_iter().enumerate() {
+            let step = map.step[2][axis];
+            let first = self.first[axis] + from * step;
+            for (k, (offset, weight)) in offset.iter_mut().zip(weights).enumerate() {
+                let at = first + k as i64 * step;
+                *offset += (at >> 32) as u32 * stride;
+                *weight = fraction(at);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn interpolate(&self, map: &Map, source: &[f32], shape: [usize; 3], out: &mut [f32]) {
+        let corners = Corners::new(source, shape);
+        out[..self.touched.start].fill(0.0);
+        out[self.touched.end..].fill(0.0);
+        for k in self.border() {
+            let (values, [wx, wy, wz]) = self.around(map, source, shape, k);
+            out[k] = trilinear(values, wx, wy, wz);
+        }
+        let inner = self.inner.clone();
+        let [wx, wy, wz] = &self.weights;
+        let weights = wx[inner.clone()].iter().zip(&wy[inner.clone()]).zip(&wz[inner.clone()]);
+        for ((out, &offset), ((&wx, &wy), &wz)) in
+            out[inner.clone()].iter_mut().zip(&self.offset[inner]).zip(weights)
+        {
+            *out = trilinear(corners.at(offset as usize), wx, wy, wz);
+        }
+    }
+
+    #[inline(always)]
+    fn vote(&self, map: &Map, source: &[u8], shape: [usize; 3], out: &mut [u8]) {
+        let corners = Corners::new(source, shape);
+        out[..self.touched.start].fill(0);
+        out[self.touched.end..].fill(0);
+        for k in self.border() {
+            let (values, [wx, wy, wz]) = self.around(map, source, shape, k);
+            out[k] = elect(values, wx, wy, wz);
+        }
+        let inner = self.inner.clone();
+        let [wx, wy, wz] = &self.weights;
+        let weights = wx[inner.clone()].iter().zip(&wy[inner.clone()]).zip(&wz[inner.clone()]);
+        for ((out, &offset), ((&wx, &wy), &wz)) in
+            out[inner.clone()].iter_mut().zip(&self.offset[inner]).zip(weights)
+        {
+            let values = corners.at(offset as usize);
+            let uniform = u64::from_ne_bytes(values) == u64::from_ne_bytes([values[0]; 8]);
+            *out = if uniform { values[0] } else { elect(values, wx, wy, wz) };
+        }
+    }
+
+    /// Voxels that have some neighbours inside and some outside.
+    fn border(&self) -> impl Iterator<Item = usize> + use<> {
+        let (touched, inner) = (self.touched.clone(), self.inner.clone());
+        if inner.is_empty() {
+            return touched.chain(0..0);
+        }
+        (touched.start..inner.start).chain(inner.end..touched.end)
+    }
+
+    /// The eight neighbours of voxel `k` of the row, zero outside the sample, and the weights of the upper
+    /// ones.
+    fn around<T: Copy + Default>(
+        &self,
+        map: &Map,
+        source: &[T],
+        shape: [usize; 3],
+        k: usize,
+    ) -> ([T; 8], [f32; 3]) {
+        let at: [i64; 3] = std::array::from_fn(|axis| self.first[axis] + k as i64 * map.step[2][axis]);
+        let values = std::array::from_fn(|corner| {
+            let position: [i64; 3] =
+                std::array::from_fn(|axis| (at[axis] >> 32) + (corner as i64 >> (2 - axis) & 1));
+            if (0..3).all(|axis| (0..shape[axis] as i64).contains(&position[axis])) {
+                let [x, y, z] = position.map(|p| p as usize);
+                source[(x * shape[1] + y) * shape[2] + z]
+            } else {
+                T::default()
+            }
+        });
+        (values, at.map(fraction))
+    }
+}
+
+/// The fractional part of a coordinate, to the 24 bits of an `f32`.
+#[inline(always)]
+fn fraction(coordinate: i64) -> f32 {
+    ((coordinate as u32) >> 8) as i32 as f32 * (1.0 / (1 << 24) as f32)
+}
+
+/// The source seen from each corner of a cell, so that one offset reaches all eight.
+struct Corners<'a, T> {
+    from: [&'a [T]; 4],
+}
+
+impl<'a, T: Copy> Corners<'a, T> {
+    #[inline(always)]
+    fn new(source: &'a [T], shape: [usize; 3]) -> Self {
+        let [sx, sy] = [shape[1] * shape[2], shape[2]];
+        // All four have one length, so that a single bounds check serves them.
+        let length = source.len().saturating_sub(sx + sy);
+        let from = |start: usize| if length == 0 { &source[..0] } else { &source[start..start + length] };
+        Self { from: [from(0), from(sy), from(sx), from(sx + sy)] }
+    }
+
+    /// Neighbours in the order (x, y, z) = 000, 001, 010, 011, 100, ...
+    #[inline(always)]
+    fn at(&self, offset: usize) -> [T; 8] {
+        let [a, b, c, d] = self.from;
+        let (b, c, d) = (&b[..a.len()], &c[..a.len()], &d[..a.len()]);
+        let upper = offset + 1;
+        [a[offset], a[upper], b[offset], b[upper], c[offset], c[upper], d[offset], d[upper]]
+    }
+}
+
+#[inline(always)]
+fn trilinear(v: [f32; 8], wx: f32, wy: f32, wz: f32) -> f32 {
+    let lerp = |a: f32, b: f32, w: f32| a + (b - a) * w;
+    let plane: [f32; 4] = std::array::from_fn(|n| lerp(v[n], v[n + 4], wx));
+    lerp(lerp(plane[0], plane[2], wy), lerp(plane[1], plane[3], wy), wz)
+}
+
+/// The label with the largest sum of weights among the eight. Sums within half a thousandth count as equal, as
+/// in batchgeneratorsv2's half precision; then the nearest neighbour's label wins if it is among them, else
+/// the lowest.
+fn elect(labels: [u8; 8], wx: f32, wy: f32, wz: f32) -> u8 {
+    const TIE: f32 = 5e-4;
+    let weight = |corner: usize| {
+        let part = |bit: usize, w: f32| if corner >> bit & 1 == 1 { w } else { 1.0 - w };
+        part(2, wx) * part(1, wy) * part(0, wz)
+    };
+    let weights: [f32; 8] = std::array::from_fn(weight);
+    let score =
+        |label: u8| -> f32 { (0..8).map(|n| if labels[n] == label { weights[n] } else { 0.0 }).sum() };
+    let scores: [f32; 8] = std::array::from_fn(|n| score(labels[n]));
+    let best = scores.iter().fold(0.0_f32, |best, score| best.max(*score));
+    let nearest = (0..8).fold(0, |best, n| if weights[n] > weights[best] { n } else { best });
+    if scores[nearest] >= best - TIE {
+        return labels[nearest];
+    }
+    (0..8).filter(|n| scores[*n] >= best - TIE).map(|n| labels[n]).min().unwrap_or(labels[nearest])
+}

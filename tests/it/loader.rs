@@ -1,0 +1,166 @@
+//! Tests of `segen::loader`.
+
+use std::sync::Arc;
+
+use ndarray::{Array3, Array4};
+use segen::augment::Augmentation;
+use segen::loader::{Batch, Loader, SampleSource, Seen};
+use segen::prepare::{IGNORE, Sample};
+use segen::sampler::{Purpose, Sampler, Share, Sites, generator};
+
+use crate::support;
+
+/// Five cases of different shapes with three classes.
+fn samples() -> Vec<Sample> {
+    (0..5)
+        .map(|case| {
+            let shape = (14 + case, 17, 20 - 2 * case);
+            let images = Array4::from_shape_fn((2, shape.0, shape.1, shape.2), |(c, x, y, z)| {
+                ((x * 31 + y * 17 + z * 7 + c * 101 + case * 13) % 23) as f32 * 0.1 - 1.0
+            });
+            let labels =
+                Array3::from_shape_fn(
+                    shape,
+                    |(x, y, z)| {
+                        if x < 5 && y > 9 { 1 } else { u8::from(z == 6 && y == 8) * 2 }
+                    },
+                );
+            support::sample(&format!("case_{case}"), images, labels)
+        })
+        .collect()
+}
+
+fn source() -> Arc<SampleSource> {
+    Arc::new(SampleSource::in_memory(samples(), 3))
+}
+
+fn sampler() -> Sampler {
+    Sampler::new([9, 12, 10], 3)
+}
+
+fn load(source: &Arc<SampleSource>, steps: std::ops::Range<u64>, threads: usize, queue: usize) -> Vec<Batch> {
+    let augmentation = Augmentation::basic(None, [true; 3]);
+    let count = steps.end - steps.start;
+    let mut loader = Loader::start(Arc::clone(source), sampler(), augmentation, 4, steps, threads, queue);
+    (0..count)
+        .map(|_| {
+            let batch = loader.next().unwrap();
+            // The only field that tells of the clock.
+            Batch { seconds: 0.0, ..batch }
+        })
+        .collect()
+}
+
+#[test]
+fn batches_do_not_depend_on_threads_queue_or_where_the_run_began() {
+    let source = source();
+    let expected = load(&source, 0..25, 1, 1);
+    for (threads, queue) in [(1, 4), (2, 2), (3, 7), (4, 40)] {
+        assert_eq!(load(&source, 0..25, threads, queue), expected, "{threads} threads, queue {queue}");
+    }
+    for resumed_at in [1, 13, 24] {
+        assert_eq!(load(&source, resumed_at..25, 2, 3), expected[resumed_at as usize..]);
+    }
+}
+
+#[test]
+fn classes_are_counted_exactly() {
+    let source = source();
+    let samples = samples();
+    let mut seen = Seen::default();
+    let (mut centres, mut sought, mut voxels) = ([0_u64; 256], [0_u64; 3], [0_u64; 256]);
+    for batch in load(&source, 0..20, 2, 4) {
+        seen.add(&batch);
+        assert_eq!(batch.shape, [3, 2, 9, 12, 10]);
+        assert_eq!(batch.images.len(), batch.shape.iter().product::<usize>());
+        batch.labels.iter().for_each(|label| voxels[usize::from(*label)] += 1);
+        for index in 0..3 {
+            let mut random = generator(4, batch.step, index, Purpose::Placement);
+            let case = sampler().draw_case(samples.len(), &mut random);
+            let sites = Sites::of(&samples[case]).unwrap();
+            let placement = sampler().place(index, case, &sites, &mut random);
+            assert_eq!(batch.cases[index], samples[case].id);
+            assert_eq!(batch.centre_classes[index], placement.centre_class);
+            assert_eq!(batch.sought[index], placement.sought);
+            centres[usize::from(placement.centre_class)] += 1;
+            placement.sought.iter().for_each(|class| sought[usize::from(*class)] += 1);
+        }
+    }
+    assert_eq!(seen.patches, 60);
+    assert_eq!(seen.centres, centres[..3]);
+    assert_eq!(seen.sought, sought);
+    assert_eq!(seen.voxels, voxels[..3]);
+    assert_eq!(seen.voxels.iter().sum::<u64>(), 60 * 9 * 12 * 10);
+    // Foreground classes are sought by one patch in three, so the rare one is seen at all.
+    assert!(seen.centres[2] > 0 && seen.voxels[2] > 0, "{seen:?}");
+}
+
+#[test]
+fn ignored_voxels_are_counted_in_no_class() {
+    let labels = Array3::from_elem((8, 8, 8), IGNORE);
+    let sample = support::sample("ignored", Array4::zeros((1, 8, 8, 8)), labels);
+    let source = Arc::new(SampleSource::in_memory(vec![sample], 2));
+    let sampler = Sampler::new([8, 8, 8], 1);
+    let mut loader = Loader::start(source, sampler, Augmentation::none(), 0, 0..1, 1, 1);
+    let batch = loader.next().unwrap();
+    assert_eq!(batch.class_voxels, [0, 0]);
+    assert_eq!(batch.centre_classes, [IGNORE]);
+    let mut seen = Seen::default();
+    seen.add(&batch);
+    assert_eq!((seen.patches, seen.centres), (1, vec![0, 0]));
+}
+
+#[test]
+fn faults_come_out_of_next_and_name_the_case() {
+    let fault = |samples: Vec<Sample>, sampler: Sampler| {
+        let source = Arc::new(SampleSource::in_memory(samples, 3));
+        let mut loader = Loader::start(source, sampler, Augmentation::none(), 0, 0..4, 2, 2);
+        (0..4).find_map(|_| loader.next().err()).expect("an error").to_string()
+    };
+    let mut unlabelled = samples();
+    unlabelled.iter_mut().for_each(|sample| sample.labels = None);
+    let message = fault(unlabelled, sampler());
+    assert!(message.contains("case_") && message.contains("no labels"), "{message}");
+
+    let mut channels = samples();
+    channels[2].images = Array4::zeros((1, 16, 17, 16));
+    let message = fault(channels, Sampler { batch: 20, ..sampler() });
+    assert!(message.contains("channels"), "{message}");
+
+    let mut labels = samples();
+    labels.iter_mut().for_each(|sample| sample.labels.as_mut().unwrap().fill(3));
+    let message = fault(labels, sampler());
+    assert!(message.contains("case_") && message.contains("label 3"), "{message}");
+
+    let message = fault(Vec::new(), sampler());
+    assert!(message.contains("training cases"), "{message}");
+
+    let message = fault(samples(), Sampler { share: Share::Probability(-1.0), ..sampler() });
+    assert!(message.contains("probability"), "{message}");
+
+    // Labels of another shape than the images are a bug of the caller: a panic in a worker, an error here.
+    let mut shapes = samples();
+    shapes.iter_mut().for_each(|sample| sample.labels = Some(Array3::zeros((2, 2, 2))));
+    let message = fault(shapes, sampler());
+    assert!(message.contains("internal error while making the batch"), "{message}");
+}
+
+#[test]
+fn the_queue_is_bounded_and_dropping_ends_the_threads() {
+    let source = source();
+    let mut loader =
+        Loader::start(Arc::clone(&source), sampler(), Augmentation::none(), 0, 0..1_000_000_000, 4, 3);
+    assert_eq!(loader.next().unwrap().step, 0);
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert!(loader.ready() <= 3);
+    drop(loader);
+    // Threads hold the source; after the drop only this one does.
+    assert_eq!(Arc::strong_count(&source), 1);
+}
+
+#[test]
+fn asking_beyond_the_last_step_is_an_error() {
+    let mut loader = Loader::start(source(), sampler(), Augmentation::none(), 0, 5..6, 2, 2);
+    assert_eq!(loader.next().unwrap().step, 5);
+    assert!(loader.next().unwrap_err().to_string().contains("last step, 6"));
+}
