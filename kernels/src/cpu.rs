@@ -1,6 +1,6 @@
 //! The kernels of the CPU, on slices.
 
-mod buffer;
+pub(crate) mod buffer;
 pub(crate) mod channels;
 pub(crate) mod convolution;
 mod correlate;

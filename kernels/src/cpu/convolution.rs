@@ -1,6 +1,6 @@
 //! Convolution and transposed convolution with their gradients, as sums over taps.
 
-use super::buffer::{self, Shared};
+use super::buffer::{Buffer, Shared};
 use super::correlate::{Axis, Packed, Place, Source, correlate, correlate_gradient};
 use super::vectorise;
 use crate::Path;
@@ -42,9 +42,9 @@ impl Convolution {
         (((output * self.input + input) * kx + x) * ky + y) * kz + z
     }
 
-    pub(crate) fn forward(&self, path: Path, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
+    pub(crate) fn forward(&self, path: Path, x: &[f32], weight: &[f32], bias: &[f32]) -> Buffer {
         let count = self.output_size();
-        let mut out = buffer::unwritten(self.batch * count.iter().product::<usize>() * self.output);
+        let mut out = Buffer::new(self.batch * count.iter().product::<usize>() * self.output);
         let packed =
             Packed::new(path, count[2], self.kernel, self.input, self.output, |tap, input, output| {
                 weight[self.weight(output, input, tap)]
@@ -56,10 +56,10 @@ impl Convolution {
 
     /// Gradient of the input. Input voxels fall into classes by their position modulo the stride; those of one class
     /// depend on the gradient of the output through the same taps, so that each class is a sum over taps of its own.
-    pub(crate) fn input_gradient(&self, path: Path, weight: &[f32], gradient: &[f32]) -> Vec<f32> {
+    pub(crate) fn input_gradient(&self, path: Path, weight: &[f32], gradient: &[f32]) -> Buffer {
         let count = self.output_size();
         let [sx, sy, sz] = self.stride;
-        let mut out = buffer::unwritten(self.batch * self.size.iter().product::<usize>() * self.input);
+        let mut out = Buffer::new(self.batch * self.size.iter().product::<usize>() * self.input);
         let shared = Shared::new(&mut out);
         let zeros = vec![0.0; self.input];
         for class in 0..sx * sy * sz {
@@ -97,8 +97,8 @@ impl Convolution {
     }
 
     /// Gradient of the weight, (output, input, kernel).
-    pub(crate) fn weight_gradient(&self, path: Path, x: &[f32], gradient: &[f32]) -> Vec<f32> {
-        let mut out = vec![0.0; self.output * self.input * self.kernel.iter().product::<usize>()];
+    pub(crate) fn weight_gradient(&self, path: Path, x: &[f32], gradient: &[f32]) -> Buffer {
+        let mut out = Buffer::new(self.output * self.input * self.kernel.iter().product::<usize>());
         let shared = Shared::new(&mut out);
         correlate_gradient(path, &self.source(x), gradient, self.output, |tap, input, values| {
             for (output, value) in values.iter().enumerate() {
@@ -141,10 +141,10 @@ impl Transposed {
     }
 
     /// Every input voxel gives kernel x * kernel y rows of kernel z * output channels, neighbours in the output.
-    pub(crate) fn forward(&self, path: Path, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
+    pub(crate) fn forward(&self, path: Path, x: &[f32], weight: &[f32], bias: &[f32]) -> Buffer {
         let [kx, ky, kz] = self.kernel;
         let [ox, oy, oz] = self.output_size();
-        let mut out = buffer::unwritten(self.batch * ox * oy * oz * self.output);
+        let mut out = Buffer::new(self.batch * ox * oy * oz * self.output);
         let shared = Shared::new(&mut out);
         let axes = self.size.map(|size| Axis { taps: 1, first: 0, step: 1, source: size, count: size });
         let source = Source { values: x, batch: self.batch, channels: self.input, axes };
@@ -165,23 +165,23 @@ impl Transposed {
         out
     }
 
-    pub(crate) fn input_gradient(&self, path: Path, weight: &[f32], gradient: &[f32]) -> Vec<f32> {
+    pub(crate) fn input_gradient(&self, path: Path, weight: &[f32], gradient: &[f32]) -> Buffer {
         self.convolution().forward(path, gradient, weight, &vec![0.0; self.input])
     }
 
     /// Gradient of the weight, (input, output, kernel).
-    pub(crate) fn weight_gradient(&self, path: Path, x: &[f32], gradient: &[f32]) -> Vec<f32> {
+    pub(crate) fn weight_gradient(&self, path: Path, x: &[f32], gradient: &[f32]) -> Buffer {
         self.convolution().weight_gradient(path, gradient, x)
     }
 }
 
 /// Sum of a (position, channel) array over the positions: the gradient of a bias.
-pub(crate) fn sum_per_channel(path: Path, values: &[f32], channels: usize) -> Vec<f32> {
+pub(crate) fn sum_per_channel(path: Path, values: &[f32], channels: usize) -> Buffer {
     const CHUNK: usize = 4096;
     const RUN: usize = 64;
     let positions = values.len() / channels.max(1);
     let chunks = positions.div_ceil(CHUNK);
-    let mut partial = vec![0.0; chunks * channels];
+    let mut partial = Buffer::zeros(chunks * channels);
     let shared = Shared::new(&mut partial);
     parallel(chunks, |chunk| {
         // SAFETY: every chunk has its own part.
@@ -208,5 +208,9 @@ pub(crate) fn sum_per_channel(path: Path, values: &[f32], channels: usize) -> Ve
             *sum += f64::from(*value);
         }
     }
-    sums.into_iter().map(|sum| sum as f32).collect()
+    let mut out = Buffer::new(channels);
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = sum as f32;
+    }
+    out
 }
