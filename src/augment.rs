@@ -12,6 +12,7 @@ mod filter;
 mod intensity;
 mod laterality;
 mod spatial;
+mod wide;
 
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt};

@@ -1,5 +1,7 @@
 //! Changes of one channel of a patch that look at neighbours: smoothing and simulated low resolution.
 
+use super::wide::wide;
+
 /// Gaussian smoothing with a sigma in voxels per axis; the patch is continued by reflection about its outer
 /// voxels. The kernel has the odd length nearest to 6 sigma + 1/2 and sums to 1, as in batchgeneratorsv2.
 pub(super) fn blur(voxels: &mut [f32], patch: [usize; 3], sigma: [f64; 3]) {
@@ -39,24 +41,27 @@ fn blur_axis(voxels: &mut [f32], patch: [usize; 3], axis: usize, kernel: &[f32])
     let run: usize = patch[axis + 1..].iter().product();
     let reach = kernel.len() - 1;
     let mut padded = vec![0.0; (length + 2 * reach) * run];
-    pulp::Arch::new().dispatch(|| {
-        for block in voxels.chunks_exact_mut(length * run) {
-            for n in 0..length + 2 * reach {
-                let from = reflect(n as i64 - reach as i64, length) * run;
-                padded[n * run..(n + 1) * run].copy_from_slice(&block[from..from + run]);
-            }
-            let shifted = |offset: usize| &padded[offset * run..(offset + length) * run];
-            for (out, centre) in block.iter_mut().zip(shifted(reach)) {
-                *out = kernel[0] * centre;
-            }
-            for (distance, &weight) in kernel.iter().enumerate().skip(1) {
-                let pairs = shifted(reach - distance).iter().zip(shifted(reach + distance));
-                for (out, (before, after)) in block.iter_mut().zip(pairs) {
-                    *out += weight * (before + after);
+    wide(
+        #[inline(always)]
+        || {
+            for block in voxels.chunks_exact_mut(length * run) {
+                for n in 0..length + 2 * reach {
+                    let from = reflect(n as i64 - reach as i64, length) * run;
+                    padded[n * run..(n + 1) * run].copy_from_slice(&block[from..from + run]);
+                }
+                let shifted = |offset: usize| &padded[offset * run..(offset + length) * run];
+                for (out, centre) in block.iter_mut().zip(shifted(reach)) {
+                    *out = kernel[0] * centre;
+                }
+                for (distance, &weight) in kernel.iter().enumerate().skip(1) {
+                    let pairs = shifted(reach - distance).iter().zip(shifted(reach + distance));
+                    for (out, (before, after)) in block.iter_mut().zip(pairs) {
+                        *out += weight * (before + after);
+                    }
                 }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Continues 0..length by reflection about its first and last index, once.
@@ -92,27 +97,30 @@ pub(super) fn low_resolution(voxels: &mut [f32], patch: [usize; 3], zoom: [f64; 
     let plane_size = coarse[1] * coarse[2];
     let mut plane = vec![0.0; plane_size];
     let mut line = vec![0.0; coarse[2]];
-    pulp::Arch::new().dispatch(|| {
-        for (out, &(below, above, w)) in voxels.chunks_exact_mut(patch[1] * patch[2]).zip(&along_x) {
-            lerp(
-                &mut plane,
-                &small[below * plane_size..][..plane_size],
-                &small[above * plane_size..][..plane_size],
-                w,
-            );
-            for (out, &(below, above, w)) in out.chunks_exact_mut(patch[2]).zip(&along_y) {
+    wide(
+        #[inline(always)]
+        || {
+            for (out, &(below, above, w)) in voxels.chunks_exact_mut(patch[1] * patch[2]).zip(&along_x) {
                 lerp(
-                    &mut line,
-                    &plane[below * coarse[2]..][..coarse[2]],
-                    &plane[above * coarse[2]..][..coarse[2]],
+                    &mut plane,
+                    &small[below * plane_size..][..plane_size],
+                    &small[above * plane_size..][..plane_size],
                     w,
                 );
-                for (out, &(below, above, w)) in out.iter_mut().zip(&along_z) {
-                    *out = line[below] + (line[above] - line[below]) * w;
+                for (out, &(below, above, w)) in out.chunks_exact_mut(patch[2]).zip(&along_y) {
+                    lerp(
+                        &mut line,
+                        &plane[below * coarse[2]..][..coarse[2]],
+                        &plane[above * coarse[2]..][..coarse[2]],
+                        w,
+                    );
+                    for (out, &(below, above, w)) in out.iter_mut().zip(&along_z) {
+                        *out = line[below] + (line[above] - line[below]) * w;
+                    }
                 }
             }
-        }
-    });
+        },
+    );
 }
 
 #[inline(always)]

@@ -4,6 +4,7 @@
 //! on the vector width: every instruction set gives the same bits.
 
 use super::Side;
+use super::wide::wide;
 
 /// Mean, standard deviation (of the sample, n - 1) and range of a channel.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,9 +15,10 @@ pub(super) struct Statistics {
     pub(super) high: f32,
 }
 
+/// Sums are kept in this many lanes, whatever the width of vectors is.
 const LANES: usize = 16;
 
-/// Sums that a pass over voxels collects, in an order that does not depend on the instruction set.
+/// Sums that a pass over voxels collects.
 struct Sums {
     sum: [f64; LANES],
     squares: [f64; LANES],
@@ -28,12 +30,22 @@ impl Sums {
     }
 
     #[inline(always)]
-    fn add(&mut self, values: &[f32; LANES]) {
-        for lane in 0..LANES {
-            let value = f64::from(values[lane]);
-            self.sum[lane] += value;
-            self.squares[lane] += value * value;
+    fn add(&mut self, voxels: &[f32]) {
+        let (mut sum, mut squares) = (self.sum, self.squares);
+        let (chunks, rest) = voxels.as_chunks::<LANES>();
+        for chunk in chunks {
+            for ((sum, square), &value) in sum.iter_mut().zip(&mut squares).zip(chunk) {
+                let value = f64::from(value);
+                *sum += value;
+                *square += value * value;
+            }
         }
+        for ((sum, square), &value) in sum.iter_mut().zip(&mut squares).zip(rest) {
+            let value = f64::from(value);
+            *sum += value;
+            *square += value * value;
+        }
+        (self.sum, self.squares) = (sum, squares);
     }
 
     fn mean_and_deviation(&self, count: usize) -> (f64, f64) {
@@ -44,43 +56,49 @@ impl Sums {
     }
 }
 
+/// Voxels that passes work on together: they stay in the nearest cache.
+const BLOCK: usize = 2048;
+
 impl Statistics {
     pub(super) fn of(voxels: &[f32]) -> Self {
-        pulp::Arch::new().dispatch(|| {
-            let mut sums = Sums::new();
-            let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
-            let (chunks, rest) = voxels.as_chunks::<LANES>();
-            for chunk in chunks {
-                sums.add(chunk);
-                for lane in 0..LANES {
-                    low[lane] = if chunk[lane] < low[lane] { chunk[lane] } else { low[lane] };
-                    high[lane] = if chunk[lane] > high[lane] { chunk[lane] } else { high[lane] };
+        wide(
+            #[inline(always)]
+            move || {
+                let mut sums = Sums::new();
+                let (mut low, mut high) = (i32::MAX, i32::MIN);
+                for block in voxels.chunks(BLOCK) {
+                    sums.add(block);
+                    for &value in block {
+                        low = low.min(order(value));
+                        high = high.max(order(value));
+                    }
                 }
-            }
-            for (lane, &value) in rest.iter().enumerate() {
-                sums.sum[lane] += f64::from(value);
-                sums.squares[lane] += f64::from(value) * f64::from(value);
-                low[lane] = low[lane].min(value);
-                high[lane] = high[lane].max(value);
-            }
-            let (mean, deviation) = sums.mean_and_deviation(voxels.len());
-            Self {
-                mean,
-                deviation,
-                low: low.iter().fold(f32::INFINITY, |a, b| a.min(*b)),
-                high: high.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b)),
-            }
-        })
+                let (mean, deviation) = sums.mean_and_deviation(voxels.len());
+                Self { mean, deviation, low: unorder(low), high: unorder(high) }
+            },
+        )
     }
+}
+
+/// A whole number that orders as the floats do: the smallest and largest of those vectorise, whereas those of
+/// floats have rules for NaN.
+#[inline(always)]
+fn order(value: f32) -> i32 {
+    let bits = value.to_bits() as i32;
+    bits ^ (bits >> 31 & i32::MAX)
+}
+
+fn unorder(bits: i32) -> f32 {
+    f32::from_bits((bits ^ (bits >> 31 & i32::MAX)) as u32)
 }
 
 /// Applies a function to every voxel, vectorised.
 #[inline(always)]
 fn each(voxels: &mut [f32], function: impl Fn(f32) -> f32) {
-    pulp::Arch::new().dispatch(
+    wide(
         #[inline(always)]
-        || {
-            for voxel in voxels {
+        move || {
+            for voxel in voxels.iter_mut() {
                 *voxel = function(*voxel);
             }
         },
@@ -88,13 +106,13 @@ fn each(voxels: &mut [f32], function: impl Fn(f32) -> f32) {
 }
 
 pub(super) fn multiply(voxels: &mut [f32], factor: f32) {
-    each(voxels, |x| x * factor);
+    each(voxels, move |x| x * factor);
 }
 
 pub(super) fn contrast(voxels: &mut [f32], factor: f32) {
     let Statistics { mean, low, high, .. } = Statistics::of(voxels);
     let mean = mean as f32;
-    each(voxels, |x| clamp((x - mean) * factor + mean, low, high));
+    each(voxels, move |x| clamp((x - mean) * factor + mean, low, high));
 }
 
 /// `f32::clamp` without its panic on an empty range, so that it vectorises.
@@ -115,29 +133,25 @@ pub(super) fn gamma(voxels: &mut [f32], exponent: f32, side: Side) {
         Side::Direct => (1.0, before.low),
         Side::Inverted => (-1.0, -before.high),
     };
-    let count = voxels.len();
-    let (mean, deviation) = pulp::Arch::new().dispatch(|| {
-        let mut sums = Sums::new();
-        let (chunks, rest) = voxels.as_chunks_mut::<LANES>();
-        let raise = |x: f32| power(clamp((x * sign - origin) * scale, 0.0, 1.0), exponent);
-        for chunk in chunks {
-            for value in chunk.iter_mut() {
-                *value = raise(*value);
+    let image = &mut *voxels;
+    let (mean, deviation) = wide(
+        #[inline(always)]
+        move || {
+            let mut sums = Sums::new();
+            for block in image.chunks_mut(BLOCK) {
+                for value in block.iter_mut() {
+                    *value = power(clamp((*value * sign - origin) * scale, 0.0, 1.0), exponent);
+                }
+                sums.add(block);
             }
-            sums.add(chunk);
-        }
-        for (lane, value) in rest.iter_mut().enumerate() {
-            *value = raise(*value);
-            sums.sum[lane] += f64::from(*value);
-            sums.squares[lane] += f64::from(*value) * f64::from(*value);
-        }
-        sums.mean_and_deviation(count)
-    });
+            sums.mean_and_deviation(image.len())
+        },
+    );
     // In units of the image: mean and deviation of `power * range + origin`.
     let stretch = before.deviation / (deviation * f64::from(range)).max(f64::from(LEAST));
     let factor = (f64::from(range) * stretch * f64::from(sign)) as f32;
     let shift = (before.mean - mean * f64::from(range) * stretch * f64::from(sign)) as f32;
-    each(voxels, |x| x * factor + shift);
+    each(voxels, move |x| x * factor + shift);
 }
 
 /// `x` to the power `exponent` for x in \[0, 1\] and a positive exponent; relative error below 3e-6 where the
@@ -185,17 +199,20 @@ fn exp2(x: f32) -> f32 {
 pub(super) fn noise(voxels: &mut [f32], patch: [usize; 3], deviation: f32, key: u64, channel: usize) {
     let [_, y, z] = patch;
     let centre = patch.map(|edge| (edge / 2) as u32);
-    pulp::Arch::new().dispatch(|| {
-        for (index, row) in voxels.chunks_exact_mut(z).enumerate() {
-            let i = ((index / y) as u32).wrapping_sub(centre[0]);
-            let j = ((index % y) as u32).wrapping_sub(centre[1]);
-            let (a, b) = row_key(key, channel as u32, i, j);
-            let first = 0_u32.wrapping_sub(centre[2]);
-            for (k, voxel) in row.iter_mut().enumerate() {
-                *voxel += deviation * gaussian(a, b, first.wrapping_add(k as u32));
+    wide(
+        #[inline(always)]
+        move || {
+            for (index, row) in voxels.chunks_exact_mut(z).enumerate() {
+                let i = ((index / y) as u32).wrapping_sub(centre[0]);
+                let j = ((index % y) as u32).wrapping_sub(centre[1]);
+                let (a, b) = row_key(key, channel as u32, i, j);
+                let first = 0_u32.wrapping_sub(centre[2]);
+                for (k, voxel) in row.iter_mut().enumerate() {
+                    *voxel += deviation * gaussian(a, b, first.wrapping_add(k as u32));
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// The standard normal number at an offset from the patch centre in the noise field (key, channel).

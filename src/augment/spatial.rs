@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use super::wide::wide;
+
 /// Voxels per unit of a fixed-point coordinate.
 const ONE: i64 = 1 << 32;
 
@@ -107,6 +109,8 @@ fn ceil_div(a: i64, b: i64) -> i64 {
     -((-a).div_euclid(b))
 }
 
+const TILE: usize = 16;
+
 /// Fills `out` (channel, patch) from `images` (channel, sample), linearly, 0 outside.
 pub(super) fn images(map: &Map, images: &[f32], shape: [usize; 3], out: &mut [f32]) {
     let voxels = shape.iter().product::<usize>();
@@ -117,18 +121,25 @@ pub(super) fn images(map: &Map, images: &[f32], shape: [usize; 3], out: &mut [f3
         }
         return;
     }
-    pulp::Arch::new().dispatch(|| {
-        let mut row = Row::new(map.patch[2]);
-        for i in 0..map.patch[0] {
-            for j in 0..map.patch[1] {
-                row.place(map, i, j, shape);
-                let at = (i * map.patch[1] + j) * map.patch[2];
-                for (channel, out) in images.chunks_exact(voxels).zip(out.chunks_exact_mut(size)) {
-                    row.interpolate(map, channel, shape, &mut out[at..at + map.patch[2]]);
+    wide(
+        #[inline(always)]
+        || {
+            let mut row = Row::new(map.patch[2]);
+            for (channel, out) in images.chunks_exact(voxels).zip(out.chunks_exact_mut(size)) {
+                for tile_i in (0..map.patch[0]).step_by(TILE) {
+                    for tile_j in (0..map.patch[1]).step_by(TILE) {
+                        for i in tile_i..map.patch[0].min(tile_i + TILE) {
+                            for j in tile_j..map.patch[1].min(tile_j + TILE) {
+                                row.place(map, i, j, shape);
+                                let at = (i * map.patch[1] + j) * map.patch[2];
+                                row.interpolate(map, channel, shape, &mut out[at..at + map.patch[2]]);
+                            }
+                        }
+                    }
                 }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Fills `out` (patch) from `labels` (sample): the class of the largest linear weight, background outside.
@@ -137,16 +148,19 @@ pub(super) fn labels(map: &Map, labels: &[u8], shape: [usize; 3], out: &mut [u8]
         copy(map, labels, shape, out);
         return;
     }
-    pulp::Arch::new().dispatch(|| {
-        let mut row = Row::new(map.patch[2]);
-        for i in 0..map.patch[0] {
-            for j in 0..map.patch[1] {
-                row.place(map, i, j, shape);
-                let at = (i * map.patch[1] + j) * map.patch[2];
-                row.vote(map, labels, shape, &mut out[at..at + map.patch[2]]);
+    wide(
+        #[inline(always)]
+        || {
+            let mut row = Row::new(map.patch[2]);
+            for i in 0..map.patch[0] {
+                for j in 0..map.patch[1] {
+                    row.place(map, i, j, shape);
+                    let at = (i * map.patch[1] + j) * map.patch[2];
+                    row.vote(map, labels, shape, &mut out[at..at + map.patch[2]]);
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Copies a patch whose voxels all fall onto voxels of the sample.
@@ -213,14 +227,17 @@ impl Row {
         let [wx, wy, wz] = &mut self.weights;
         let (wx, wy, wz) =
             (&mut wx[self.inner.clone()], &mut wy[self.inner.clone()], &mut wz[self.inner.clone()]);
-        let [mut x, mut y, mut z] =
-            std::array::from_fn(|axis| self.first[axis] + self.inner.start as i64 * map.step[2][axis]);
-        for (((offset, wx), wy), wz) in offset.iter_mut().zip(wx).zip(wy).zip(wz) {
-            *offset = (x >> 32) as u32 * sx + (y >> 32) as u32 * sy + (z >> 32) as u32;
-            (*wx, *wy, *wz) = (fraction(x), fraction(y), fraction(z));
-            x += map.step[2][0];
-            y += map.step[2][1];
-            z += map.step[2][2];
+        let from = self.inner.start as i64;
+        let axes = [(wx, sx), (wy, sy), (wz, 1)];
+        offset.fill(0);
+        for (axis, (weights, stride)) in axes.into_iter().enumerate() {
+            let step = map.step[2][axis];
+            let first = self.first[axis] + from * step;
+            for (k, (offset, weight)) in offset.iter_mut().zip(weights).enumerate() {
+                let at = first + k as i64 * step;
+                *offset += (at >> 32) as u32 * stride;
+                *weight = fraction(at);
+            }
         }
     }
 
