@@ -1,5 +1,9 @@
 //! The operators on every path: results and gradients against compositions of burn's own operators.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and says what it skips")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says what it skips"
+)]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
