@@ -24,7 +24,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use description::Description;
+pub(crate) use description::{Description, Files};
+pub(crate) use discovery::{case_of_channel, entries, file_name};
 pub use folds::{Fold, FoldChoice};
 
 use crate::{Error, Result};
@@ -136,7 +137,7 @@ impl Dataset {
     /// # Errors
     /// Where `dataset.json` is missing or cannot be used, and where the folder has no case at all.
     pub fn open(folder: &Path) -> Result<Self> {
-        let folder = discovery::locate(folder, std::env::var_os("nnUNet_raw").map(PathBuf::from).as_deref())?;
+        let folder = Self::locate(folder)?;
         let path = folder.join("dataset.json");
         let (description, problems) = Description::read(&path)?;
         if let Some(first) = problems.first() {
@@ -147,6 +148,11 @@ impl Dataset {
             return Err(discovery::nothing_found(&folder, &dataset.file_ending));
         }
         Ok(dataset)
+    }
+
+    /// The folder that [`Self::open`] would open.
+    pub(crate) fn locate(folder: &Path) -> Result<PathBuf> {
+        discovery::locate(folder, std::env::var_os("nnUNet_raw").map(PathBuf::from).as_deref())
     }
 
     /// Joins a description with the cases of its folder.
@@ -180,16 +186,16 @@ impl Dataset {
     /// Where the file names unknown cases, one case on both sides of a fold, or nobody on one of them; and where
     /// fewer than two cases cannot be split.
     pub fn folds(&self) -> Result<Vec<Fold>> {
-        let preprocessed = std::env::var_os("nnUNet_preprocessed").map(PathBuf::from);
-        match folds::file(&self.folder, preprocessed.as_deref()) {
+        match self.splits_file() {
             Some(path) => {
                 let folds = folds::read(&path)?;
-                match folds::problems(&folds, &self.training_ids()).first() {
-                    Some(first) => Err(first.error(&path, 0)),
+                let problems = self.split_problems(&folds);
+                match problems.first() {
+                    Some(first) => Err(first.error(&path, problems.len() - 1)),
                     None => Ok(folds),
                 }
             }
-            None => folds::cross_validation(&self.training_ids()),
+            None => self.usual_folds(),
         }
     }
 
@@ -206,6 +212,27 @@ impl Dataset {
                 None => folds::random_split(&ids, number),
             },
         }
+    }
+
+    /// The file that fixes the folds, where there is one.
+    pub(crate) fn splits_file(&self) -> Option<PathBuf> {
+        let preprocessed = std::env::var_os("nnUNet_preprocessed").map(PathBuf::from);
+        folds::file(&self.folder, preprocessed.as_deref())
+    }
+
+    /// The folds where no file fixes them.
+    pub(crate) fn usual_folds(&self) -> Result<Vec<Fold>> {
+        folds::cross_validation(&self.training_ids())
+    }
+
+    /// Reads `splits_final.json` without comparing it with the cases.
+    pub(crate) fn read_splits(path: &Path) -> Result<Vec<Fold>> {
+        folds::read(path)
+    }
+
+    /// Everything that is wrong with folds over the training cases.
+    pub(crate) fn split_problems(&self, folds: &[Fold]) -> Vec<Problem> {
+        folds::problems(folds, &self.training_ids())
     }
 
     fn training_ids(&self) -> Vec<String> {

@@ -53,7 +53,8 @@ pub fn read_header(path: &Path) -> Result<Header> {
 pub fn read_image(path: &Path) -> Result<(Image, Header)> {
     let mut file = Opened::one_volume(path)?;
     let values = file.stored().intensities()?;
-    file.finish(values)
+    file.check_end()?;
+    Ok((file.volume(values)?, file.header))
 }
 
 /// Reads a volume with channels along the fourth dimension (or a later one, where the fourth is 1).
@@ -85,7 +86,9 @@ pub fn read_labels(path: &Path) -> Result<(Labels, Header)> {
     let mut file = Opened::one_volume(path)?;
     let shape = file.header.grid().shape;
     let values = file.stored().labels(shape)?;
-    file.finish(values)
+    // In a damaged file the damage is the news, not the values.
+    file.check_end()?;
+    Ok((file.volume(values?)?, file.header))
 }
 
 /// A file whose header has been read and whose next byte is the first voxel's.
@@ -109,7 +112,7 @@ impl Opened {
             Storage::Single => (header_path, stream),
             Storage::Pair(offset) => {
                 let path = header::voxel_path(&header_path)?;
-                let mut voxels = Stream::open(&path)?;
+                let mut voxels = Stream::open_bare(&path, offset.saturating_add(header.voxel_bytes))?;
                 if !voxels.skip(offset)? {
                     let problem = format!("{offset} lies behind the end of `{}`", path.display());
                     return Err(Error::invalid(&header_path, "vox_offset", problem, header::TRUNCATED));
@@ -173,11 +176,6 @@ impl Opened {
             self.header.warnings.push(format!("{excess} bytes follow the last voxel; they are ignored"));
         }
         Ok(())
-    }
-
-    fn finish<T>(mut self, values: Vec<T>) -> Result<(Volume<T>, Header)> {
-        self.check_end()?;
-        Ok((self.volume(values)?, self.header))
     }
 
     fn volume<T>(&self, values: Vec<T>) -> Result<Volume<T>> {

@@ -1,8 +1,9 @@
 //! Scores of a segmentation against its reference.
 //!
 //! Per case and region: overlap (Dice, IoU, sensitivity, precision), surfaces (HD95, normalised surface Dice),
-//! volumes, and lesions found and invented. Overlap counts and their means equal nnU-Net's evaluator; surface
-//! distances equal MONAI's. Only voxels that count are looked at: those inside the mask, where there is one,
+//! volumes, and lesions found and invented. Overlap counts and their means equal nnU-Net's evaluator; HD95 and
+//! surface Dice equal MONAI's `compute_hausdorff_distance(percentile=95)` and `compute_surface_dice` with their
+//! default `use_subvoxels=False` and the scan's `spacing`. Only voxels that count are looked at: those inside the mask, where there is one,
 //! and not marked `ignore` in the reference. All others are background in both segmentations, also for
 //! surfaces and lesions.
 //!
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 mod folder;
 mod lesions;
+mod nearest;
 mod overlap;
 mod scores;
 mod summary;

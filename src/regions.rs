@@ -4,6 +4,8 @@
 //! as `false`. Results come in file order (x fastest) unless said otherwise, and never depend on the number
 //! of threads.
 
+use std::ops::Range;
+
 use ndarray::{Array3, ArrayView3, ShapeBuilder};
 
 mod distance;
@@ -31,56 +33,32 @@ pub struct Components {
     pub sizes: Vec<u64>,
 }
 
-/// A maximal row of `true` voxels along x: first voxel and the one after the last.
-struct Run {
-    start: usize,
-    end: usize,
+/// Numbers the connected components of `mask`.
+pub fn components(mask: ArrayView3<'_, bool>, connectivity: Connectivity) -> Components {
+    let numbered = NumberedRuns::of(mask, connectivity);
+    let mut labels = vec![0_u32; mask.len()];
+    for (run, &number) in numbered.runs.iter().zip(&numbered.numbers) {
+        labels[run.start..run.end].fill(number);
+    }
+    Components { labels: in_file_order(labels, mask.dim()), sizes: numbered.sizes }
 }
 
-/// Numbers the connected components of `mask`.
-///
-/// Rows are cut into runs, and runs that touch a run of an earlier row are joined with a union-find, so the
-/// cost is close to one reading of the mask.
-pub fn components(mask: ArrayView3<'_, bool>, connectivity: Connectivity) -> Components {
-    let (nx, ny, nz) = mask.dim();
-    let voxels = file_order(mask);
-    let mut runs = Vec::new();
-    let mut first_of_row = Vec::with_capacity(ny * nz + 1);
-    let mut parents: Vec<usize> = Vec::new();
-    for row in 0..ny * nz {
-        first_of_row.push(runs.len());
-        append_runs(&voxels[row * nx..(row + 1) * nx], &mut runs);
-        parents.extend(parents.len()..runs.len());
-        let (y, z) = (row % ny, row / ny);
-        for &(dy, dz, reach) in earlier_rows(connectivity) {
-            let inside = z >= dz && (y as isize + dy) >= 0 && (y as isize + dy) < ny as isize;
-            if inside {
-                let other = (z - dz) * ny + y.wrapping_add_signed(dy);
-                let others = first_of_row[other]..first_of_row[other + 1];
-                join_touching(&runs, first_of_row[row]..runs.len(), others, reach, &mut parents);
-            }
-        }
+/// For each connected component of `mask`, numbered as by [`components`]: its number of voxels, and how many of
+/// them lie in `other`, a mask of the same shape (else a panic).
+pub fn overlaps(
+    mask: ArrayView3<'_, bool>,
+    other: ArrayView3<'_, bool>,
+    connectivity: Connectivity,
+) -> Vec<(u64, u64)> {
+    assert_eq!(mask.dim(), other.dim(), "masks differ in shape");
+    let numbered = NumberedRuns::of(mask, connectivity);
+    let other = file_order(other);
+    let mut found: Vec<_> = numbered.sizes.into_iter().map(|size| (size, 0)).collect();
+    for (run, number) in numbered.runs.iter().zip(numbered.numbers) {
+        let shared = other[run.start..run.end].iter().filter(|&&inside| inside).count();
+        found[number as usize - 1].1 += shared as u64;
     }
-    first_of_row.push(runs.len());
-
-    // A root is the first run of its component, so roots are met in the order of the numbering.
-    let mut numbers = vec![0_u32; runs.len()];
-    let mut sizes = Vec::new();
-    let mut labels = vec![0_u32; voxels.len()];
-    for row in 0..ny * nz {
-        for run in first_of_row[row]..first_of_row[row + 1] {
-            let root = find(&mut parents, run);
-            if root == run {
-                sizes.push(0);
-                numbers[run] = u32::try_from(sizes.len()).unwrap_or_else(|_| panic!("over 2^32 components"));
-            }
-            numbers[run] = numbers[root];
-            let Run { start, end } = runs[run];
-            labels[row * nx + start..row * nx + end].fill(numbers[root]);
-            sizes[numbers[root] as usize - 1] += (end - start) as u64;
-        }
-    }
-    Components { labels: in_file_order(labels, mask.dim()), sizes }
+    found
 }
 
 /// The voxels of `mask` of which at least one of the 6 neighbours is outside the mask (or outside the array):
@@ -147,6 +125,62 @@ pub(crate) fn in_file_order<T>(voxels: Vec<T>, dim: (usize, usize, usize)) -> Ar
     Array3::from_shape_vec(dim.f(), voxels).unwrap_or_else(|_| panic!("as many voxels as the shape says"))
 }
 
+/// A maximal row of `true` voxels along x: first voxel and the one after the last, counted in file order.
+struct Run {
+    start: usize,
+    end: usize,
+}
+
+/// A mask as runs, each with the number of its component.
+struct NumberedRuns {
+    runs: Vec<Run>,
+    numbers: Vec<u32>,
+    /// Number of voxels of each component.
+    sizes: Vec<u64>,
+}
+
+impl NumberedRuns {
+    /// Runs that touch a run of an earlier row are joined with a union-find, so the cost is close to one reading
+    /// of the mask.
+    fn of(mask: ArrayView3<'_, bool>, connectivity: Connectivity) -> Self {
+        let (nx, ny, nz) = mask.dim();
+        let voxels = file_order(mask);
+        let mut runs = Vec::new();
+        let mut first_of_row = Vec::with_capacity(ny * nz + 1);
+        let mut parents: Vec<usize> = Vec::new();
+        for row in 0..ny * nz {
+            first_of_row.push(runs.len());
+            append_runs(&voxels, row * nx..(row + 1) * nx, &mut runs);
+            parents.extend(parents.len()..runs.len());
+            let (y, z) = (row % ny, row / ny);
+            for &(dy, dz, reach) in earlier_rows(connectivity) {
+                let Some(other_y) = y.checked_add_signed(dy).filter(|&other_y| other_y < ny) else {
+                    continue;
+                };
+                let Some(other_z) = z.checked_sub(dz) else { continue };
+                let other = other_z * ny + other_y;
+                let others = first_of_row[other]..first_of_row[other + 1];
+                let back = (row - other) * nx;
+                join_touching(&runs, first_of_row[row]..runs.len(), others, (back, reach), &mut parents);
+            }
+        }
+        // A root is the first run of its component, so roots are met in the order of the numbering.
+        let mut numbers = vec![0_u32; runs.len()];
+        let mut sizes = Vec::new();
+        for (index, run) in runs.iter().enumerate() {
+            let root = find(&mut parents, index);
+            if root == index {
+                sizes.push(0);
+                numbers[index] =
+                    u32::try_from(sizes.len()).unwrap_or_else(|_| panic!("over 2^32 components"));
+            }
+            numbers[index] = numbers[root];
+            sizes[numbers[root] as usize - 1] += (run.end - run.start) as u64;
+        }
+        Self { runs, numbers, sizes }
+    }
+}
+
 /// The rows before the current one that hold neighbours: offset in y, backward offset in z, and how far in x
 /// a neighbour may lie.
 fn earlier_rows(connectivity: Connectivity) -> &'static [(isize, usize, usize)] {
@@ -157,26 +191,29 @@ fn earlier_rows(connectivity: Connectivity) -> &'static [(isize, usize, usize)] 
     }
 }
 
-fn append_runs(row: &[bool], runs: &mut Vec<Run>) {
-    let mut x = 0;
-    while let Some(start) = row[x..].iter().position(|&inside| inside).map(|ahead| x + ahead) {
-        let end = row[start..].iter().position(|&inside| !inside).map_or(row.len(), |ahead| start + ahead);
+fn append_runs(voxels: &[bool], row: Range<usize>, runs: &mut Vec<Run>) {
+    let mut x = row.start;
+    while let Some(start) = voxels[x..row.end].iter().position(|&inside| inside).map(|ahead| x + ahead) {
+        let rest = &voxels[start..row.end];
+        let end = rest.iter().position(|&inside| !inside).map_or(row.end, |ahead| start + ahead);
         runs.push(Run { start, end });
         x = end;
     }
 }
 
-/// Joins every run of `these` with every run of `others` that lies within `reach` of it in x. Both are sorted.
+/// Joins every run of `these` with every run of `others` that it touches. Both are sorted. `others` lie in a row
+/// that begins `back` voxels before that of `these`; runs touch within `reach` voxels along x.
 fn join_touching(
     runs: &[Run],
-    these: std::ops::Range<usize>,
-    others: std::ops::Range<usize>,
-    reach: usize,
+    these: Range<usize>,
+    others: Range<usize>,
+    (back, reach): (usize, usize),
     parents: &mut [usize],
 ) {
     let (mut i, mut j) = (these.start, others.start);
     while i < these.end && j < others.end {
-        let (a, b) = (&runs[i], &runs[j]);
+        let a = &runs[i];
+        let b = Run { start: runs[j].start + back, end: runs[j].end + back };
         if a.start < b.end + reach && b.start < a.end + reach {
             let (p, q) = (find(parents, i), find(parents, j));
             parents[p.max(q)] = p.min(q);

@@ -1,12 +1,14 @@
 //! The kernels of the CPU, on slices.
 
-mod buffer;
+pub(crate) mod buffer;
 pub(crate) mod channels;
 pub(crate) mod convolution;
 mod correlate;
 pub(crate) mod loss;
 pub(crate) mod norm;
+mod simd;
 mod tile;
+mod winograd;
 
 use crate::Path;
 

@@ -10,6 +10,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{DType, IntDType, Shape, TensorData};
 
+use crate::cpu::buffer::Buffer;
 use crate::cpu::channels;
 use crate::cpu::convolution::{Convolution, Transposed, sum_per_channel};
 use crate::cpu::loss::{self, Sums};
@@ -26,8 +27,8 @@ fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("the tensor was made contiguous")
 }
 
-fn tensor(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, Shape::from(shape.to_vec())))
+fn tensor(values: Buffer, shape: &[usize]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::from_bytes(values.into(), Shape::from(shape.to_vec()), DType::F32))
 }
 
 fn dimensions<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
@@ -145,8 +146,8 @@ impl NetworkOps for Flex {
         }
         let logits = contiguous(&logits);
         let sizes = sums(&logits);
-        let (out, _) = sizes.forward(selected(), values(&logits), &class_numbers(target, sizes.classes));
-        tensor(out, &[sizes.batch, sizes.columns()])
+        let (sums, _) = sizes.forward(selected(), values(&logits), &class_numbers(target, sizes.classes));
+        FlexTensor::from_data(TensorData::new(sums, [sizes.batch, sizes.columns()]))
     }
 }
 
@@ -230,7 +231,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
         let sizes = sums(&logits);
         let target = class_numbers(target, sizes.classes);
         let (out, probabilities) = sizes.forward(selected(), values(&logits), &target);
-        let out = tensor(out, &[sizes.batch, sizes.columns()]);
+        let out = FlexTensor::from_data(TensorData::new(out, [sizes.batch, sizes.columns()]));
         match SumsBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
                 let probabilities = tensor(probabilities, &dimensions::<5>(&logits));

@@ -15,6 +15,7 @@
 
 mod cpu;
 mod flex;
+mod memory;
 mod ops;
 mod path;
 mod speed;

@@ -90,7 +90,7 @@ fn label_values(value: &Value) -> Result<Vec<u8>, String> {
 fn check_values(declared: &BTreeSet<u8>, ignore: Option<u8>, problems: &mut Vec<Problem>) {
     let highest = declared.iter().next_back().copied().unwrap_or(0);
     let gaps: Vec<String> =
-        (0..highest).filter(|value| !declared.contains(value)).map(|value| value.to_string()).collect();
+        (1..highest).filter(|value| !declared.contains(value)).map(|value| value.to_string()).collect();
     if !gaps.is_empty() {
         let shown = gaps.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
         problems.push(Problem::new(

@@ -46,6 +46,27 @@ impl Stream {
         Ok(Self { path: path.to_owned(), source, file_size: metadata.len(), position: 0 })
     }
 
+    /// Opens the voxels of a pair, which are `plain_size` bytes long where they are not compressed.
+    ///
+    /// Such a file has no header, so that any bytes would do as voxels: name and content must agree.
+    pub(super) fn open_bare(path: &Path, plain_size: u64) -> Result<Self> {
+        let mut stream = Self::open(path)?;
+        let named_gzip = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz"));
+        match (&stream.source, named_gzip) {
+            (Source::Plain(_), true) => {
+                let mend = "copy the file again, or take `.gz` off its name if it is not compressed";
+                return Err(Error::invalid(path, "gzip stream", "does not begin like gzip", mend));
+            }
+            // Voxels that happen to begin like gzip.
+            (Source::Gzip(_), false) if stream.file_size == plain_size => {
+                let file = File::open(path).map_err(|error| Error::io("read", path, error))?;
+                stream.source = Source::Plain(BufReader::with_capacity(BUFFER, file));
+            }
+            _ => {}
+        }
+        Ok(stream)
+    }
+
     /// Bytes handed out so far.
     pub(super) fn position(&self) -> u64 {
         self.position
@@ -65,7 +86,7 @@ impl Stream {
     pub(super) fn worth_allocating(&self) -> u64 {
         match self.source {
             Source::Plain(_) => self.at_most(),
-            Source::Gzip(_) => self.file_size.saturating_mul(8).max(BUFFER as u64),
+            Source::Gzip(_) => self.file_size.saturating_mul(4).max(BUFFER as u64),
         }
     }
 

@@ -94,49 +94,18 @@ pub(super) struct Stored<'a> {
 /// Bytes that are converted at once: they stay in the first-level cache.
 const CHUNK: usize = 16 * 1024;
 
+/// Evaluates an expression with `$number` standing for the stored type.
 macro_rules! for_datatype {
     ($datatype:expr, $number:ident => $body:expr) => {
+        for_datatype!($datatype, $number => $body;
+            U8 u8, I8 i8, U16 u16, I16 i16, U32 u32, I32 i32, U64 u64, I64 i64, F32 f32, F64 f64)
+    };
+    ($datatype:expr, $number:ident => $body:expr; $($name:ident $type:ident),*) => {
         match $datatype {
-            Datatype::U8 => {
-                type $number = u8;
+            $(Datatype::$name => {
+                type $number = $type;
                 $body
-            }
-            Datatype::I8 => {
-                type $number = i8;
-                $body
-            }
-            Datatype::U16 => {
-                type $number = u16;
-                $body
-            }
-            Datatype::I16 => {
-                type $number = i16;
-                $body
-            }
-            Datatype::U32 => {
-                type $number = u32;
-                $body
-            }
-            Datatype::I32 => {
-                type $number = i32;
-                $body
-            }
-            Datatype::U64 => {
-                type $number = u64;
-                $body
-            }
-            Datatype::I64 => {
-                type $number = i64;
-                $body
-            }
-            Datatype::F32 => {
-                type $number = f32;
-                $body
-            }
-            Datatype::F64 => {
-                type $number = f64;
-                $body
-            }
+            })*
         }
     };
 }
@@ -158,10 +127,10 @@ impl Stored<'_> {
         }
     }
 
-    /// Labels; `shape` tells where a value lies that is not one.
-    pub(super) fn labels(mut self, shape: [usize; 3]) -> Result<Vec<u8>> {
+    /// Labels, or as the inner result an error about values that are not; `shape` tells where those lie.
+    pub(super) fn labels(mut self, shape: [usize; 3]) -> Result<Result<Vec<u8>>> {
         if self.datatype == Datatype::U8 && self.scaling.is_none() {
-            return self.native();
+            return self.native().map(Ok);
         }
         let Scaling { slope, intercept } = self.scaling.unwrap_or(Scaling { slope: 1.0, intercept: 0.0 });
         let (mut index, mut wrong, mut first) = (0, 0_usize, None);
@@ -179,9 +148,9 @@ impl Stored<'_> {
         let labels = for_datatype!(self.datatype, N => {
             self.convert::<N, u8>(|stored| label(slope * stored.double() + intercept))?
         });
-        let Some((index, value)) = first else { return Ok(labels) };
+        let Some((index, value)) = first else { return Ok(Ok(labels)) };
         let position = [index % shape[0], index / shape[0] % shape[1], index / shape[0] / shape[1]];
-        Err(Error::invalid(
+        Ok(Err(Error::invalid(
             self.path,
             "label values",
             format!(
@@ -189,7 +158,7 @@ impl Stored<'_> {
                 self.count
             ),
             "give a segmentation (was it resampled with interpolation, or is it a probability map or an image?)",
-        ))
+        )))
     }
 
     /// Whether the stored bytes are this machine's bytes of the type.

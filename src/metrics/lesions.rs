@@ -4,7 +4,7 @@ use ndarray::Array3;
 
 use super::ScoreOptions;
 use super::scores::{Scores, share};
-use crate::regions::{Connectivity, components};
+use crate::regions::{Connectivity, overlaps};
 
 /// Adds the lesion-wise scores of two masks of the same shape.
 pub(super) fn add(
@@ -25,15 +25,9 @@ pub(super) fn add(
 /// How many components of `mask` have at least one voxel and at least `least` (0 to 1) of their voxels in
 /// `other`, and how many there are.
 fn covered(mask: &Array3<bool>, other: &Array3<bool>, least: f64) -> (u64, u64) {
-    let lesions = components(mask.view(), Connectivity::TwentySix);
-    let mut overlaps = vec![0_u64; lesions.sizes.len()];
-    ndarray::Zip::from(&lesions.labels).and(other).for_each(|&label, &inside| {
-        if label > 0 && inside {
-            overlaps[label as usize - 1] += 1;
-        }
-    });
+    let lesions = overlaps(mask.view(), other.view(), Connectivity::TwentySix);
     // The slack keeps a share that rounding put a hair above a whole number from asking for one voxel more.
     let enough = |size: u64| least * size as f64 - 1e-9;
-    let found = overlaps.iter().zip(&lesions.sizes).filter(|&(&n, &size)| n > 0 && n as f64 >= enough(size));
-    (found.count() as u64, lesions.sizes.len() as u64)
+    let found = lesions.iter().filter(|&&(size, shared)| shared > 0 && shared as f64 >= enough(size));
+    (found.count() as u64, lesions.len() as u64)
 }

@@ -119,7 +119,7 @@ impl<'a> Pair<'a> {
         if scores.n_pred == 0 || scores.n_ref == 0 {
             self.add_empty(&mut scores, options);
         } else {
-            let surfaces = Surfaces::between(&prediction, &reference, self.grid.spacing());
+            let surfaces = Surfaces::between(&prediction, &reference, self.grid);
             scores.hd95 = Some(surfaces.hausdorff(0.95));
             scores.nsd = Some(surfaces.dice(options.tolerance_millimetres));
         }

@@ -10,6 +10,7 @@ mod metrics;
 mod nifti;
 mod phantom;
 mod plan;
+mod plant;
 mod prepare;
 mod regions;
 mod resample;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use ndarray::{Array3, ShapeBuilder};
+use ndarray::{Array3, ShapeBuilder, s};
 use segen::dataset::{LabelScheme, Region};
-use segen::io::write_labels;
+use segen::io::{read_labels, write_labels};
 use segen::metrics::{
     CaseScores, EmptyRule, Masks, Metric, MissRule, MissingRule, ScoreOptions, Scores, Summary, evaluate,
     find_scheme, score,
@@ -14,7 +14,7 @@ use segen::volume::{Grid, Labels, Volume};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::support::data;
+use crate::support::{data, real};
 
 /// Two masks with the surface scores that MONAI gives them.
 pub(crate) struct SurfaceCase {
@@ -148,6 +148,34 @@ fn summaries_equal_nnunet() {
         assert_holds(&ours, &nnunet, name);
         assert_eq!(ours["mean"].as_object().unwrap().len(), keys.len());
     }
+}
+
+#[test]
+fn summaries_of_real_references_equal_nnunet() {
+    let Some(folder) = real("Dataset004_Hippocampus") else { return };
+    let nnunet: Value =
+        serde_json::from_str(&std::fs::read_to_string(data("metrics/hippocampus.json")).unwrap()).unwrap();
+    let temporary = tempfile::tempdir().unwrap();
+    let [references, predictions] = ["references", "predictions"].map(|name| temporary.path().join(name));
+    std::fs::create_dir(&references).unwrap();
+    std::fs::create_dir(&predictions).unwrap();
+    for (number, case) in nnunet["metric_per_case"].as_array().unwrap().iter().enumerate() {
+        let name = case["reference_file"].as_str().unwrap();
+        let (reference, header) = read_labels(&folder.join("labelsTr").join(name)).unwrap();
+        write_labels(&references.join(name), &reference, Some(&header)).unwrap();
+        // The rule of the script: one voxel along x, and in every tenth case a class is missed.
+        let mut wrong = reference.clone();
+        wrong.voxels.fill(0);
+        wrong.voxels.slice_mut(s![1.., .., ..]).assign(&reference.voxels.slice(s![..-1, .., ..]));
+        if number % 10 == 9 {
+            wrong.voxels.mapv_inplace(|value| if value == 2 { 0 } else { value });
+        }
+        write_labels(&predictions.join(name), &wrong, Some(&header)).unwrap();
+    }
+    let scheme = LabelScheme::read(&folder.join("dataset.json")).unwrap();
+    let summary = evaluate(&predictions, &references, &scheme, &ScoreOptions::default(), &Silent).unwrap();
+    assert_eq!(summary.cases.len(), 40);
+    assert_holds(&serde_json::to_value(&summary).unwrap(), &nnunet, "hippocampus");
 }
 
 #[test]

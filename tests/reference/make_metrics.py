@@ -1,12 +1,13 @@
 """Makes tests/data/metrics: small segmentations with nnU-Net's summaries of them, and MONAI's surface scores.
 
 Needs nnunetv2 2.8.1, monai 1.6, nibabel, numpy, scipy, torch. Run from the root of the repository:
-    python tests/reference/make_metrics.py
+    SEGEN_DATA=FOLDER python tests/reference/make_metrics.py
 """
 
 import json
 import os
 import shutil
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -184,6 +185,35 @@ def components():
     (OUT / "scipy.json").write_text("[\n" + ",\n".join(json.dumps(c) for c in counts) + "\n]\n")
 
 
+def hippocampus():
+    """nnU-Net's scores of 40 real references against themselves made wrong by a rule that the test repeats.
+
+    Needs $SEGEN_DATA/Dataset004_Hippocampus; only numbers are kept.
+    """
+    from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder_simple
+
+    source = Path(os.environ["SEGEN_DATA"]) / "Dataset004_Hippocampus" / "labelsTr"
+    with tempfile.TemporaryDirectory() as folder:
+        references, predictions = Path(folder, "references"), Path(folder, "predictions")
+        references.mkdir()
+        predictions.mkdir()
+        for number, file in enumerate(sorted(source.glob("*.nii.gz"))[:40]):
+            image = nibabel.load(file)
+            labels = np.asarray(image.dataobj).astype(np.uint8)
+            wrong = np.zeros_like(labels)
+            wrong[1:] = labels[:-1]  # one voxel to the right
+            if number % 10 == 9:
+                wrong[wrong == 2] = 0  # a class is missed
+            shutil.copy(file, references / file.name)
+            nibabel.save(nibabel.Nifti1Image(wrong, image.affine), predictions / file.name)
+        compute_metrics_on_folder_simple(str(references), str(predictions), [1, 2], f"{folder}/summary.json", 2)
+        summary = json.loads(Path(folder, "summary.json").read_text())
+    for case in summary["metric_per_case"]:
+        for key in ("prediction_file", "reference_file"):
+            case[key] = Path(case[key]).name
+    (OUT / "hippocampus.json").write_text(json.dumps(summary) + "\n")
+
+
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     shutil.rmtree(OUT, ignore_errors=True)
@@ -191,3 +221,4 @@ if __name__ == "__main__":
     summaries()
     surfaces()
     components()
+    hippocampus()

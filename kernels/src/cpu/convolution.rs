@@ -1,8 +1,9 @@
 //! Convolution and transposed convolution with their gradients, as sums over taps.
 
-use super::buffer::{self, Shared};
+use super::buffer::{Buffer, Shared};
 use super::correlate::{Axis, Packed, Place, Source, correlate, correlate_gradient};
 use super::vectorise;
+use super::winograd;
 use crate::Path;
 use crate::threads::parallel;
 
@@ -42,24 +43,28 @@ impl Convolution {
         (((output * self.input + input) * kx + x) * ky + y) * kz + z
     }
 
-    pub(crate) fn forward(&self, path: Path, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
+    pub(crate) fn forward(&self, path: Path, x: &[f32], weight: &[f32], bias: &[f32]) -> Buffer {
         let count = self.output_size();
-        let mut out = buffer::unwritten(self.batch * count.iter().product::<usize>() * self.output);
-        let packed =
-            Packed::new(path, count[2], self.kernel, self.input, self.output, |tap, input, output| {
-                weight[self.weight(output, input, tap)]
-            });
-        let places = count.map(|size| Place { first: 0, step: 1, size });
-        correlate(&self.source(x), &packed, bias, Shared::new(&mut out), places);
+        let mut out = Buffer::new(self.batch * count.iter().product::<usize>() * self.output);
+        let source = self.source(x);
+        let weight = |tap, input, output| weight[self.weight(output, input, tap)];
+        if winograd::suits(&source, self.output) {
+            let weights = winograd::Transformed::new(path, self.input, self.output, weight);
+            winograd::correlate(path, &source, &weights, bias, Shared::new(&mut out));
+        } else {
+            let packed = Packed::new(path, count[2], self.kernel, self.input, self.output, weight);
+            let places = count.map(|size| Place { first: 0, step: 1, size });
+            correlate(&source, &packed, bias, Shared::new(&mut out), places);
+        }
         out
     }
 
     /// Gradient of the input. Input voxels fall into classes by their position modulo the stride; those of one class
     /// depend on the gradient of the output through the same taps, so that each class is a sum over taps of its own.
-    pub(crate) fn input_gradient(&self, path: Path, weight: &[f32], gradient: &[f32]) -> Vec<f32> {
+    pub(crate) fn input_gradient(&self, path: Path, weight: &[f32], gradient: &[f32]) -> Buffer {
         let count = self.output_size();
         let [sx, sy, sz] = self.stride;
-        let mut out = buffer::unwritten(self.batch * self.size.iter().product::<usize>() * self.input);
+        let mut out = Buffer::new(self.batch * self.size.iter().product::<usize>() * self.input);
         let shared = Shared::new(&mut out);
         let zeros = vec![0.0; self.input];
         for class in 0..sx * sy * sz {
@@ -82,13 +87,18 @@ impl Convolution {
                 continue;
             }
             let taps = axes.map(|axis| axis.taps);
-            let packed =
-                Packed::new(path, axes[2].count, taps, self.output, self.input, |tap, output, input| {
-                    // Neighbours of the source in ascending order meet the taps in descending order.
-                    let tap = std::array::from_fn(|i| first_tap[i] + (taps[i] - 1 - tap[i]) * self.stride[i]);
-                    weight[self.weight(output, input, tap)]
-                });
+            let weight = |tap: [usize; 3], output, input| {
+                // Neighbours of the source in ascending order meet the taps in descending order.
+                let tap = std::array::from_fn(|i| first_tap[i] + (taps[i] - 1 - tap[i]) * self.stride[i]);
+                weight[self.weight(output, input, tap)]
+            };
             let source = Source { values: gradient, batch: self.batch, channels: self.output, axes };
+            if winograd::suits(&source, self.input) {
+                let weights = winograd::Transformed::new(path, self.output, self.input, weight);
+                winograd::correlate(path, &source, &weights, &zeros, shared);
+                continue;
+            }
+            let packed = Packed::new(path, axes[2].count, taps, self.output, self.input, weight);
             let places =
                 std::array::from_fn(|i| Place { first: class[i], step: self.stride[i], size: self.size[i] });
             correlate(&source, &packed, &zeros, shared, places);
@@ -97,15 +107,21 @@ impl Convolution {
     }
 
     /// Gradient of the weight, (output, input, kernel).
-    pub(crate) fn weight_gradient(&self, path: Path, x: &[f32], gradient: &[f32]) -> Vec<f32> {
-        let mut out = vec![0.0; self.output * self.input * self.kernel.iter().product::<usize>()];
+    pub(crate) fn weight_gradient(&self, path: Path, x: &[f32], gradient: &[f32]) -> Buffer {
+        let mut out = Buffer::new(self.output * self.input * self.kernel.iter().product::<usize>());
         let shared = Shared::new(&mut out);
-        correlate_gradient(path, &self.source(x), gradient, self.output, |tap, input, values| {
-            for (output, value) in values.iter().enumerate() {
-                // SAFETY: every (tap, input) is written once.
-                unsafe { *shared.at(self.weight(output, input, tap)) = *value };
+        let source = self.source(x);
+        let write = |tap, input, first, values: &[f32]| {
+            for (column, value) in values.iter().enumerate() {
+                // SAFETY: every weight is written once.
+                unsafe { *shared.at(self.weight(first + column, input, tap)) = *value };
             }
-        });
+        };
+        if winograd::suits_gradient(&source, self.output) {
+            winograd::correlate_gradient(path, &source, gradient, self.output, write);
+        } else {
+            correlate_gradient(path, &source, gradient, self.output, write);
+        }
         out
     }
 }
@@ -141,10 +157,10 @@ impl Transposed {
     }
 
     /// Every input voxel gives kernel x * kernel y rows of kernel z * output channels, neighbours in the output.
-    pub(crate) fn forward(&self, path: Path, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
+    pub(crate) fn forward(&self, path: Path, x: &[f32], weight: &[f32], bias: &[f32]) -> Buffer {
         let [kx, ky, kz] = self.kernel;
         let [ox, oy, oz] = self.output_size();
-        let mut out = buffer::unwritten(self.batch * ox * oy * oz * self.output);
+        let mut out = Buffer::new(self.batch * ox * oy * oz * self.output);
         let shared = Shared::new(&mut out);
         let axes = self.size.map(|size| Axis { taps: 1, first: 0, step: 1, source: size, count: size });
         let source = Source { values: x, batch: self.batch, channels: self.input, axes };
@@ -165,23 +181,23 @@ impl Transposed {
         out
     }
 
-    pub(crate) fn input_gradient(&self, path: Path, weight: &[f32], gradient: &[f32]) -> Vec<f32> {
+    pub(crate) fn input_gradient(&self, path: Path, weight: &[f32], gradient: &[f32]) -> Buffer {
         self.convolution().forward(path, gradient, weight, &vec![0.0; self.input])
     }
 
     /// Gradient of the weight, (input, output, kernel).
-    pub(crate) fn weight_gradient(&self, path: Path, x: &[f32], gradient: &[f32]) -> Vec<f32> {
+    pub(crate) fn weight_gradient(&self, path: Path, x: &[f32], gradient: &[f32]) -> Buffer {
         self.convolution().weight_gradient(path, gradient, x)
     }
 }
 
 /// Sum of a (position, channel) array over the positions: the gradient of a bias.
-pub(crate) fn sum_per_channel(path: Path, values: &[f32], channels: usize) -> Vec<f32> {
+pub(crate) fn sum_per_channel(path: Path, values: &[f32], channels: usize) -> Buffer {
     const CHUNK: usize = 4096;
     const RUN: usize = 64;
     let positions = values.len() / channels.max(1);
     let chunks = positions.div_ceil(CHUNK);
-    let mut partial = vec![0.0; chunks * channels];
+    let mut partial = Buffer::zeros(chunks * channels);
     let shared = Shared::new(&mut partial);
     parallel(chunks, |chunk| {
         // SAFETY: every chunk has its own part.
@@ -208,5 +224,9 @@ pub(crate) fn sum_per_channel(path: Path, values: &[f32], channels: usize) -> Ve
             *sum += f64::from(*value);
         }
     }
-    sums.into_iter().map(|sum| sum as f32).collect()
+    let mut out = Buffer::new(channels);
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = sum as f32;
+    }
+    out
 }

@@ -1,7 +1,7 @@
 //! Sums over taps of a channels-last array: what convolution, its input gradient and transposed convolution have in
 //! common, and the weight gradient of all three.
 
-use super::buffer::{self, Shared};
+use super::buffer::{Buffer, Shared};
 use super::tile::{Blocking, Segment, Start, Tile, split};
 use crate::Path;
 use crate::threads::parallel;
@@ -130,7 +130,7 @@ impl Source<'_> {
 /// Weights of a sum over taps, as the tiles read them: `[group][tap x][tap y][tap z][channel in][column of group]`,
 /// a group being the columns of one tile, filled up with zeros.
 pub(crate) struct Packed {
-    values: Vec<f32>,
+    values: Buffer,
     vectors: usize,
     group: usize,
     columns: usize,
@@ -153,7 +153,7 @@ impl Packed {
         let groups = columns.div_ceil(group);
         let [tx, ty, tz] = taps;
         let slab = ty * tz * channels * group;
-        let mut values = buffer::unwritten(groups * tx * slab);
+        let mut values = Buffer::new(groups * tx * slab);
         let shared = Shared::new(&mut values);
         parallel(groups * tx, |index| {
             let (first, x) = (index / tx * group, index % tx);
@@ -205,58 +205,58 @@ pub(crate) fn correlate(
         let (plane, y0) = (task / blocks, task % blocks * block);
         let (n, x) = (plane / ax.count, plane % ax.count);
         let lines = block.min(ay.count - y0);
-        buffer::with_scratch(source.scratch(ax.taps, lines), |scratch| {
-            let rows = source.rows(scratch, [n, x, y0], lines, (0, ax.taps));
-            let mut segments = Vec::with_capacity(ax.taps * ay.taps);
-            for (index, first) in (0..columns).step_by(group).enumerate() {
-                let slab = &weights.values[index * ax.taps * ay.taps * az.taps * channels * group..];
-                for line in 0..lines {
-                    segments.clear();
-                    for (tx, ty) in (0..ax.taps).flat_map(|tx| (0..ay.taps).map(move |ty| (tx, ty))) {
-                        if ax.reads(x, tx).is_some() && ay.reads(y0 + line, ty).is_some() {
-                            segments.push(Segment {
-                                a: tx * rows.plane + (line * ay.step + ty) * rows.row,
-                                b: (tx * ay.taps + ty) * az.taps * channels * group,
-                            });
-                        }
+        let mut scratch = Buffer::new(source.scratch(ax.taps, lines));
+
+        let rows = source.rows(&mut scratch, [n, x, y0], lines, (0, ax.taps));
+        let mut segments = Vec::with_capacity(ax.taps * ay.taps);
+        for (index, first) in (0..columns).step_by(group).enumerate() {
+            let slab = &weights.values[index * ax.taps * ay.taps * az.taps * channels * group..];
+            for line in 0..lines {
+                segments.clear();
+                for (tx, ty) in (0..ax.taps).flat_map(|tx| (0..ay.taps).map(move |ty| (tx, ty))) {
+                    if ax.reads(x, tx).is_some() && ay.reads(y0 + line, ty).is_some() {
+                        segments.push(Segment {
+                            a: tx * rows.plane + (line * ay.step + ty) * rows.row,
+                            b: (tx * ay.taps + ty) * az.taps * channels * group,
+                        });
                     }
-                    let line_out =
-                        ((n * px.size + px.first + x * px.step) * py.size + py.first + (y0 + line) * py.step)
-                            * pz.size
-                            + pz.first;
-                    split(az.count, blocking.most_rows(vectors), |z, count| {
-                        let tile = Tile {
-                            a: rows.start.wrapping_add(z * az.step * channels),
-                            a_row: az.step * channels,
-                            a_term: 1,
-                            b: slab.as_ptr(),
-                            b_term: group,
-                            segments: &segments,
-                            terms: az.taps * channels,
-                            start: Start::Columns(padded_bias[first..].as_ptr()),
-                            out: out.at((line_out + z * pz.step) * columns + first),
-                            out_row: pz.step * columns,
-                            columns: columns - first,
-                        };
-                        // SAFETY: the segments name rows that exist, `slab` has group columns per term, the outputs
-                        // of this line belong to this task alone.
-                        unsafe { blocking.function(count, vectors)(&tile) };
-                    });
                 }
+                let line_out =
+                    ((n * px.size + px.first + x * px.step) * py.size + py.first + (y0 + line) * py.step)
+                        * pz.size
+                        + pz.first;
+                split(az.count, blocking.most_rows(vectors), |z, count| {
+                    let tile = Tile {
+                        a: rows.start.wrapping_add(z * az.step * channels),
+                        a_row: az.step * channels,
+                        a_term: 1,
+                        b: slab.as_ptr(),
+                        b_term: group,
+                        segments: &segments,
+                        terms: az.taps * channels,
+                        start: Start::Columns(padded_bias[first..].as_ptr()),
+                        out: out.at((line_out + z * pz.step) * columns + first),
+                        out_row: pz.step * columns,
+                        columns: columns - first,
+                    };
+                    // SAFETY: the segments name rows that exist, `slab` has group columns per term, the outputs
+                    // of this line belong to this task alone.
+                    unsafe { blocking.function(count, vectors)(&tile) };
+                });
             }
-        });
+        }
     });
 }
 
 /// Gradient of the weights of [`correlate`]: `[tap x][tap y][tap z][channel][column]`, the sum over all outputs of
 /// source times `gradient`, where `gradient` is (batch, x, y, z, column) over the outputs. Calls
-/// `write(tap, channel, values of all columns)` for each, from several threads.
+/// `write(tap, channel, first column, values of columns)` until all are written, from several threads.
 pub(crate) fn correlate_gradient(
     path: Path,
     source: &Source<'_>,
     gradient: &[f32],
     columns: usize,
-    write: impl Fn([usize; 3], usize, &[f32]) + Sync,
+    write: impl Fn([usize; 3], usize, usize, &[f32]) + Sync,
 ) {
     let blocking = Blocking::new(path);
     let [ax, ay, az] = source.axes;
@@ -271,7 +271,7 @@ pub(crate) fn correlate_gradient(
     let chunks =
         (planes * ay.count * az.count / POSITIONS_PER_CHUNK).clamp(1, MOST_CHUNKS.min(planes.max(1)));
     let slab = ay.taps * rows * padded;
-    let mut partial = buffer::unwritten(chunks * ax.taps * slab);
+    let mut partial = Buffer::new(chunks * ax.taps * slab);
     let shared = Shared::new(&mut partial);
     let block = row_block(source, 1);
     let column_copy = if padded == columns { 0 } else { block * az.count * padded };
@@ -291,65 +291,65 @@ pub(crate) fn correlate_gradient(
             // SAFETY: these columns of this slab belong to this task alone.
             unsafe { shared.part(base + row * padded + first, width) }.fill(0.0);
         }
-        buffer::with_scratch(source.scratch(1, block) + column_copy, |scratch| {
-            let (column_scratch, scratch) = scratch.split_at_mut(column_copy);
-            let mut segments = Vec::with_capacity(block);
-            for plane in planes * chunk / chunks..planes * (chunk + 1) / chunks {
-                let (n, x) = (plane / ax.count, plane % ax.count);
-                if ax.reads(x, tx).is_none() {
-                    continue;
-                }
-                for y0 in (0..ay.count).step_by(block) {
-                    let lines = block.min(ay.count - y0);
-                    let source_rows = source.rows(scratch, [n, x, y0], lines, (tx, 1));
-                    let position = (plane * ay.count + y0) * az.count;
-                    let values = &gradient[position * columns..][..lines * az.count * columns];
-                    let b = if column_copy == 0 {
-                        values.as_ptr()
-                    } else {
-                        for (to, from) in
-                            column_scratch.chunks_exact_mut(padded).zip(values.chunks_exact(columns))
-                        {
-                            to[..columns].copy_from_slice(from);
-                            to[columns..].fill(0.0);
-                        }
-                        column_scratch.as_ptr()
-                    };
-                    for ty in 0..ay.taps {
-                        segments.clear();
-                        for line in 0..lines {
-                            if ay.reads(y0 + line, ty).is_some() {
-                                segments.push(Segment {
-                                    a: (line * ay.step + ty) * source_rows.row,
-                                    b: line * az.count * padded + first,
-                                });
-                            }
-                        }
-                        for &(vector, vectors) in pieces {
-                            split(rows, blocking.most_rows(vectors), |row, count| {
-                                let column = vector * blocking.lanes;
-                                let tile = Tile {
-                                    a: source_rows.start.wrapping_add(row),
-                                    a_row: 1,
-                                    a_term: az.step * channels,
-                                    b: b.wrapping_add(column),
-                                    b_term: padded,
-                                    segments: &segments,
-                                    terms: az.count,
-                                    start: Start::Out,
-                                    out: shared.at(base + (ty * rows + row) * padded + first + column),
-                                    out_row: padded,
-                                    columns: vectors * blocking.lanes,
-                                };
-                                // SAFETY: the segments name rows that exist, `b` has whole vectors of columns, the
-                                // columns of `out` belong to this task alone.
-                                unsafe { blocking.function(count, vectors)(&tile) };
+        let mut scratch = Buffer::new(source.scratch(1, block) + column_copy);
+
+        let (column_scratch, scratch) = scratch.split_at_mut(column_copy);
+        let mut segments = Vec::with_capacity(block);
+        for plane in planes * chunk / chunks..planes * (chunk + 1) / chunks {
+            let (n, x) = (plane / ax.count, plane % ax.count);
+            if ax.reads(x, tx).is_none() {
+                continue;
+            }
+            for y0 in (0..ay.count).step_by(block) {
+                let lines = block.min(ay.count - y0);
+                let source_rows = source.rows(scratch, [n, x, y0], lines, (tx, 1));
+                let position = (plane * ay.count + y0) * az.count;
+                let values = &gradient[position * columns..][..lines * az.count * columns];
+                let b = if column_copy == 0 {
+                    values.as_ptr()
+                } else {
+                    for (to, from) in
+                        column_scratch.chunks_exact_mut(padded).zip(values.chunks_exact(columns))
+                    {
+                        to[..columns].copy_from_slice(from);
+                        to[columns..].fill(0.0);
+                    }
+                    column_scratch.as_ptr()
+                };
+                for ty in 0..ay.taps {
+                    segments.clear();
+                    for line in 0..lines {
+                        if ay.reads(y0 + line, ty).is_some() {
+                            segments.push(Segment {
+                                a: (line * ay.step + ty) * source_rows.row,
+                                b: line * az.count * padded + first,
                             });
                         }
                     }
+                    for &(vector, vectors) in pieces {
+                        split(rows, blocking.most_rows(vectors), |row, count| {
+                            let column = vector * blocking.lanes;
+                            let tile = Tile {
+                                a: source_rows.start.wrapping_add(row),
+                                a_row: 1,
+                                a_term: az.step * channels,
+                                b: b.wrapping_add(column),
+                                b_term: padded,
+                                segments: &segments,
+                                terms: az.count,
+                                start: Start::Out,
+                                out: shared.at(base + (ty * rows + row) * padded + first + column),
+                                out_row: padded,
+                                columns: vectors * blocking.lanes,
+                            };
+                            // SAFETY: the segments name rows that exist, `b` has whole vectors of columns, the
+                            // columns of `out` belong to this task alone.
+                            unsafe { blocking.function(count, vectors)(&tile) };
+                        });
+                    }
                 }
             }
-        });
+        }
     });
     parallel(ax.taps * ay.taps, |tap| {
         let (tx, ty) = (tap / ay.taps, tap % ay.taps);
@@ -362,7 +362,7 @@ pub(crate) fn correlate_gradient(
                     *sum += value;
                 }
             }
-            write([tx, ty, row / channels], row % channels, &sums);
+            write([tx, ty, row / channels], row % channels, 0, &sums);
         }
     });
 }

@@ -1,6 +1,6 @@
 //! Softmax and the sums of which segmentation losses are made.
 
-use super::buffer::{self, Shared};
+use super::buffer::{Buffer, Shared};
 use super::vectorise;
 use crate::threads::parallel;
 use crate::{IGNORED, Path};
@@ -26,9 +26,9 @@ impl Sums {
     }
 
     /// Returns the sums and the probabilities, of which the gradient is made.
-    pub(crate) fn forward(&self, path: Path, logits: &[f32], target: &[u8]) -> (Vec<f32>, Vec<f32>) {
+    pub(crate) fn forward(&self, path: Path, logits: &[f32], target: &[u8]) -> (Vec<f32>, Buffer) {
         let (classes, columns, chunks) = (self.classes, self.columns(), self.chunks());
-        let mut probabilities = buffer::unwritten(logits.len());
+        let mut probabilities = Buffer::new(logits.len());
         let shared = Shared::new(&mut probabilities);
         let mut partial = vec![0.0_f64; self.batch * chunks * columns];
         let shared_partial = Shared::new(&mut partial);
@@ -80,9 +80,9 @@ impl Sums {
         probabilities: &[f32],
         target: &[u8],
         gradient: &[f32],
-    ) -> Vec<f32> {
+    ) -> Buffer {
         let (classes, columns, chunks) = (self.classes, self.columns(), self.chunks());
-        let mut out = buffer::unwritten(probabilities.len());
+        let mut out = Buffer::new(probabilities.len());
         let shared = Shared::new(&mut out);
         parallel(self.batch * chunks, |index| {
             let (n, chunk) = (index / chunks, index % chunks);
@@ -118,8 +118,8 @@ impl Sums {
 }
 
 /// Softmax of every run of `classes` values.
-pub(crate) fn softmax(path: Path, logits: &[f32], classes: usize) -> Vec<f32> {
-    let mut out = buffer::unwritten(logits.len());
+pub(crate) fn softmax(path: Path, logits: &[f32], classes: usize) -> Buffer {
+    let mut out = Buffer::new(logits.len());
     let shared = Shared::new(&mut out);
     let voxels = logits.len() / classes.max(1);
     parallel(voxels.div_ceil(CHUNK), |chunk| {

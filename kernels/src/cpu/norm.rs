@@ -1,6 +1,6 @@
 //! Instance norm fused with leaky ReLU.
 
-use super::buffer::{self, Shared};
+use super::buffer::{Buffer, Shared};
 use super::vectorise;
 use crate::Path;
 use crate::threads::parallel;
@@ -25,9 +25,9 @@ pub(crate) struct Statistics {
 /// Gradients of the input, the weight and the bias.
 #[derive(Debug)]
 pub(crate) struct Gradients {
-    pub(crate) x: Vec<f32>,
-    pub(crate) weight: Vec<f32>,
-    pub(crate) bias: Vec<f32>,
+    pub(crate) x: Buffer,
+    pub(crate) weight: Buffer,
+    pub(crate) bias: Buffer,
 }
 
 /// Values per chunk of a sum: fixed, so that results do not depend on the number of threads.
@@ -92,7 +92,7 @@ impl Norm {
         x: &[f32],
         weight: &[f32],
         bias: &[f32],
-    ) -> (Vec<f32>, Statistics) {
+    ) -> (Buffer, Statistics) {
         let channels = self.channels;
         // Sums of differences from the first voxel, so that a large mean costs no digits of the variance.
         let origin = |n: usize| &x[n * self.positions * channels..][..channels];
@@ -117,7 +117,7 @@ impl Norm {
             statistics.inverse_deviation[i] = (1.0 / (variance + self.epsilon).sqrt()) as f32;
         }
         let affine = statistics.affine(weight, bias);
-        let mut y = buffer::unwritten(x.len());
+        let mut y = Buffer::new(x.len());
         let shared = Shared::new(&mut y);
         self.chunks(|n, _, first, length| {
             // SAFETY: the chunks do not overlap.
@@ -169,11 +169,8 @@ impl Norm {
             });
         });
         let count = self.positions as f64;
-        let mut result = Gradients {
-            x: buffer::unwritten(x.len()),
-            weight: vec![0.0; channels],
-            bias: vec![0.0; channels],
-        };
+        let mut result =
+            Gradients { x: Buffer::new(x.len()), weight: Buffer::new(channels), bias: Buffer::new(channels) };
         // dx = scale * (g - mean(g) - (x - mean) * inverse_deviation^2 * mean(g * (x - mean)))
         //    = scale * g + x * x_factor + constant
         let (mut x_factor, mut constant) = (vec![0.0; sums.len()], vec![0.0; sums.len()]);
