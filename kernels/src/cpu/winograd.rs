@@ -8,6 +8,7 @@
 //! - input `B^T d`: (d0 - d2, d1 + d2, d2 - d1, d1 - d3)
 //! - weight `G g`: (g0, (g0 + g1 + g2) / 2, (g0 - g1 + g2) / 2, g2)
 //! - output `A^T m`: (m0 + m1 + m2, m1 - m2 - m3)
+#![expect(clippy::needless_range_loop, reason = "the indices are frequencies, and several arrays share them")]
 
 use super::buffer::{Buffer, Shared};
 use super::correlate::Source;
