@@ -4,7 +4,7 @@
 //! They share one process and one cache, so nothing is copied between them and memory is bounded: at most
 //! `queue` batches lie ready or in the making.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,86 +13,14 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::augment::{self, Augmentation};
-use crate::prepare::{IGNORE, PreparedCase, Sample};
-use crate::sampler::{Purpose, Sampler, Sites, generator};
+use crate::augment::Augmentation;
+use crate::prepare::IGNORE;
+use crate::sampler::{Purpose, Sampler, generator};
 use crate::{Error, Result};
 
-/// The cases that batches are made of: samples in memory, or prepared cases on disk of which as many stay in
-/// memory as a budget allows.
-#[derive(Debug)]
-pub struct SampleSource {
-    cases: Vec<PreparedCase>,
-    budget: u64,
-    kept: Mutex<Kept>,
-    classes: usize,
-}
+mod source;
 
-/// Samples in memory.
-#[derive(Debug, Default)]
-struct Kept {
-    samples: HashMap<usize, Arc<Sample>>,
-    /// Cases from the longest unused to the last used.
-    order: VecDeque<usize>,
-    bytes: u64,
-}
-
-impl SampleSource {
-    /// Samples that are kept in memory. `classes` counts the trained classes, background included.
-    pub fn in_memory(samples: Vec<Sample>, classes: usize) -> Self {
-        let samples = samples.into_iter().map(Arc::new).enumerate().collect();
-        Self { cases: Vec::new(), budget: 0, kept: Mutex::new(Kept { samples, ..Kept::default() }), classes }
-    }
-
-    /// Prepared cases, read when they are first drawn. Beyond `budget` bytes the longest unused leave memory and
-    /// are read again when they are drawn again.
-    pub fn prepared(cases: Vec<PreparedCase>, classes: usize, budget: u64) -> Self {
-        Self { cases, budget, kept: Mutex::default(), classes }
-    }
-
-    /// Number of cases.
-    pub fn len(&self) -> usize {
-        if self.cases.is_empty() { self.kept().samples.len() } else { self.cases.len() }
-    }
-
-    /// Whether there is no case.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn get(&self, case: usize) -> Result<Arc<Sample>> {
-        {
-            let mut kept = self.kept();
-            if let Some(sample) = kept.samples.get(&case).cloned() {
-                if let Some(place) = kept.order.iter().position(|&c| c == case) {
-                    kept.order.remove(place);
-                    kept.order.push_back(case);
-                }
-                return Ok(sample);
-            }
-        }
-        // Read without the lock: other threads go on. Two may read the same case; one copy stays.
-        let prepared = &self.cases[case];
-        let sample = Arc::new(prepared.load()?);
-        let size = prepared.bytes();
-        let mut kept = self.kept();
-        if size <= self.budget && !kept.samples.contains_key(&case) {
-            while kept.bytes + size > self.budget {
-                let Some(oldest) = kept.order.pop_front() else { break };
-                kept.samples.remove(&oldest);
-                kept.bytes -= self.cases[oldest].bytes();
-            }
-            kept.samples.insert(case, Arc::clone(&sample));
-            kept.order.push_back(case);
-            kept.bytes += size;
-        }
-        Ok(sample)
-    }
-}
+pub use source::SampleSource;
 
 /// What one training step sees.
 #[derive(Clone, Debug, PartialEq)]
@@ -325,32 +253,32 @@ impl Recipe {
             cases: Vec::with_capacity(batch),
             centre_classes: Vec::with_capacity(batch),
             sought: Vec::with_capacity(batch),
-            class_voxels: vec![0; self.source.classes],
+            class_voxels: vec![0; self.source.classes()],
             seconds: 0.0,
         };
         for index in 0..batch {
             let mut random = generator(self.seed, step, index, Purpose::Placement);
             let case = self.sampler.draw_case(self.source.len(), &mut random);
-            let sample = self.source.get(case)?;
-            let channels = sample.images.dim().0;
+            let opened = self.source.open(case)?;
+            let channels = opened.channels();
             if index == 0 {
                 made.shape[1] = channels;
                 made.images = vec![0.0; batch * channels * voxels];
             } else if made.shape[1] != channels {
                 return Err(Error::config(
                     "training cases",
-                    format!("case `{}` has {channels} channels, others {}", sample.id, made.shape[1]),
+                    format!("case `{}` has {channels} channels, others {}", opened.id(), made.shape[1]),
                     "run `segen check` on the data set",
                 ));
             }
-            let placement = self.sampler.place(index, case, &Sites::of(&sample)?, &mut random);
+            let placement = self.sampler.place(index, case, &opened.sites()?, &mut random)?;
             let mut random = generator(self.seed, step, index, Purpose::Augmentation);
             let draw = self.augmentation.draw(channels, &mut random);
             let images = &mut made.images[index * channels * voxels..(index + 1) * channels * voxels];
             let labels = &mut made.labels[index * voxels..(index + 1) * voxels];
-            augment::cut(&sample, &placement, patch, &draw, images, labels);
-            self.add_counts(&sample.id, labels, &mut made.class_voxels)?;
-            made.cases.push(sample.id.clone());
+            opened.cut(&placement, patch, &draw, images, labels)?;
+            self.add_counts(opened.id(), labels, &mut made.class_voxels)?;
+            made.cases.push(opened.id().to_owned());
             made.centre_classes.push(placement.centre_class);
             made.sought.push(placement.sought);
         }
@@ -369,7 +297,7 @@ impl Recipe {
                         "training cases",
                         format!(
                             "case `{case}` holds label {label}, but there are {} classes",
-                            self.source.classes
+                            self.source.classes()
                         ),
                         "prepare the data set again with its current `dataset.json`",
                     ));

@@ -140,6 +140,8 @@ pub(super) struct Block<'a> {
     pub(super) images: &'a [f32],
     /// (x, y, z).
     pub(super) labels: &'a [u8],
+    /// 1 inside the region of interest, (x, y, z).
+    pub(super) mask: Option<&'a [u8]>,
     /// Voxels along x, y, z.
     pub(super) shape: [usize; 3],
 }
@@ -148,6 +150,12 @@ pub(super) struct Block<'a> {
 /// largest linear weight, background outside.
 pub(super) fn resample(map: &Map, block: &Block<'_>, images: &mut [f32], labels: &mut [u8]) {
     let voxels = block.shape.iter().product::<usize>();
+    if voxels == 0 {
+        images.fill(0.0);
+        labels.fill(0);
+        return;
+    }
+    assert_eq!(block.images.len() / voxels, images.len() / labels.len(), "channels");
     if map.is_lattice() {
         let size = map.patch.iter().product::<usize>();
         for (channel, out) in block.images.chunks_exact(voxels).zip(images.chunks_exact_mut(size)) {
@@ -432,8 +440,11 @@ impl<'a, T: Copy> Corners<'a, T> {
     fn at(&self, offset: usize) -> [[T; 2]; 4] {
         let [a, b, c, d] = self.from;
         let (b, c, d) = (&b[..a.len()], &c[..a.len()], &d[..a.len()]);
-        let upper = offset + 1;
-        [[a[offset], a[upper]], [b[offset], b[upper]], [c[offset], c[upper]], [d[offset], d[upper]]]
+        let pair = |from: &[T]| -> [T; 2] {
+            let from = &from[offset..offset + 2];
+            [from[0], from[1]]
+        };
+        [pair(a), pair(b), pair(c), pair(d)]
     }
 }
 
