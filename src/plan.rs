@@ -1,6 +1,57 @@
 //! Measures a data set once and decides spacing, patch, batch, network shape and normalisation from it.
+//!
+//! The rules are those published with nnU-Net (Isensee et al., Nature Methods 2021), as its version 2.8.1 applies
+//! them; with [`CpuBudget::Off`] the decisions are the same numbers. A processor budget then makes the network
+//! and the patch small enough that a training step stays short on the machine at hand.
+
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+
+use crate::dataset::Dataset;
+use crate::{Error, Result};
+
+mod cost;
+mod decide;
+mod describe;
+mod measure;
+mod topology;
+
+/// What one training step may use.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Budget {
+    /// Memory that nnU-Net's rule for patch and batch may fill, bytes; 8 GiB is the rule's reference.
+    pub memory_bytes: u64,
+    /// Whether and how far a slow processor makes the network smaller.
+    pub cpu: CpuBudget,
+}
+
+/// How long a training step may take on the processor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum CpuBudget {
+    /// nnU-Net's choices as they are, for a graphics card or a patient user.
+    Off,
+    /// Reduce batch, features and patch, in this order, until a step is predicted to stay under the limit.
+    Step {
+        /// The limit, seconds.
+        seconds: f64,
+        /// What the machine really reaches in training, in 1e9 floating point operations a second.
+        gflops: f64,
+    },
+}
+
+impl Budget {
+    /// nnU-Net's own reference: 8 GiB and no limit on time.
+    pub const NNUNET: Self = Self { memory_bytes: 8 << 30, cpu: CpuBudget::Off };
+
+    /// For training on this many processor cores: at most 0.45 seconds a step, at 75 GFLOP/s a core.
+    pub fn processor(cores: usize) -> Self {
+        const STEP_SECONDS: f64 = 0.45;
+        const GFLOPS_PER_CORE: f64 = 75.0;
+        let gflops = GFLOPS_PER_CORE * cores.max(1) as f64;
+        Self { cpu: CpuBudget::Step { seconds: STEP_SECONDS, gflops }, ..Self::NNUNET }
+    }
+}
 
 /// How the intensities of one channel are brought to a common scale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,7 +75,11 @@ pub enum Normalisation {
         /// Standard deviation of foreground voxels.
         std: f64,
     },
-    /// Leave the values as they are.
+    /// Divide by 255; for photographs and microscopy with values in 0..=255 (channel name `rgb_to_0_1`).
+    Rgb,
+    /// Shift and scale the case to the range 0..=1 (channel name `rescale_to_0_1`).
+    Rescale,
+    /// Leave the values as they are (channel name `noNorm`).
     None,
 }
 
@@ -122,4 +177,35 @@ pub struct Intensities {
     pub percentile_00_5: f64,
     /// 99.5th percentile.
     pub percentile_99_5: f64,
+}
+
+impl Plan {
+    /// Reads a plan that [`Plan::save`] wrote.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|error| Error::io("read", path, error))?;
+        serde_json::from_str(&text).map_err(|error| {
+            Error::invalid(path, "plan", error.to_string(), "make it again with `segen plan DATASET -o FILE`")
+        })
+    }
+
+    /// Writes the plan as JSON.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(self).map_err(|error| {
+            Error::config("plan", error.to_string(), "a plan holds only finite numbers; measure it again")
+        })?;
+        text.push('\n');
+        std::fs::write(path, text).map_err(|error| Error::io("write", path, error))
+    }
+}
+
+/// Entries of `labels` in `dataset.json`: background, classes or regions, and `ignore`. nnU-Net's estimate of
+/// memory counts one output channel for each.
+fn label_entries(dataset: &Dataset) -> usize {
+    1 + dataset.labels.regions.len() + usize::from(dataset.labels.ignore.is_some())
+}
+
+/// The number with 12 significant digits. Numbers of up to 15 digits come back from JSON exactly, so that a plan
+/// that was saved and loaded is the same plan.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.11e}").parse().unwrap_or(value)
 }

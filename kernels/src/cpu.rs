@@ -6,7 +6,9 @@ pub(crate) mod convolution;
 mod correlate;
 pub(crate) mod loss;
 pub(crate) mod norm;
+mod simd;
 mod tile;
+mod winograd;
 
 use crate::Path;
 

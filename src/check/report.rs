@@ -38,7 +38,7 @@ impl fmt::Display for Fault {
         };
         writeln!(out, "{severity:8} {}: {}", self.file.display(), self.what)?;
         if !self.place.is_empty() {
-            writeln!(out, "         at {}", self.place)?;
+            writeln!(out, "         {}", self.place)?;
         }
         writeln!(out, "         hint: {}", self.mend)
     }

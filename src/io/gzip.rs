@@ -51,6 +51,7 @@ impl<R: BufRead> Members<R> {
             self.state = State::Ended;
             return Ok(());
         }
+        self.checksum.reset();
         let [first, second, method, flags, ..] = self.bytes::<10>()?;
         if [first, second] != MAGIC[..2] {
             return Err(damaged("bytes that are not gzip follow the compressed data"));
@@ -67,8 +68,9 @@ impl<R: BufRead> Members<R> {
         for flag in [0x08, 0x10] {
             while flags & flag != 0 && self.bytes::<1>()? != [0] {}
         }
-        if flags & 0x02 != 0 {
-            self.bytes::<2>()?;
+        let checksum = self.checksum.clone().finalize() as u16;
+        if flags & 0x02 != 0 && checksum != u16::from_le_bytes(self.bytes()?) {
+            return Err(damaged("the checksum of a gzip header does not match"));
         }
         self.inflater.reset(false);
         self.checksum.reset();
@@ -79,8 +81,9 @@ impl<R: BufRead> Members<R> {
 
     /// Compares checksum and length of the member that has just ended.
     fn end(&mut self) -> Result<()> {
+        let inflated = self.checksum.clone().finalize();
         let (checksum, size) = (u32::from_le_bytes(self.bytes()?), u32::from_le_bytes(self.bytes()?));
-        if checksum != self.checksum.clone().finalize() {
+        if checksum != inflated {
             return Err(damaged("the checksum does not match the inflated data"));
         }
         if size != self.size {
@@ -103,12 +106,14 @@ impl<R: BufRead> Members<R> {
         }
     }
 
+    /// Bytes of a frame; the checksum runs along.
     fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
         let mut bytes = [0; N];
         self.input.read_exact(&mut bytes).map_err(|error| match error.kind() {
             ErrorKind::UnexpectedEof => truncated(),
             _ => error,
         })?;
+        self.checksum.update(&bytes);
         Ok(bytes)
     }
 }

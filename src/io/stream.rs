@@ -86,7 +86,7 @@ impl Stream {
     pub(super) fn worth_allocating(&self) -> u64 {
         match self.source {
             Source::Plain(_) => self.at_most(),
-            Source::Gzip(_) => self.file_size.saturating_mul(8).max(BUFFER as u64),
+            Source::Gzip(_) => self.file_size.saturating_mul(4).max(BUFFER as u64),
         }
     }
 

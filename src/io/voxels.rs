@@ -94,49 +94,18 @@ pub(super) struct Stored<'a> {
 /// Bytes that are converted at once: they stay in the first-level cache.
 const CHUNK: usize = 16 * 1024;
 
+/// Evaluates an expression with `$number` standing for the stored type.
 macro_rules! for_datatype {
     ($datatype:expr, $number:ident => $body:expr) => {
+        for_datatype!($datatype, $number => $body;
+            U8 u8, I8 i8, U16 u16, I16 i16, U32 u32, I32 i32, U64 u64, I64 i64, F32 f32, F64 f64)
+    };
+    ($datatype:expr, $number:ident => $body:expr; $($name:ident $type:ident),*) => {
         match $datatype {
-            Datatype::U8 => {
-                type $number = u8;
+            $(Datatype::$name => {
+                type $number = $type;
                 $body
-            }
-            Datatype::I8 => {
-                type $number = i8;
-                $body
-            }
-            Datatype::U16 => {
-                type $number = u16;
-                $body
-            }
-            Datatype::I16 => {
-                type $number = i16;
-                $body
-            }
-            Datatype::U32 => {
-                type $number = u32;
-                $body
-            }
-            Datatype::I32 => {
-                type $number = i32;
-                $body
-            }
-            Datatype::U64 => {
-                type $number = u64;
-                $body
-            }
-            Datatype::I64 => {
-                type $number = i64;
-                $body
-            }
-            Datatype::F32 => {
-                type $number = f32;
-                $body
-            }
-            Datatype::F64 => {
-                type $number = f64;
-                $body
-            }
+            })*
         }
     };
 }

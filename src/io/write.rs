@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use flate2::{Compression, GzBuilder};
 use ndarray::Array3;
 
-use super::geometry::{quaternion, shear};
+use super::geometry::{self, quaternion, shear};
 use super::header::{Header, Storage, has_ending};
 use super::layout::{ByteOrder, Field, Fields, Version};
 use super::voxels::Datatype;
@@ -21,8 +21,8 @@ use crate::{Error, Result};
 /// are those of that header, byte for byte, as are version and byte order. Without it the grid's affine is
 /// written as sform and, where it has no shear, as qform, both with code 1 (scanner).
 ///
-/// The name decides between `.nii` and `.nii.gz`. The file appears under its name only when it is complete; equal
-/// input gives equal bytes.
+/// The name decides between `.nii` and `.nii.gz`. The file appears under its name only when it is complete. The gzip
+/// frame holds neither time nor name, so equal voxels give equal files.
 ///
 /// # Errors
 /// Another ending; `like` of another shape or position than the labels; the operating system's errors.
@@ -75,7 +75,9 @@ fn header_for(
             }
         }
     }
-    fields.set_integer(Field::Dim, 0, 3);
+    // A slice stays a slice: the third spacing of its header may be nothing.
+    let dimensions = like.map_or(3, |header| header.dims.len().min(3));
+    fields.set_integer(Field::Dim, 0, dimensions as i64);
     for index in 1..8 {
         let size = grid.shape.get(index - 1).copied().unwrap_or(1);
         fields.set_integer(Field::Dim, index, size as i64);
@@ -139,11 +141,13 @@ fn new_fields(path: &Path, grid: &Grid) -> Result<Fields> {
     }
     const MILLIMETRES: i64 = 2;
     fields.set_integer(Field::XyztUnits, 0, MILLIMETRES);
+    // What no reader would accept is not written.
+    geometry::affine(&fields, grid.shape, 3, path, &mut Vec::new())?;
     Ok(fields)
 }
 
-/// Smaller voxels than level 6 gains cost more time than they are worth on a disk.
-const LEVEL: Compression = Compression::new(5);
+/// Half the time of the usual level 6 for a scan that is 3 % larger.
+const LEVEL: Compression = Compression::new(3);
 
 fn write<T, const N: usize>(
     path: &Path,

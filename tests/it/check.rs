@@ -114,7 +114,8 @@ fn assert_found(report: &Report, planted: &[plant::Planted]) {
     };
     let found = sorted(report.faults.iter().map(|fault| (fault.kind, fault.file.clone())).collect());
     let expected = sorted(planted.iter().map(|fault| (fault.kind, fault.file.clone())).collect());
-    assert_eq!(found, expected, "{report}");
+    let words: Vec<&str> = planted.iter().map(|fault| fault.what).collect();
+    assert_eq!(found, expected, "planted: {words:?}\n{report}");
     for fault in &report.faults {
         assert!(!fault.what.is_empty() && !fault.mend.is_empty(), "{fault:?}");
     }

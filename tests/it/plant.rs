@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 /// What was done, and what `check` has to say to it.
 #[derive(Debug)]
-pub struct Planted {
+pub(crate) struct Planted {
     /// In words.
-    pub what: &'static str,
+    pub(crate) what: &'static str,
     /// The sort of fault.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// The file that must be named.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
 }
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -34,7 +34,7 @@ struct Garden {
 
 /// Plants twenty-two faults into `folder`, which must have at least 25 training cases, at least two
 /// classes, one orientation, and neither regions nor folds of its own.
-pub fn plant(folder: &Path) -> Outcome<Vec<Planted>> {
+pub(crate) fn plant(folder: &Path) -> Outcome<Vec<Planted>> {
     let description: Value = serde_json::from_str(&fs::read_to_string(folder.join("dataset.json"))?)?;
     let ending = description["file_ending"].as_str().ok_or("no file_ending")?.to_owned();
     let suffix = format!("_0000{ending}");

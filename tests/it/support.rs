@@ -52,6 +52,7 @@ pub fn sample(id: &str, images: ndarray::Array4<f32>, labels: ndarray::Array3<u8
         crop_start: [0; 3],
         crop_shape: shape,
         shape,
+        spacing: [1.0; 3],
     };
     Sample { id: id.to_owned(), images, labels: Some(labels), mask: None, geometry, classes }
 }

@@ -6,6 +6,7 @@ import json
 import logging
 import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -215,6 +216,7 @@ store("channels.nii.gz", gzip.compress(image(values("i2", (3, 4, 2, 3)), slope=0
 store("channels-5d.nii", image(values("f4", (3, 4, 2, 1, 3))))
 store("two-more-axes.nii", image(values("f4", (3, 4, 2, 2, 3))), error="dim")
 store("one-slice.nii", image(values("f4", (5, 4))))
+store("one-slice-no-spacing.nii", image(values("f4", (5, 4)), edit=with_pixdim(3, 0, 0)))
 store("dim0-zero.nii", image(f4, edit=element("dim", 0, 0)), error="dim[0]")
 store("dim0-eight.nii", image(f4, edit=element("dim", 0, 8)), error="dim[0]")
 store("dim-zero.nii", image(f4, edit=element("dim", 2, 0)), error="dim[2]")
@@ -294,9 +296,9 @@ store("gzip-no-trailer.nii.gz", squeezed[:-8], error="gzip stream")
 store("gzip-half-trailer.nii.gz", squeezed[:-3], error="gzip stream")
 store("gzip-checksum.nii.gz", squeezed[:-8] + b"\x01\x02\x03\x04" + squeezed[-4:], error="gzip stream")
 store("gzip-length.nii.gz", squeezed[:-4] + b"\x01\x00\x00\x00", error="gzip stream")
-named = gzip.compress(base, mtime=0)
-named = named[:3] + bytes([0x1e]) + named[4:10] + b"\x03\x00abc" + b"name.nii\0" + b"comment\0" + b"\x12\x34" + named[10:]
-store("gzip-all-fields.nii.gz", named)
+head = squeezed[:3] + bytes([0x1e]) + squeezed[4:10] + b"\x03\x00abc" + b"name.nii\0" + b"comment\0"
+store("gzip-all-fields.nii.gz", head + struct.pack("<H", zlib.crc32(head) & 0xFFFF) + squeezed[10:])
+store("gzip-header-checksum.nii.gz", head + b"\x12\x34" + squeezed[10:], error="gzip stream")
 bomb = image(np.zeros(SHAPE, "u1")) + bytes(2 << 20)
 store("gzip-bomb.nii.gz", gzip.compress(bomb, mtime=0), error="dim")
 
@@ -419,4 +421,25 @@ for number in range(72):
         continue
     cases.append({"header": header.binaryblock.hex(), "affine": best[:3].tolist()})
 (OUT / "geometry.json").write_text("[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]\n")
-print(len(expected), "files,", len(cases), "geometries")
+# What nibabel writes into qform and pixdim for an affine, for the headers that we write.
+cases = []
+for number in range(32):
+    shape = [int(v) for v in rng.integers(1, 9, 3)]
+    rotation = np.eye(3)
+    if number < 24:  # signed permutations, half turns among them
+        rotation = np.eye(3)[:, list(rng.permutation(3))] * rng.choice([1, -1], 3)
+    else:
+        quaternion_ = rng.normal(size=4)
+        rotation = nib.quaternions.quat2mat(quaternion_ / np.linalg.norm(quaternion_)) * rng.choice([1, -1], 3)
+    affine = np.eye(4)
+    affine[:3, :3] = rotation * rng.uniform(0.2, 6, 3)
+    affine[:3, 3] = rng.normal(0, 100, 3)
+    header = nib.Nifti1Header()
+    header.set_data_shape(shape)
+    header.set_qform(affine, 1)
+    cases.append({
+        "shape": shape, "affine": affine[:3].tolist(), "qform": header.get_qform()[:3].tolist(),
+        "pixdim": [float(v) for v in header["pixdim"][:4]],
+    })
+(OUT / "written.json").write_text("[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]\n")
+print(len(expected), "files")

@@ -3,6 +3,7 @@
 use super::buffer::{Buffer, Shared};
 use super::correlate::{Axis, Packed, Place, Source, correlate, correlate_gradient};
 use super::vectorise;
+use super::winograd;
 use crate::Path;
 use crate::threads::parallel;
 
@@ -45,12 +46,16 @@ impl Convolution {
     pub(crate) fn forward(&self, path: Path, x: &[f32], weight: &[f32], bias: &[f32]) -> Buffer {
         let count = self.output_size();
         let mut out = Buffer::new(self.batch * count.iter().product::<usize>() * self.output);
-        let packed =
-            Packed::new(path, count[2], self.kernel, self.input, self.output, |tap, input, output| {
-                weight[self.weight(output, input, tap)]
-            });
-        let places = count.map(|size| Place { first: 0, step: 1, size });
-        correlate(&self.source(x), &packed, bias, Shared::new(&mut out), places);
+        let source = self.source(x);
+        let weight = |tap, input, output| weight[self.weight(output, input, tap)];
+        if winograd::suits(&source, self.output) {
+            let weights = winograd::Transformed::new(path, self.input, self.output, weight);
+            winograd::correlate(path, &source, &weights, bias, Shared::new(&mut out));
+        } else {
+            let packed = Packed::new(path, count[2], self.kernel, self.input, self.output, weight);
+            let places = count.map(|size| Place { first: 0, step: 1, size });
+            correlate(&source, &packed, bias, Shared::new(&mut out), places);
+        }
         out
     }
 
@@ -82,13 +87,18 @@ impl Convolution {
                 continue;
             }
             let taps = axes.map(|axis| axis.taps);
-            let packed =
-                Packed::new(path, axes[2].count, taps, self.output, self.input, |tap, output, input| {
-                    // Neighbours of the source in ascending order meet the taps in descending order.
-                    let tap = std::array::from_fn(|i| first_tap[i] + (taps[i] - 1 - tap[i]) * self.stride[i]);
-                    weight[self.weight(output, input, tap)]
-                });
+            let weight = |tap: [usize; 3], output, input| {
+                // Neighbours of the source in ascending order meet the taps in descending order.
+                let tap = std::array::from_fn(|i| first_tap[i] + (taps[i] - 1 - tap[i]) * self.stride[i]);
+                weight[self.weight(output, input, tap)]
+            };
             let source = Source { values: gradient, batch: self.batch, channels: self.output, axes };
+            if winograd::suits(&source, self.input) {
+                let weights = winograd::Transformed::new(path, self.output, self.input, weight);
+                winograd::correlate(path, &source, &weights, &zeros, shared);
+                continue;
+            }
+            let packed = Packed::new(path, axes[2].count, taps, self.output, self.input, weight);
             let places =
                 std::array::from_fn(|i| Place { first: class[i], step: self.stride[i], size: self.size[i] });
             correlate(&source, &packed, &zeros, shared, places);
@@ -100,12 +110,18 @@ impl Convolution {
     pub(crate) fn weight_gradient(&self, path: Path, x: &[f32], gradient: &[f32]) -> Buffer {
         let mut out = Buffer::new(self.output * self.input * self.kernel.iter().product::<usize>());
         let shared = Shared::new(&mut out);
-        correlate_gradient(path, &self.source(x), gradient, self.output, |tap, input, values| {
-            for (output, value) in values.iter().enumerate() {
-                // SAFETY: every (tap, input) is written once.
-                unsafe { *shared.at(self.weight(output, input, tap)) = *value };
+        let source = self.source(x);
+        let write = |tap, input, first, values: &[f32]| {
+            for (column, value) in values.iter().enumerate() {
+                // SAFETY: every weight is written once.
+                unsafe { *shared.at(self.weight(first + column, input, tap)) = *value };
             }
-        });
+        };
+        if winograd::suits_gradient(&source, self.output) {
+            winograd::correlate_gradient(path, &source, gradient, self.output, write);
+        } else {
+            correlate_gradient(path, &source, gradient, self.output, write);
+        }
         out
     }
 }

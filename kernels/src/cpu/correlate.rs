@@ -250,13 +250,13 @@ pub(crate) fn correlate(
 
 /// Gradient of the weights of [`correlate`]: `[tap x][tap y][tap z][channel][column]`, the sum over all outputs of
 /// source times `gradient`, where `gradient` is (batch, x, y, z, column) over the outputs. Calls
-/// `write(tap, channel, values of all columns)` for each, from several threads.
+/// `write(tap, channel, first column, values of columns)` until all are written, from several threads.
 pub(crate) fn correlate_gradient(
     path: Path,
     source: &Source<'_>,
     gradient: &[f32],
     columns: usize,
-    write: impl Fn([usize; 3], usize, &[f32]) + Sync,
+    write: impl Fn([usize; 3], usize, usize, &[f32]) + Sync,
 ) {
     let blocking = Blocking::new(path);
     let [ax, ay, az] = source.axes;
@@ -362,7 +362,7 @@ pub(crate) fn correlate_gradient(
                     *sum += value;
                 }
             }
-            write([tx, ty, row / channels], row % channels, &sums);
+            write([tx, ty, row / channels], row % channels, 0, &sums);
         }
     });
 }

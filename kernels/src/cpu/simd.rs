@@ -1,0 +1,123 @@
+//! Vectors of f32 for loops that are written once for all instruction sets.
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{
+    __m256, __m512, _mm256_add_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm256_sub_ps,
+    _mm512_add_ps, _mm512_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
+};
+
+/// A vector register.
+///
+/// # Safety
+/// Every function needs the instructions of the vector, hence a caller compiled for them.
+pub(super) trait Vector: Copy {
+    const LANES: usize;
+    unsafe fn zero() -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+}
+
+/// Implements [`Vector`] by one expression per operation.
+macro_rules! vector {
+    ($type:ty, $lanes:literal, $zero:expr, $load:expr, $store:expr, $add:expr, $sub:expr) => {
+        impl Vector for $type {
+            const LANES: usize = $lanes;
+            #[inline(always)]
+            unsafe fn zero() -> Self {
+                // SAFETY: the caller has the instructions.
+                unsafe { $zero }
+            }
+            #[inline(always)]
+            unsafe fn load(from: *const f32) -> Self {
+                // SAFETY: the caller has the instructions and a valid address.
+                unsafe { $load(from) }
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut f32) {
+                // SAFETY: the caller has the instructions and a valid address.
+                unsafe { $store(to, self) }
+            }
+            #[inline(always)]
+            unsafe fn add(self, other: Self) -> Self {
+                // SAFETY: the caller has the instructions.
+                unsafe { $add(self, other) }
+            }
+            #[inline(always)]
+            unsafe fn sub(self, other: Self) -> Self {
+                // SAFETY: the caller has the instructions.
+                unsafe { $sub(self, other) }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+vector!(__m512, 16, _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, _mm512_sub_ps);
+#[cfg(target_arch = "x86_64")]
+vector!(__m256, 8, _mm256_setzero_ps(), _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_sub_ps);
+
+impl Vector for [f32; 8] {
+    const LANES: usize = 8;
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        [0.0; 8]
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller has a valid address.
+        unsafe { from.cast::<Self>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller has a valid address.
+        unsafe { to.cast::<Self>().write_unaligned(self) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] + other[i])
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] - other[i])
+    }
+}
+
+/// Defines `fn $name(path, arguments)` that runs `$body::<V>` compiled for the vector `V` of the path.
+macro_rules! for_each_path {
+    ($name:ident, $body:ident, ($($argument:ident: $type:ty),*)) => {
+        /// # Safety
+        /// As the function that it runs; and the processor has the instructions of the path.
+        #[expect(clippy::too_many_arguments, reason = "the arguments of one loop")]
+        #[allow(unfulfilled_lint_expectations, reason = "some have few arguments")]
+        unsafe fn $name(path: Path, $($argument: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f")]
+                #[allow(clippy::too_many_arguments, reason = "the arguments of one loop")]
+                unsafe fn avx512($($argument: $type),*) {
+                    // SAFETY: as the caller's.
+                    unsafe { $body::<std::arch::x86_64::__m512>($($argument),*) }
+                }
+                #[target_feature(enable = "avx2")]
+                #[allow(clippy::too_many_arguments, reason = "the arguments of one loop")]
+                unsafe fn avx2($($argument: $type),*) {
+                    // SAFETY: as the caller's.
+                    unsafe { $body::<std::arch::x86_64::__m256>($($argument),*) }
+                }
+                match path {
+                    // SAFETY: as the caller's.
+                    Path::Avx512 => return unsafe { avx512($($argument),*) },
+                    // SAFETY: as the caller's.
+                    Path::Avx2 => return unsafe { avx2($($argument),*) },
+                    Path::Stock | Path::Portable => {}
+                }
+            }
+            let _ = path;
+            // SAFETY: as the caller's.
+            unsafe { $body::<[f32; 8]>($($argument),*) }
+        }
+    };
+}
+pub(super) use for_each_path;

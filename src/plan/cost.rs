@@ -1,0 +1,99 @@
+//! What a training step costs: operations, seconds, bytes.
+
+use super::topology::{feature_values, stage_voxels};
+use super::{Plan, UNetShape};
+
+/// Times that a step reads or writes each feature map outside of its convolutions: normalisation and activation
+/// forward and backward, joining the skip connections.
+const ACTIVATION_PASSES: f64 = 8.0;
+/// What memory-bound operators reach, bytes a second.
+const MEMORY_BANDWIDTH: f64 = 15e9;
+/// Copies of each feature map that are held at the peak of a step: output of the convolution, output of the
+/// activation, and the gradients that are on their way.
+const ACTIVATION_COPIES: f64 = 2.5;
+/// Values held for every weight: itself, gradient, momentum, and a packed copy for the kernels.
+const WEIGHT_COPIES: f64 = 4.0;
+/// Batches that wait in the loader's queue or are being made.
+const QUEUED_BATCHES: f64 = 6.0;
+/// The program itself, bytes.
+const PROGRAM_BYTES: f64 = 60e6;
+
+impl Plan {
+    /// Floating point operations of one training step: twice the multiply-adds of the convolutions, forward and
+    /// backward (towards weights and inputs), for the whole batch.
+    pub fn step_flops(&self) -> f64 {
+        step_flops(&self.unet, self.patch, self.channels, self.classes) * self.batch as f64
+    }
+
+    /// Bytes of the feature maps of one batch in `f32`: every convolution, every upsampling and the output.
+    pub fn activation_bytes(&self) -> f64 {
+        activation_bytes(&self.unet, self.patch, self.classes) * self.batch as f64
+    }
+
+    /// Trained numbers: weights and biases of the convolutions, scale and shift of the normalisations.
+    pub fn parameters(&self) -> usize {
+        let volume = |kernel: &[usize; 3]| kernel.iter().product::<usize>();
+        let (unet, stages) = (&self.unet, self.unet.features.len());
+        let mut count = 0;
+        for stage in 0..stages {
+            let (features, kernel) = (unet.features[stage], volume(&unet.kernels[stage]));
+            let mut block = |mut inputs: usize| {
+                for _ in 0..unet.convolutions {
+                    count += inputs * features * kernel + 3 * features;
+                    inputs = features;
+                }
+            };
+            block(if stage == 0 { self.channels } else { unet.features[stage - 1] });
+            if stage + 1 < stages {
+                block(2 * features);
+                count += unet.features[stage + 1] * features * volume(&unet.strides[stage + 1]) + features;
+            }
+        }
+        count + unet.features[0] * self.classes + self.classes
+    }
+
+    /// How long a training step should take on a machine that reaches this many 1e9 operations a second.
+    pub fn predicted_step_seconds(&self, gflops: f64) -> f64 {
+        seconds(self.step_flops(), self.activation_bytes(), gflops)
+    }
+
+    /// How much memory training should need at its peak, bytes, without what the operating system caches.
+    pub fn predicted_peak_bytes(&self) -> u64 {
+        let voxels = self.patch.iter().product::<usize>() as f64;
+        let sample = 4.0 * self.channels as f64 + 2.0;
+        let queue = QUEUED_BATCHES * self.batch as f64 * voxels * sample;
+        let weights = WEIGHT_COPIES * 4.0 * self.parameters() as f64;
+        (PROGRAM_BYTES + ACTIVATION_COPIES * self.activation_bytes() + weights + queue) as u64
+    }
+}
+
+/// Seconds for that many operations and bytes of feature maps.
+pub(super) fn seconds(flops: f64, activation_bytes: f64, gflops: f64) -> f64 {
+    flops / (gflops * 1e9) + ACTIVATION_PASSES * activation_bytes / MEMORY_BANDWIDTH
+}
+
+/// Operations of one sample.
+pub(super) fn step_flops(unet: &UNetShape, patch: [usize; 3], channels: usize, classes: usize) -> f64 {
+    let sizes = stage_voxels(unet, patch);
+    let mut forward = 0.0;
+    for (stage, (&features, kernel)) in unet.features.iter().zip(&unet.kernels).enumerate() {
+        let convolution = |inputs: usize| {
+            (inputs * features * kernel.iter().product::<usize>()) as f64 * sizes[stage] as f64
+        };
+        let further = (unet.convolutions - 1) as f64 * convolution(features);
+        forward += convolution(if stage == 0 { channels } else { unet.features[stage - 1] }) + further;
+        if let Some(below) = unet.features.get(stage + 1) {
+            let upsampling = (below * features) as f64 * sizes[stage] as f64;
+            forward += upsampling + convolution(2 * features) + further;
+        }
+    }
+    let output = (unet.features[0] * classes) as f64 * sizes[0] as f64;
+    // Forward, gradient of the weights, gradient of the inputs; the image needs no gradient.
+    let image = (channels * unet.features[0] * unet.kernels[0].iter().product::<usize>() * sizes[0]) as f64;
+    2.0 * (3.0 * (forward + output) - image)
+}
+
+/// Bytes of the feature maps of one sample.
+pub(super) fn activation_bytes(unet: &UNetShape, patch: [usize; 3], classes: usize) -> f64 {
+    4.0 * feature_values(unet, patch, classes) as f64
+}

@@ -1,0 +1,245 @@
+//! From a fingerprint to a plan.
+
+use super::cost::{activation_bytes, seconds, step_flops};
+use super::topology::{BASE_FEATURES, Fit, Question, SMALLEST_BATCH, Topology};
+use super::{
+    Budget, CpuBudget, DiceReduction, Fingerprint, Normalisation, Plan, describe, label_entries, rounded,
+};
+use crate::dataset::Dataset;
+use crate::resample::{ANISOTROPY, resampled_shape};
+use crate::{Error, Result};
+
+/// Crops that keep less than this share of the volume are normalised inside the non-zero voxels only.
+const CROPPED_SHARE: f64 = 0.75;
+/// A patch below this share of the median case makes nnU-Net add a low-resolution network.
+const LOW_RESOLUTION_SHARE: f64 = 0.25;
+/// What a processor budget may reduce to, in this order: features of the first stage, and the edges below which
+/// the patch does not shrink with them.
+const REDUCTIONS: [(usize, usize); 2] = [(16, 48), (8, 24)];
+
+impl Plan {
+    /// Decides everything from the measurements. Without a processor budget the numbers are nnU-Net's.
+    ///
+    /// # Errors
+    /// Where the fingerprint is empty, a spacing is not positive, or the memory is too small for any patch.
+    pub fn decide(dataset: &Dataset, fingerprint: Fingerprint, budget: &Budget) -> Result<Self> {
+        check(&fingerprint)?;
+        let target = target_spacing(&fingerprint);
+        let order = planner_order(target.spacing);
+        let into = |triple: [f64; 3]| order.map(|axis| triple[axis]);
+        let median = median_shape(&fingerprint, target.spacing);
+        let question = Question {
+            spacing: into(target.spacing),
+            median: into(median),
+            total_voxels: volume(into(median)) * fingerprint.shapes.len() as f64,
+            classes: label_entries(dataset),
+            memory_bytes: budget.memory_bytes,
+        };
+        let full = question.answer().ok_or_else(|| {
+            Error::config(
+                "memory",
+                format!("{} bytes hold no patch of this data set", budget.memory_bytes),
+                "allow more, for example `--memory 8G`",
+            )
+        })?;
+        let coarse = low_resolution_wanted(&question, &full);
+        let (channels, classes) = (dataset.channels.len(), dataset.labels.classes());
+        let chosen = fit_processor(&question, &full, budget.cpu, channels, classes);
+
+        let mut unet = chosen.fit.topology.unet(chosen.base);
+        for triple in unet.strides.iter_mut().chain(&mut unet.kernels) {
+            *triple = out_of(order, *triple);
+        }
+        let normalisation = normalisation(dataset, &fingerprint);
+        let mut plan = Self {
+            axis_order: "RAS+ x y z".to_owned(),
+            dataset: dataset.name.clone(),
+            spacing: target.spacing,
+            patch: out_of(order, chosen.fit.topology.patch),
+            batch: chosen.fit.batch,
+            channels,
+            classes,
+            normalisation,
+            dice: if coarse { DiceReduction::Batch } else { DiceReduction::Sample },
+            unet,
+            reasons: Vec::new(),
+            fingerprint,
+        };
+        let full = describe::Full {
+            patch: out_of(order, full.topology.patch),
+            batch: full.batch,
+            base: BASE_FEATURES,
+            median,
+        };
+        plan.reasons = describe::reasons(&plan, dataset, budget, &full, target.thick_axis);
+        Ok(plan)
+    }
+}
+
+struct Target {
+    spacing: [f64; 3],
+    /// The axis whose spacing is the 10th percentile instead of the median.
+    thick_axis: Option<usize>,
+}
+
+fn check(fingerprint: &Fingerprint) -> Result<()> {
+    if fingerprint.spacings.is_empty() || fingerprint.spacings.len() != fingerprint.shapes.len() {
+        return Err(Error::config(
+            "fingerprint",
+            format!("{} spacings and {} shapes", fingerprint.spacings.len(), fingerprint.shapes.len()),
+            "a data set needs at least one training case; look with `segen check`",
+        ));
+    }
+    match fingerprint.spacings.iter().flatten().find(|s| !(s.is_finite() && **s > 0.0)) {
+        None => Ok(()),
+        Some(spacing) => Err(Error::config(
+            "fingerprint.spacings",
+            format!("a spacing of {spacing} millimetres"),
+            "mend the header of that image; `segen check` names it",
+        )),
+    }
+}
+
+/// Median spacing; on one axis that is much coarser than the others and has few slices, the 10th percentile, so
+/// that cases with thinner slices keep them.
+fn target_spacing(fingerprint: &Fingerprint) -> Target {
+    let mut spacing =
+        std::array::from_fn(|axis| percentile(fingerprint.spacings.iter().map(|s| s[axis]), 50.0));
+    let size: [f64; 3] =
+        std::array::from_fn(|axis| percentile(fingerprint.shapes.iter().map(|s| s[axis] as f64), 50.0));
+    let coarsest = planner_order(spacing)[0];
+    let others = (0..3).filter(|&axis| axis != coarsest);
+    let coarsest_other = others.clone().map(|axis| spacing[axis]).fold(0.0, f64::max);
+    let smallest_other = others.map(|axis| size[axis]).fold(f64::INFINITY, f64::min);
+    let few_slices = size[coarsest] * ANISOTROPY < smallest_other;
+    if !(spacing[coarsest] > ANISOTROPY * coarsest_other && few_slices) {
+        return Target { spacing: spacing.map(rounded), thick_axis: None };
+    }
+    let thin = percentile(fingerprint.spacings.iter().map(|s| s[coarsest]), 10.0);
+    spacing[coarsest] = if thin < coarsest_other { coarsest_other + 1e-5 } else { thin };
+    Target { spacing: spacing.map(rounded), thick_axis: Some(coarsest) }
+}
+
+/// Median over the cases of their shapes at the target spacing.
+fn median_shape(fingerprint: &Fingerprint, spacing: [f64; 3]) -> [f64; 3] {
+    let shapes: Vec<[usize; 3]> = fingerprint
+        .spacings
+        .iter()
+        .zip(&fingerprint.shapes)
+        .map(|(&from, &shape)| resampled_shape(shape, from, spacing))
+        .collect();
+    std::array::from_fn(|axis| percentile(shapes.iter().map(|s| s[axis] as f64), 50.0))
+}
+
+/// The order in which the planner looks at the axes, which settles what is equal: the coarsest first, then z, y,
+/// x. `order[k]` is our axis.
+fn planner_order(spacing: [f64; 3]) -> [usize; 3] {
+    let mut order = [2, 1, 0];
+    let coarsest = (1..3).fold(0, |best, k| if spacing[order[k]] > spacing[order[best]] { k } else { best });
+    order[..=coarsest].rotate_right(1);
+    order
+}
+
+fn out_of<T: Copy + Default>(order: [usize; 3], triple: [T; 3]) -> [T; 3] {
+    let mut result = [T::default(); 3];
+    for (axis, value) in order.into_iter().zip(triple) {
+        result[axis] = value;
+    }
+    result
+}
+
+fn normalisation(dataset: &Dataset, fingerprint: &Fingerprint) -> Vec<Normalisation> {
+    let masked = fingerprint.relative_size_after_cropping < CROPPED_SHARE;
+    let of = |(channel, name): (usize, &String)| match name.to_lowercase().as_str() {
+        "ct" => {
+            let values = &fingerprint.intensities[channel];
+            Normalisation::Ct {
+                lower: values.percentile_00_5,
+                upper: values.percentile_99_5,
+                mean: values.mean,
+                std: values.std,
+            }
+        }
+        "nonorm" => Normalisation::None,
+        "rescale_to_0_1" => Normalisation::Rescale,
+        "rgb_to_0_1" => Normalisation::Rgb,
+        _ => Normalisation::ZScore { masked },
+    };
+    dataset.channels.iter().enumerate().map(of).collect()
+}
+
+/// Whether nnU-Net would add a low-resolution network, the case in which it pools the Dice over the batch.
+fn low_resolution_wanted(question: &Question, full: &Fit) -> bool {
+    const COARSER: f64 = 1.03;
+    let (mut spacing, mut voxels) = (question.spacing, volume(question.median));
+    let mut patch_voxels = full.topology.patch.iter().product::<usize>() as f64;
+    while patch_voxels / voxels < LOW_RESOLUTION_SHARE {
+        let largest = spacing.iter().copied().fold(0.0, f64::max);
+        let fine = spacing.map(|s| largest / s > 2.0);
+        for axis in 0..3 {
+            if fine[axis] || fine == [false; 3] {
+                spacing[axis] *= COARSER;
+            }
+        }
+        let median: [f64; 3] =
+            std::array::from_fn(|axis| question.spacing[axis] / spacing[axis] * question.median[axis]);
+        voxels = volume(median);
+        let coarser = Question { spacing, median: median.map(f64::round_ties_even), ..*question };
+        match coarser.answer() {
+            Some(fit) => patch_voxels = fit.topology.patch.iter().product::<usize>() as f64,
+            None => return false,
+        }
+    }
+    voxels < volume(question.median) && volume(question.median) / voxels >= 2.0
+}
+
+struct Chosen {
+    fit: Fit,
+    base: usize,
+}
+
+/// The largest of nnU-Net's choice and its reductions whose step stays under the limit; the smallest of all where
+/// none does.
+fn fit_processor(question: &Question, full: &Fit, cpu: CpuBudget, channels: usize, classes: usize) -> Chosen {
+    let CpuBudget::Step { seconds: limit, gflops } = cpu else {
+        return Chosen { fit: full.clone(), base: BASE_FEATURES };
+    };
+    let step = |topology: &Topology, base: usize, batch: usize| {
+        let (unet, patch) = (topology.unet(base), topology.patch);
+        let flops = step_flops(&unet, patch, channels, classes);
+        let bytes = activation_bytes(&unet, patch, classes);
+        seconds(flops, bytes, gflops) * batch as f64
+    };
+    let largest_batch = |topology: &Topology, base: usize| {
+        (SMALLEST_BATCH..=full.batch).rev().find(|&batch| step(topology, base, batch) <= limit)
+    };
+    if let Some(batch) = largest_batch(&full.topology, BASE_FEATURES) {
+        return Chosen { fit: Fit { topology: full.topology.clone(), batch }, base: BASE_FEATURES };
+    }
+    let mut smallest = (full.topology.clone(), BASE_FEATURES);
+    for (base, floor) in REDUCTIONS {
+        let mut patch = Some(full.topology.clone());
+        while let Some(topology) = patch {
+            if let Some(batch) = largest_batch(&topology, base) {
+                return Chosen { fit: Fit { topology, batch }, base };
+            }
+            patch = topology.smaller(question.spacing, question.median, floor);
+            smallest = (topology, base);
+        }
+    }
+    Chosen { fit: Fit { topology: smallest.0, batch: SMALLEST_BATCH }, base: smallest.1 }
+}
+
+fn volume(shape: [f64; 3]) -> f64 {
+    shape[0] * shape[1] * shape[2]
+}
+
+/// Percentile with linear interpolation between the two neighbours, as NumPy's default.
+pub(super) fn percentile(values: impl Iterator<Item = f64>, percent: f64) -> f64 {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    let at = percent / 100.0 * (sorted.len() - 1) as f64;
+    let (lower, fraction) = (at.floor() as usize, at.fract());
+    let (a, b) = (sorted[lower], sorted[(lower + 1).min(sorted.len() - 1)]);
+    if fraction < 0.5 { a + (b - a) * fraction } else { b - (b - a) * (1.0 - fraction) }
+}

@@ -1,0 +1,230 @@
+//! Prepared samples that outlive the run.
+//!
+//! An entry's name is the case's and a key: a hash of the bytes of the case's files, of the parts of the plan that
+//! shape a sample, and of the version of the format. Whatever changes gets another name, so runs with different
+//! plans share a folder, and an entry never changes once it has its name: it is written aside, brought to the disk
+//! and renamed.
+//!
+//! Files are hashed in full unless a note beside the entry shows that the very same file, untouched since, was
+//! hashed before (see [`Stamp`]). In the same way an entry is read and checked in full unless it was already and
+//! has not been touched since; bricks are checked once more whenever they are read.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::file::{self, PreparedCase, VERSION};
+use super::stamp::{Stamp, hash, hash_file};
+use super::workers::for_each_case;
+use super::{MAX_POSITIONS, Plan};
+use crate::dataset::{Case, Dataset};
+use crate::plan::Normalisation;
+use crate::progress::Progress;
+use crate::{Error, Result};
+
+/// Where prepared samples of a data set are kept: `explicit`, else `$nnUNet_preprocessed/NAME/segen`, else
+/// `segen-cache/NAME` beside the run folder, where further runs find it. Never inside the data set: where the run
+/// itself lies in there, the system's folder for temporary files takes the place of the run's neighbourhood.
+pub fn cache_folder(explicit: Option<&Path>, dataset: &Dataset, run: &Path) -> PathBuf {
+    if let Some(folder) = explicit {
+        return folder.to_owned();
+    }
+    if let Some(preprocessed) = std::env::var_os("nnUNet_preprocessed").filter(|value| !value.is_empty()) {
+        return PathBuf::from(preprocessed).join(&dataset.name).join("segen");
+    }
+    let run = std::path::absolute(run).unwrap_or_else(|_| run.to_owned());
+    let beside = run.parent().unwrap_or(&run);
+    let beside = if is_inside(beside, &dataset.folder) { std::env::temp_dir() } else { beside.to_owned() };
+    beside.join("segen-cache").join(&dataset.name)
+}
+
+/// Prepares all cases that the cache does not hold yet and opens them; the result is in the order of `cases`.
+///
+/// May be stopped at any moment and called again, also by several programs at once: each entry is either complete
+/// or absent. Entries whose input files or plan changed are made anew, damaged ones too.
+///
+/// # Errors
+/// As [`Plan::prepare`]; also where the cache cannot be written or lies inside the data set.
+pub fn prepare_all(
+    dataset: &Dataset,
+    plan: &Plan,
+    cases: &[&Case],
+    cache: &Path,
+    progress: &dyn Progress,
+) -> Result<Vec<PreparedCase>> {
+    if is_inside(cache, &dataset.folder) {
+        return Err(Error::config(
+            "cache",
+            format!("`{}` lies inside the data set", cache.display()),
+            "data sets stay as they are; name another folder with `--cache`",
+        ));
+    }
+    std::fs::create_dir_all(cache).map_err(|error| Error::io("create", cache, error))?;
+    sweep(cache);
+    let recipe = Recipe::new(dataset, plan);
+    let prepared =
+        for_each_case(cases, "preparing cases", progress, |case| entry(dataset, plan, case, recipe, cache))?;
+    sync_folder(cache);
+    Ok(prepared)
+}
+
+/// What is remembered about a case between calls.
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+struct Note {
+    /// Files that were hashed.
+    inputs: Vec<Hashed>,
+    /// The entry that was read and found whole.
+    verified: Option<(String, Stamp)>,
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+struct Hashed {
+    path: PathBuf,
+    stamp: Stamp,
+    /// Hexadecimal.
+    hash: String,
+}
+
+/// Hash of everything but the case's files that shapes a sample.
+#[derive(Clone, Copy)]
+struct Recipe(u128);
+
+#[derive(Serialize)]
+struct Ingredients<'a> {
+    version: u32,
+    positions: usize,
+    spacing: [f64; 3],
+    normalisation: &'a [Normalisation],
+    channels: usize,
+    classes: usize,
+    ignore: Option<u8>,
+}
+
+impl Recipe {
+    fn new(dataset: &Dataset, plan: &Plan) -> Self {
+        let ingredients = Ingredients {
+            version: VERSION,
+            positions: MAX_POSITIONS,
+            spacing: plan.spacing,
+            normalisation: &plan.normalisation,
+            channels: plan.channels,
+            classes: dataset.labels.classes(),
+            ignore: dataset.labels.ignore,
+        };
+        Self(hash(format!("{}", serde_json::json!(ingredients)).as_bytes()))
+    }
+}
+
+fn entry(dataset: &Dataset, plan: &Plan, case: &Case, recipe: Recipe, cache: &Path) -> Result<PreparedCase> {
+    let note_path = cache.join(format!("{}.note.json", case.id));
+    let old: Note = std::fs::read(&note_path)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default();
+    let mut note = Note::default();
+    let key = key(case, recipe, &old, &mut note)?;
+    let name = format!("{}-{key:032x}.segen", case.id);
+    let path = cache.join(&name);
+
+    let stamp = Stamp::of(&path);
+    let known = stamp.clone().map(|stamp| (name.clone(), stamp));
+    let intact = PreparedCase::open(&path).and_then(|prepared| {
+        if known.is_none() || known != old.verified {
+            prepared.verify()?;
+        }
+        Ok(prepared)
+    });
+    let prepared = match intact {
+        Ok(prepared) => {
+            note.verified = known;
+            prepared
+        }
+        Err(_) => {
+            let sample = plan.prepare(dataset, case)?;
+            write_aside(&path, |aside| file::write(&sample, aside))?;
+            PreparedCase::open(&path)?
+        }
+    };
+    if note != old {
+        // A note saves time only: where it cannot be written, the next call hashes again.
+        let _ = write_aside(&note_path, |aside| {
+            let bytes = serde_json::to_vec(&note).unwrap_or_default();
+            std::fs::write(aside, bytes).map_err(|error| Error::io("write", aside, error))
+        });
+    }
+    Ok(prepared)
+}
+
+fn key(case: &Case, recipe: Recipe, old: &Note, note: &mut Note) -> Result<u128> {
+    let mut text = format!("{:032x}", recipe.0);
+    let images = case.images.iter().map(|path| ("image", path));
+    let others = [("labels", &case.labels), ("mask", &case.mask)];
+    let others = others.into_iter().filter_map(|(role, path)| Some((role, path.as_ref()?)));
+    for (role, path) in images.chain(others) {
+        let before = Stamp::of(path);
+        let remembered =
+            old.inputs.iter().find(|file| &file.path == path && Some(&file.stamp) == before.as_ref());
+        let hash = match remembered {
+            Some(file) => file.hash.clone(),
+            None => format!("{:032x}", hash_file(path)?),
+        };
+        text.push_str(&format!(" {role} {hash}"));
+        // Remembered only where nothing touched the file meanwhile.
+        if let Some(stamp) = before.filter(|before| Stamp::of(path).as_ref() == Some(before)) {
+            note.inputs.push(Hashed { path: path.clone(), stamp, hash });
+        }
+    }
+    Ok(hash(text.as_bytes()))
+}
+
+/// Lets `write` fill a file beside `path` and gives it its name when it is complete.
+fn write_aside(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".{}-{number}.tmp", std::process::id()));
+    let aside = PathBuf::from(aside);
+    let written = write(&aside)
+        .and_then(|()| std::fs::rename(&aside, path).map_err(|error| Error::io("write", path, error)));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&aside);
+    }
+    written
+}
+
+/// Removes what runs that were killed left half written; a file that is being written is never an hour old.
+fn sweep(cache: &Path) {
+    const ABANDONED: Duration = Duration::from_secs(3600);
+    let Ok(entries) = std::fs::read_dir(cache) else { return };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let age = || path.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if path.extension().is_some_and(|ending| ending == "tmp") && age().is_some_and(|age| age > ABANDONED)
+        {
+            // Another run may have removed it already.
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}
+
+/// Makes renames durable, where the system can. Without it an entry could be lost in a power cut, and would then be
+/// made again.
+fn sync_folder(folder: &Path) {
+    if let Ok(folder) = std::fs::File::open(folder) {
+        let _ = folder.sync_all();
+    }
+}
+
+fn is_inside(path: &Path, folder: &Path) -> bool {
+    let resolve = |path: &Path| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        // The deepest part that exists decides where links lead.
+        let existing = path.ancestors().find_map(|part| Some((part.canonicalize().ok()?, part)));
+        match existing {
+            Some((real, part)) => real.join(path.strip_prefix(part).unwrap_or(Path::new(""))),
+            None => path,
+        }
+    };
+    resolve(path).starts_with(resolve(folder))
+}

@@ -1,0 +1,130 @@
+//! The steps from files to a sample.
+
+use std::path::{Path, PathBuf};
+
+use ndarray::{Array3, Array4, Axis};
+
+use super::classes::class_voxels;
+use super::crop::{CropBox, copy_blocked, fill_holes};
+use super::normalise::normalise;
+use super::scan::{Scan, read_labels};
+use super::{Geometry, Sample};
+use crate::dataset::LabelScheme;
+use crate::plan::{Normalisation, Plan};
+use crate::resample::{resample_image, resample_labels, resampled_shape, separate_axis};
+use crate::volume::Orientation;
+use crate::{Error, Result};
+
+/// See [`Plan::prepare`].
+pub(super) fn prepare(
+    plan: &Plan,
+    id: String,
+    images: &[PathBuf],
+    mask: Option<&Path>,
+    labels: Option<(&Path, &LabelScheme)>,
+) -> Result<Sample> {
+    let scan = Scan::read(images, mask, plan.channels)?;
+    let orientation = scan.grid.orientation();
+    let crop = crop_box(&scan, &orientation, images)?;
+    let cut = |voxels: &Array3<u8>| cut(&crop, &orientation, voxels);
+
+    let spacing = scan.grid.oriented(&orientation).spacing();
+    let shape = resampled_shape(crop.shape, spacing, plan.spacing);
+    let separate = separate_axis(spacing, plan.spacing);
+    let geometry = Geometry {
+        original: scan.grid.clone(),
+        orientation,
+        crop_start: crop.start,
+        crop_shape: crop.shape,
+        shape,
+        spacing: plan.spacing,
+    };
+
+    let labels = match labels {
+        None => None,
+        Some((path, scheme)) => Some(cut(&read_labels(path, &scan.grid, &images[0], scheme)?)),
+    };
+    let region = scan.mask.as_ref().map(cut);
+    let nonzero = (region.is_none() && plan.normalisation.contains(&Normalisation::ZScore { masked: true }))
+        .then(|| nonzero(&scan.images, &crop, &orientation));
+
+    let mut prepared = Array4::zeros((plan.channels, shape[0], shape[1], shape[2]));
+    let channels = scan.images.into_iter().zip(&plan.normalisation);
+    for (number, (voxels, scheme)) in channels.enumerate() {
+        let mut target = prepared.index_axis_mut(Axis(0), number);
+        let path = images.get(number).unwrap_or(&images[0]);
+        let run = |values: Option<&mut [f32]>| match values {
+            Some(values) => normalise(values, scheme, slice(&nonzero), slice(&region), path),
+            None => Ok(()),
+        };
+        let source = crop.view(orientation.apply(voxels.view()));
+        if shape == crop.shape {
+            copy_blocked(source, target.view_mut());
+            run(target.as_slice_mut())?;
+        } else {
+            let mut cropped = Array3::zeros(crop.shape);
+            copy_blocked(source, cropped.view_mut());
+            drop(voxels);
+            run(cropped.as_slice_mut())?;
+            target.assign(&resample_image(cropped.view(), shape, separate));
+        }
+    }
+    let labels = labels.map(|labels| resample_labels(labels.view(), shape, separate));
+    let mask = region.map(|region| resample_labels(region.view(), shape, separate));
+    let classes = match &labels {
+        None => Vec::new(),
+        Some(labels) => class_voxels(labels, mask.as_ref(), plan.classes),
+    };
+    Ok(Sample { id, images: prepared, labels, mask, geometry, classes })
+}
+
+/// The name of a case from its first file: without folder, ending and channel number.
+pub(super) fn name(path: &Path) -> String {
+    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let stem = [".nii.gz", ".nii"].into_iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name);
+    match stem.rsplit_once('_') {
+        Some((case, channel)) if channel.len() == 4 && channel.bytes().all(|b| b.is_ascii_digit()) => case,
+        _ => stem,
+    }
+    .to_owned()
+}
+
+/// The box of the region of interest, else of the voxels that are not zero in some channel; oriented.
+pub(crate) fn crop_box(scan: &Scan, orientation: &Orientation, images: &[PathBuf]) -> Result<CropBox> {
+    let found = match &scan.mask {
+        Some(mask) => CropBox::around(orientation.apply(mask.view()), |v| *v != 0),
+        None => scan
+            .images
+            .iter()
+            .filter_map(|image| CropBox::around(orientation.apply(image.view()), |v| *v != 0.0))
+            .reduce(CropBox::union),
+    };
+    found.ok_or_else(|| {
+        let (problem, mend) = match scan.mask {
+            Some(_) => ("the region of interest is empty", "mend or remove the mask of this case"),
+            None => ("every voxel of every channel is 0", "remove the case, or export the scan again"),
+        };
+        Error::invalid(&images[0], "voxels", problem, mend)
+    })
+}
+
+fn cut(crop: &CropBox, orientation: &Orientation, voxels: &Array3<u8>) -> Array3<u8> {
+    let mut target = Array3::zeros(crop.shape);
+    copy_blocked(crop.view(orientation.apply(voxels.view())), target.view_mut());
+    target
+}
+
+/// 1 where some channel is not zero, holes filled.
+fn nonzero(images: &[Array3<f32>], crop: &CropBox, orientation: &Orientation) -> Array3<u8> {
+    let mut mask = Array3::zeros(crop.shape);
+    for image in images {
+        let view = crop.view(orientation.apply(image.view()));
+        ndarray::Zip::from(&mut mask).and(view).for_each(|inside, v| *inside |= u8::from(*v != 0.0));
+    }
+    fill_holes(&mut mask);
+    mask
+}
+
+fn slice(mask: &Option<Array3<u8>>) -> Option<&[u8]> {
+    mask.as_ref().and_then(|mask| mask.as_slice())
+}
