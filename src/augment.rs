@@ -426,8 +426,7 @@ pub fn cut(
     let labels = sample.labels.as_ref().expect("training samples have labels");
     let labels = labels.as_slice().expect("prepared labels have standard layout");
     let map = spatial::Map::new(&draw.affine, placement.start, patch);
-    spatial::images(&map, images, shape, out_images);
-    spatial::labels(&map, labels, shape, out_labels);
+    spatial::resample(&map, &spatial::Block { images, labels, shape }, out_images, out_labels);
 
     let mut outside = None;
     for (channel, voxels) in out_images.chunks_exact_mut(voxels).enumerate() {
@@ -446,7 +445,7 @@ pub fn cut(
                     let outside = outside.get_or_insert_with(|| {
                         let mut inside = vec![0; voxels.len()];
                         let mask = mask.as_slice().expect("prepared masks have standard layout");
-                        spatial::labels(&map, mask, shape, &mut inside);
+                        spatial::nearest(&map, mask, shape, &mut inside);
                         inside
                     });
                     for (voxel, inside) in voxels.iter_mut().zip(outside.iter()) {

@@ -4,7 +4,7 @@
 //! They share one process and one cache, so nothing is copied between them and memory is bounded: at most
 //! `queue` batches lie ready or in the making.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,35 +14,83 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::augment::{self, Augmentation};
-use crate::prepare::{IGNORE, Sample};
+use crate::prepare::{IGNORE, PreparedCase, Sample};
 use crate::sampler::{Purpose, Sampler, Sites, generator};
 use crate::{Error, Result};
 
-/// The cases that batches are made of.
+/// The cases that batches are made of: samples in memory, or prepared cases on disk of which as many stay in
+/// memory as a budget allows.
 #[derive(Debug)]
 pub struct SampleSource {
-    samples: Vec<Arc<Sample>>,
+    cases: Vec<PreparedCase>,
+    budget: u64,
+    kept: Mutex<Kept>,
     classes: usize,
+}
+
+/// Samples in memory.
+#[derive(Debug, Default)]
+struct Kept {
+    samples: HashMap<usize, Arc<Sample>>,
+    /// Cases from the longest unused to the last used.
+    order: VecDeque<usize>,
+    bytes: u64,
 }
 
 impl SampleSource {
     /// Samples that are kept in memory. `classes` counts the trained classes, background included.
     pub fn in_memory(samples: Vec<Sample>, classes: usize) -> Self {
-        Self { samples: samples.into_iter().map(Arc::new).collect(), classes }
+        let samples = samples.into_iter().map(Arc::new).enumerate().collect();
+        Self { cases: Vec::new(), budget: 0, kept: Mutex::new(Kept { samples, ..Kept::default() }), classes }
+    }
+
+    /// Prepared cases, read when they are first drawn. Beyond `budget` bytes the longest unused leave memory and
+    /// are read again when they are drawn again.
+    pub fn prepared(cases: Vec<PreparedCase>, classes: usize, budget: u64) -> Self {
+        Self { cases, budget, kept: Mutex::default(), classes }
     }
 
     /// Number of cases.
     pub fn len(&self) -> usize {
-        self.samples.len()
+        if self.cases.is_empty() { self.kept().samples.len() } else { self.cases.len() }
     }
 
     /// Whether there is no case.
     pub fn is_empty(&self) -> bool {
-        self.samples.is_empty()
+        self.len() == 0
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn get(&self, case: usize) -> Result<Arc<Sample>> {
-        Ok(Arc::clone(&self.samples[case]))
+        {
+            let mut kept = self.kept();
+            if let Some(sample) = kept.samples.get(&case).cloned() {
+                if let Some(place) = kept.order.iter().position(|&c| c == case) {
+                    kept.order.remove(place);
+                    kept.order.push_back(case);
+                }
+                return Ok(sample);
+            }
+        }
+        // Read without the lock: other threads go on. Two may read the same case; one copy stays.
+        let prepared = &self.cases[case];
+        let sample = Arc::new(prepared.load()?);
+        let size = prepared.bytes();
+        let mut kept = self.kept();
+        if size <= self.budget && !kept.samples.contains_key(&case) {
+            while kept.bytes + size > self.budget {
+                let Some(oldest) = kept.order.pop_front() else { break };
+                kept.samples.remove(&oldest);
+                kept.bytes -= self.cases[oldest].bytes();
+            }
+            kept.samples.insert(case, Arc::clone(&sample));
+            kept.order.push_back(case);
+            kept.bytes += size;
+        }
+        Ok(sample)
     }
 }
 

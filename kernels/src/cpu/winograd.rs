@@ -89,11 +89,17 @@ impl Transformed {
                 }
                 let mut out = [[0.0; MOST_COLUMNS]; FREQUENCIES];
                 for i in 0..16 {
-                    widen(&mut out, [4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3], &y, [3 * i, 3 * i + 1, 3 * i + 2]);
+                    widen(
+                        &mut out,
+                        [4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3],
+                        &y,
+                        [3 * i, 3 * i + 1, 3 * i + 2],
+                    );
                 }
                 for (f, row) in out.iter().enumerate() {
                     // SAFETY: every index has its own row of each frequency.
-                    unsafe { shared.part(f * frequency + index * group, group) }.copy_from_slice(&row[..group]);
+                    unsafe { shared.part(f * frequency + index * group, group) }
+                        .copy_from_slice(&row[..group]);
                 }
             });
         });
@@ -152,7 +158,15 @@ impl<'a> Rows<'a> {
     }
 
     /// Transforms the inputs of one row of tiles: writes `[frequency][tile][channel]`, `frequency` apart.
-    fn transform(&self, path: Path, row: usize, scratch: &mut [f32], out: Shared<f32>, first: usize, frequency: usize) {
+    fn transform(
+        &self,
+        path: Path,
+        row: usize,
+        scratch: &mut [f32],
+        out: Shared<f32>,
+        first: usize,
+        frequency: usize,
+    ) {
         let [n, x, y] = self.place(row);
         let [ax, ay, az] = self.source.axes;
         let channels = self.source.channels;
@@ -183,7 +197,16 @@ impl<'a> Rows<'a> {
         // SAFETY: every line is null or has `az.source` positions of `padded` channels; the last place written was
         // checked above.
         unsafe {
-            transform_input(path, &lines, self.padded, az.first, az.source, self.tiles[2], out.at(first), frequency);
+            transform_input(
+                path,
+                &lines,
+                self.padded,
+                az.first,
+                az.source,
+                self.tiles[2],
+                out.at(first),
+                frequency,
+            );
         }
     }
 
@@ -273,7 +296,8 @@ unsafe fn transform_input_body<V: Vector>(
                 let old = (new + 2) % 4;
                 let to = out.add(tile * channels + channel);
                 for k in 0..16 {
-                    let values = [slices[old][k], slices[old + 1][k], slices[new % 4][k], slices[new % 4 + 1][k]];
+                    let values =
+                        [slices[old][k], slices[old + 1][k], slices[new % 4][k], slices[new % 4 + 1][k]];
                     for (z, value) in input_1d(values).into_iter().enumerate() {
                         value.store(to.add((4 * k + z) * frequency));
                     }
@@ -392,7 +416,13 @@ unsafe fn transform_gradient_body<V: Vector>(
 }
 
 /// As [`super::correlate::correlate`], for outputs that fill `out`.
-pub(crate) fn correlate(path: Path, source: &Source<'_>, weights: &Transformed, bias: &[f32], out: Shared<f32>) {
+pub(crate) fn correlate(
+    path: Path,
+    source: &Source<'_>,
+    weights: &Transformed,
+    bias: &[f32],
+    out: Shared<f32>,
+) {
     let Transformed { vectors, columns, blocking, .. } = *weights;
     let group = vectors * blocking.lanes;
     let groups = columns.div_ceil(group);
@@ -575,7 +605,8 @@ pub(crate) fn correlate_gradient(
                 for (f, total) in all.iter_mut().enumerate() {
                     total.fill(0.0);
                     for chunk in 0..chunks {
-                        let from = &sums[(chunk * FREQUENCIES + f) * frequency_sums + channel * padded_columns..];
+                        let from =
+                            &sums[(chunk * FREQUENCIES + f) * frequency_sums + channel * padded_columns..];
                         for (total, value) in total.iter_mut().zip(&from[first..first + width]) {
                             *total += value;
                         }
