@@ -1,6 +1,8 @@
 //! What augmentation costs: `cargo bench --bench augment`, and the same list in batchgeneratorsv2 by
 //! `tests/reference/time_augment.py`. Milliseconds of processor time per patch, one thread.
 
+#![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
 use std::time::Instant;
 
 use ndarray::{Array3, Array4};
@@ -84,6 +86,7 @@ fn sample(shape: [usize; 3], channels: usize) -> Sample {
         u8::from(ball(x, y, z, 0.3)) + u8::from(ball(x, y, z, 0.2)) + u8::from(ball(x, y, z, 0.1))
     });
     let geometry = Geometry {
+        spacing: [1.0; 3],
         original: Grid::with_spacing(shape, [1.0; 3]),
         orientation: Orientation::RAS,
         crop_start: [0; 3],

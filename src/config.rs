@@ -149,7 +149,7 @@ pub enum AugmentationKind {
 }
 
 /// Network options that the plan leaves open.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NetworkConfig {
     /// Also compute the loss at the lower resolutions of the decoder, weights 1, 1/2, 1/4, ... (the coarsest
@@ -278,12 +278,6 @@ impl Default for Sampling {
 impl Default for AugmentationConfig {
     fn default() -> Self {
         Self { kind: AugmentationKind::Basic }
-    }
-}
-
-impl Default for NetworkConfig {
-    fn default() -> Self {
-        Self { deep_supervision: false }
     }
 }
 

@@ -325,7 +325,10 @@ pub fn starts(length: usize, patch: usize, step: f64) -> Vec<i64> {
     let room = (length - patch) as f64;
     let count = (room / (patch as f64 * step)).ceil() as usize + 1;
     let actual = room / (count - 1).max(1) as f64;
-    (0..count).map(|i| (actual * i as f64).round() as i64).collect()
+    let mut starts: Vec<i64> = (0..count).map(|i| (actual * i as f64).round() as i64).collect();
+    // Steps of less than half a voxel would visit a window twice.
+    starts.dedup();
+    starts
 }
 
 /// Gaussian of standard deviation `length / 8` around the middle voxel, 1 at its top.

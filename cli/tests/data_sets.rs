@@ -23,8 +23,9 @@ fn download(folder: &Path) {
         let case = folder.join(format!("case_0000{number}"));
         fs::create_dir_all(&case).unwrap();
         let grid = Grid::with_spacing([5, 4, 3], [1.0, 1.0, 2.0]);
-        let voxels =
-            ndarray::Array3::from_shape_fn((5, 4, 3), |(x, y, z)| (x + 7 * y + 3 * z + number * number) as f32);
+        let voxels = ndarray::Array3::from_shape_fn((5, 4, 3), |(x, y, z)| {
+            (x + 7 * y + 3 * z + number * number) as f32
+        });
         let labels = voxels.mapv(|value| if value < 8.0 { 0 } else { 1 + u8::from(value > 15.0) });
         io::write_image(&case.join("imaging.nii.gz"), &Volume::new(voxels, grid.clone()), None).unwrap();
         io::write_labels(&case.join("segmentation.nii.gz"), &Volume::new(labels, grid), None).unwrap();

@@ -1,5 +1,7 @@
 //! One scan stored along all 48 axis orientations is segmented the same, each time on its own grid.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{phantom, segen};

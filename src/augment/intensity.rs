@@ -177,6 +177,7 @@ fn log2(x: f32) -> f32 {
 }
 
 /// 2 to the power x for x up to 126, with a relative error below 2e-7; a tiny number for x below -126.
+#[expect(clippy::approx_constant, reason = "a coefficient of the fitted polynomial, which is not ln 2")]
 #[inline(always)]
 fn exp2(x: f32) -> f32 {
     // Adding and subtracting 1.5 * 2^23 rounds to the nearest whole number.

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 /// The folder of committed reference data.
-pub fn data(name: &str) -> PathBuf {
+pub(crate) fn data(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
 /// A real data set by its public name under `$SEGEN_DATA`, or `None` with a printed line where it is absent.
-pub fn real(name: &str) -> Option<PathBuf> {
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+pub(crate) fn real(name: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("SEGEN_DATA").map(|root| PathBuf::from(root).join(name));
     match folder {
         Some(folder) if folder.exists() => Some(folder),
@@ -20,7 +21,7 @@ pub fn real(name: &str) -> Option<PathBuf> {
 }
 
 /// Copies a folder with everything in it.
-pub fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+pub(crate) fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -35,7 +36,11 @@ pub fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
 }
 
 /// A prepared sample with its class positions (all of them), 1 mm voxels.
-pub fn sample(id: &str, images: ndarray::Array4<f32>, labels: ndarray::Array3<u8>) -> segen::prepare::Sample {
+pub(crate) fn sample(
+    id: &str,
+    images: ndarray::Array4<f32>,
+    labels: ndarray::Array3<u8>,
+) -> segen::prepare::Sample {
     use segen::prepare::{ClassVoxels, Geometry, IGNORE, Sample};
     let (x, y, z) = labels.dim();
     let shape = [x, y, z];

@@ -9,7 +9,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "DIR", default_value = "segen-demo")]
     output: PathBuf,
     #[command(flatten)]
-    device: device::Args,
+    device: device::DeviceArgs,
 }
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {

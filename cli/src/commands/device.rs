@@ -3,13 +3,13 @@
 use burn::tensor::Device;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct DeviceArgs {
     /// Where to compute: `cpu`, or `vulkan` in a build with that feature
     #[arg(long, value_name = "D", default_value = "cpu")]
     device: String,
 }
 
-impl Args {
+impl DeviceArgs {
     pub(crate) fn open(&self) -> anyhow::Result<Device> {
         match self.device.as_str() {
             "cpu" => Ok(Device::flex()),

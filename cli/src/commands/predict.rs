@@ -26,7 +26,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
     #[command(flatten)]
-    device: device::Args,
+    device: device::DeviceArgs,
 }
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {

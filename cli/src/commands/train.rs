@@ -49,7 +49,7 @@ pub(crate) struct Args {
     #[arg(long)]
     resume: bool,
     #[command(flatten)]
-    device: device::Args,
+    device: device::DeviceArgs,
 }
 
 pub(crate) fn run(args: Args, output: &Output, started: Instant) -> anyhow::Result<Exit> {

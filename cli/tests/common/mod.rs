@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The command under test.
-pub fn segen() -> Command {
+pub(crate) fn segen() -> Command {
     Command::new(env!("CARGO_BIN_EXE_segen"))
 }
 
 /// A small data set of phantoms in `folder`.
-pub fn phantom(folder: &Path, cases: usize, shape: &str) -> PathBuf {
+pub(crate) fn phantom(folder: &Path, cases: usize, shape: &str) -> PathBuf {
     let dataset = folder.join("Dataset900_Phantom");
     let mut command = segen();
     command.args([
