@@ -18,13 +18,15 @@ use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-use crate::prepare::Sample;
+use crate::plan::{Normalisation, Plan};
+use crate::prepare::{PreparedCase, Sample};
 use crate::sampler::Placement;
 use crate::{Error, Result};
 
 pub use intensity::normal;
 pub use laterality::{left_right_pairs, mirror_axes};
 pub use spatial::Affine;
+use spatial::{Block, Map};
 
 /// One kind of change, with the range that its magnitude is drawn from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,9 +87,15 @@ pub enum Op {
         /// Whether dark or bright values are stretched.
         side: Side,
     },
-    /// Sets voxels outside the sample's mask back to 0, for channels that were normalised inside it alone.
+    /// Sets voxels outside the sample's mask, where it has one, back to 0.
     Mask {
-        /// Those channels.
+        /// Channels that are 0 outside a mask since their preparation.
+        channels: Vec<usize>,
+    },
+    /// Sets voxels that were 0 in all these channels before any intensity changed back to 0: the outside of a
+    /// sample whose statistics were taken over its non-zero voxels.
+    Nonzero {
+        /// Channels that were normalised so.
         channels: Vec<usize>,
     },
 }
@@ -189,6 +197,8 @@ pub enum Kind {
     },
     /// 0 outside the mask.
     Mask,
+    /// 0 where all channels with this change were 0.
+    Nonzero,
 }
 
 impl Magnitude {
@@ -259,12 +269,28 @@ impl Augmentation {
         Self { rules }
     }
 
-    /// The same, and then voxels outside the sample's mask are 0 again in `channels`.
-    pub fn with_mask(mut self, channels: Vec<usize>) -> Self {
-        if !channels.is_empty() {
-            self.rules.push(Rule { probability: 1.0, op: Op::Mask { channels } });
+    /// nnU-Net's default list as a plan and the names of its labels call for it: rotations within thick slices,
+    /// no mirroring that would swap a left structure with its right partner, and zeros kept where the plan's
+    /// normalisation puts them.
+    pub fn for_plan<S: AsRef<str>>(plan: &Plan, label_names: &[S]) -> Self {
+        let mut list = Self::basic(thick_axis(plan.patch, plan.spacing), mirror_axes(label_names));
+        let channels = |wanted: fn(&Normalisation) -> bool| -> Vec<usize> {
+            let chosen =
+                plan.normalisation.iter().enumerate().filter(|(_, normalisation)| wanted(normalisation));
+            chosen.map(|(channel, _)| channel).collect()
+        };
+        let masked = channels(|normalisation| matches!(normalisation, Normalisation::ZScore { .. }));
+        let nonzero =
+            channels(|normalisation| matches!(normalisation, Normalisation::ZScore { masked: true }));
+        for (op, channels) in [
+            (Op::Mask { channels: masked.clone() }, masked),
+            (Op::Nonzero { channels: nonzero.clone() }, nonzero),
+        ] {
+            if !channels.is_empty() {
+                list.rules.push(Rule { probability: 1.0, op });
+            }
         }
-        self
+        list
     }
 
     /// Refuses probabilities and magnitudes that cannot be drawn or applied.
@@ -296,7 +322,7 @@ impl Augmentation {
                     ("zoom", vec![*zoom], 0.01, 1.0)
                 }
                 Op::Gamma { exponent, .. } => ("exponent", vec![*exponent], 0.01, 100.0),
-                Op::Mirror { .. } | Op::Mask { .. } => continue,
+                Op::Mirror { .. } | Op::Mask { .. } | Op::Nonzero { .. } => continue,
             };
             for magnitude in magnitudes {
                 let [least, most] = magnitude.bounds();
@@ -385,6 +411,9 @@ impl Draw {
             Op::Mask { channels: masked } => {
                 masked.iter().for_each(|&channel| change(channel, Kind::Mask));
             }
+            Op::Nonzero { channels: nonzero } => {
+                nonzero.iter().for_each(|&channel| change(channel, Kind::Nonzero));
+            }
         }
     }
 }
@@ -417,20 +446,65 @@ pub fn cut(
     out_images: &mut [f32],
     out_labels: &mut [u8],
 ) {
-    let (channels, x, y, z) = sample.images.dim();
-    let shape = [x, y, z];
-    let voxels = patch.iter().product::<usize>();
-    assert_eq!(out_images.len(), channels * voxels, "images of the patch");
-    assert_eq!(out_labels.len(), voxels, "labels of the patch");
-    let images = sample.images.as_slice().expect("prepared images have standard layout");
+    let (_, x, y, z) = sample.images.dim();
     let labels = sample.labels.as_ref().expect("training samples have labels");
-    let labels = labels.as_slice().expect("prepared labels have standard layout");
-    let map = spatial::Map::new(&draw.affine, placement.start, patch);
-    spatial::images(&map, images, shape, out_images);
-    spatial::labels(&map, labels, shape, out_labels);
+    let block = Block {
+        images: whole(sample.images.as_slice()),
+        labels: whole(labels.as_slice()),
+        mask: sample.mask.as_ref().map(|mask| whole(mask.as_slice())),
+        shape: [x, y, z],
+    };
+    render(&Map::new(&draw.affine, placement.start, patch), &block, patch, draw, out_images, out_labels);
+}
 
-    let mut outside = None;
-    for (channel, voxels) in out_images.chunks_exact_mut(voxels).enumerate() {
+/// The same from a case on disk: reads no more of it than the patch sees, and gives the same bits.
+///
+/// # Errors
+/// Where the case cannot be read.
+///
+/// # Panics
+/// Where the outputs do not have the stated sizes.
+pub fn cut_case(
+    case: &PreparedCase,
+    placement: &Placement,
+    patch: [usize; 3],
+    draw: &Draw,
+    out_images: &mut [f32],
+    out_labels: &mut [u8],
+) -> Result<()> {
+    let map = Map::new(&draw.affine, placement.start, patch);
+    let seen = map.window(case.shape);
+    let start = [0, 1, 2].map(|axis: usize| seen[axis].start);
+    let shape = [0, 1, 2].map(|axis: usize| seen[axis].len());
+    let window = case.read_window(start.map(|coordinate| coordinate as i64), shape)?;
+    let block = Block {
+        images: whole(window.images.as_slice()),
+        labels: whole(window.labels.as_slice()),
+        mask: window.mask.as_ref().map(|mask| whole(mask.as_slice())),
+        shape,
+    };
+    render(&map.moved(start), &block, patch, draw, out_images, out_labels);
+    Ok(())
+}
+
+fn whole<T>(voxels: Option<&[T]>) -> &[T] {
+    voxels.expect("prepared arrays have standard layout")
+}
+
+/// Reads a patch through its map and applies the intensity changes.
+fn render(
+    map: &Map,
+    block: &Block<'_>,
+    patch: [usize; 3],
+    draw: &Draw,
+    out_images: &mut [f32],
+    out_labels: &mut [u8],
+) {
+    let size = patch.iter().product::<usize>();
+    assert_eq!(out_labels.len(), size, "labels of the patch");
+    spatial::resample(map, block, out_images, out_labels);
+    let kept = kept(map, block, draw, out_images, size);
+    for (channel, voxels) in out_images.chunks_exact_mut(size).enumerate() {
         for change in draw.changes.iter().filter(|change| change.channel == channel) {
             match change.kind {
                 Kind::Noise { deviation, key } => {
@@ -441,19 +515,48 @@ pub fn cut(
                 Kind::Contrast { factor } => intensity::contrast(voxels, factor as f32),
                 Kind::LowResolution { zoom } => filter::low_resolution(voxels, patch, zoom),
                 Kind::Gamma { exponent, side } => intensity::gamma(voxels, exponent as f32, side),
-                Kind::Mask => {
-                    let Some(mask) = &sample.mask else { continue };
-                    let outside = outside.get_or_insert_with(|| {
-                        let mut inside = vec![0; voxels.len()];
-                        let mask = mask.as_slice().expect("prepared masks have standard layout");
-                        spatial::labels(&map, mask, shape, &mut inside);
-                        inside
-                    });
-                    for (voxel, inside) in voxels.iter_mut().zip(outside.iter()) {
-                        *voxel = if *inside == 0 { 0.0 } else { *voxel };
-                    }
-                }
+                Kind::Mask => clear(voxels, &kept.mask),
+                Kind::Nonzero => clear(voxels, &kept.nonzero),
             }
         }
+    }
+}
+
+/// Patch voxels that [`Kind::Mask`] and [`Kind::Nonzero`] keep (not 0); empty where all are kept.
+struct Kept {
+    mask: Vec<u8>,
+    nonzero: Vec<u8>,
+}
+
+/// Finds what has to be 0 in the end, before intensities change. Nothing has to be done for channels that do
+/// not change otherwise.
+fn kept(map: &Map, block: &Block<'_>, draw: &Draw, images: &[f32], size: usize) -> Kept {
+    let changed = |channel: usize| {
+        let of_channel = draw.changes.iter().filter(|change| change.channel == channel);
+        of_channel.clone().any(|change| !matches!(change.kind, Kind::Mask | Kind::Nonzero))
+    };
+    let wants = |kind: Kind| draw.changes.iter().any(|change| change.kind == kind && changed(change.channel));
+    let mut kept = Kept { mask: Vec::new(), nonzero: Vec::new() };
+    if let Some(mask) = block.mask
+        && wants(Kind::Mask)
+    {
+        kept.mask.resize(size, 0);
+        spatial::nearest(map, mask, block.shape, &mut kept.mask);
+    }
+    if wants(Kind::Nonzero) {
+        kept.nonzero.resize(size, 0);
+        for change in draw.changes.iter().filter(|change| change.kind == Kind::Nonzero) {
+            let channel = &images[change.channel * size..][..size];
+            for (kept, voxel) in kept.nonzero.iter_mut().zip(channel) {
+                *kept |= u8::from(*voxel != 0.0);
+            }
+        }
+    }
+    kept
+}
+
+fn clear(voxels: &mut [f32], kept: &[u8]) {
+    for (voxel, kept) in voxels.iter_mut().zip(kept) {
+        *voxel = if *kept == 0 { 0.0 } else { *voxel };
     }
 }

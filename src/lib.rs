@@ -12,7 +12,10 @@
 //! Arrays are (x, y, z) as in the file, prepared samples (channel, x, y, z) along the nearest RAS+ axes,
 //! activations (batch, x, y, z, channel). Geometry and metrics are `f64`, voxels `f32`, labels `u8`.
 
+pub mod config;
 pub mod error;
+pub mod files;
+pub mod rng;
 pub mod volume;
 
 pub mod io;
@@ -30,6 +33,18 @@ pub mod augment;
 pub mod loader;
 pub mod sampler;
 
+pub mod loss;
+pub mod network;
+pub mod optimiser;
+
+pub mod checkpoint;
+pub mod run;
+pub mod train;
+
+pub mod infer;
+pub mod predict;
+pub mod session;
+
 pub mod metrics;
 pub mod regions;
 
@@ -37,5 +52,7 @@ pub mod phantom;
 pub mod picture;
 
 pub mod progress;
+
+pub mod demo;
 
 pub use error::{Error, Result};

@@ -13,38 +13,14 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::augment::{self, Augmentation};
-use crate::prepare::{IGNORE, Sample};
-use crate::sampler::{Purpose, Sampler, Sites, generator};
+use crate::augment::Augmentation;
+use crate::prepare::IGNORE;
+use crate::sampler::{Purpose, Sampler, generator};
 use crate::{Error, Result};
 
-/// The cases that batches are made of.
-#[derive(Debug)]
-pub struct SampleSource {
-    samples: Vec<Arc<Sample>>,
-    classes: usize,
-}
+mod source;
 
-impl SampleSource {
-    /// Samples that are kept in memory. `classes` counts the trained classes, background included.
-    pub fn in_memory(samples: Vec<Sample>, classes: usize) -> Self {
-        Self { samples: samples.into_iter().map(Arc::new).collect(), classes }
-    }
-
-    /// Number of cases.
-    pub fn len(&self) -> usize {
-        self.samples.len()
-    }
-
-    /// Whether there is no case.
-    pub fn is_empty(&self) -> bool {
-        self.samples.is_empty()
-    }
-
-    fn get(&self, case: usize) -> Result<Arc<Sample>> {
-        Ok(Arc::clone(&self.samples[case]))
-    }
-}
+pub use source::SampleSource;
 
 /// What one training step sees.
 #[derive(Clone, Debug, PartialEq)]
@@ -277,32 +253,32 @@ impl Recipe {
             cases: Vec::with_capacity(batch),
             centre_classes: Vec::with_capacity(batch),
             sought: Vec::with_capacity(batch),
-            class_voxels: vec![0; self.source.classes],
+            class_voxels: vec![0; self.source.classes()],
             seconds: 0.0,
         };
         for index in 0..batch {
             let mut random = generator(self.seed, step, index, Purpose::Placement);
             let case = self.sampler.draw_case(self.source.len(), &mut random);
-            let sample = self.source.get(case)?;
-            let channels = sample.images.dim().0;
+            let opened = self.source.open(case)?;
+            let channels = opened.channels();
             if index == 0 {
                 made.shape[1] = channels;
                 made.images = vec![0.0; batch * channels * voxels];
             } else if made.shape[1] != channels {
                 return Err(Error::config(
                     "training cases",
-                    format!("case `{}` has {channels} channels, others {}", sample.id, made.shape[1]),
+                    format!("case `{}` has {channels} channels, others {}", opened.id(), made.shape[1]),
                     "run `segen check` on the data set",
                 ));
             }
-            let placement = self.sampler.place(index, case, &Sites::of(&sample)?, &mut random);
+            let placement = self.sampler.place(index, case, &opened.sites()?, &mut random)?;
             let mut random = generator(self.seed, step, index, Purpose::Augmentation);
             let draw = self.augmentation.draw(channels, &mut random);
             let images = &mut made.images[index * channels * voxels..(index + 1) * channels * voxels];
             let labels = &mut made.labels[index * voxels..(index + 1) * voxels];
-            augment::cut(&sample, &placement, patch, &draw, images, labels);
-            self.add_counts(&sample.id, labels, &mut made.class_voxels)?;
-            made.cases.push(sample.id.clone());
+            opened.cut(&placement, patch, &draw, images, labels)?;
+            self.add_counts(opened.id(), labels, &mut made.class_voxels)?;
+            made.cases.push(opened.id().to_owned());
             made.centre_classes.push(placement.centre_class);
             made.sought.push(placement.sought);
         }
@@ -321,7 +297,7 @@ impl Recipe {
                         "training cases",
                         format!(
                             "case `{case}` holds label {label}, but there are {} classes",
-                            self.source.classes
+                            self.source.classes()
                         ),
                         "prepare the data set again with its current `dataset.json`",
                     ));

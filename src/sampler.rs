@@ -10,7 +10,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use crate::prepare::{ClassVoxels, Sample};
+use crate::prepare::{ClassVoxels, PreparedCase, Sample};
 use crate::{Error, Result};
 
 /// How patches are placed.
@@ -59,8 +59,17 @@ pub struct Sites<'a> {
     pub shape: [usize; 3],
     /// Where the voxels of each class are.
     pub classes: &'a [ClassVoxels],
-    /// Class per voxel, (x, y, z).
-    pub labels: ArrayView3<'a, u8>,
+    /// Where the class of a voxel can be looked up.
+    pub labels: Reference<'a>,
+}
+
+/// The reference segmentation of a case.
+#[derive(Clone, Copy, Debug)]
+pub enum Reference<'a> {
+    /// In memory, (x, y, z).
+    Memory(ArrayView3<'a, u8>),
+    /// On disk.
+    Disk(&'a PreparedCase),
 }
 
 /// What a generator is for: each purpose has its own stream, so that the same patches are drawn whatever the
@@ -88,16 +97,37 @@ pub fn generator(seed: u64, step: u64, index: usize, purpose: Purpose) -> ChaCha
 
 impl<'a> Sites<'a> {
     /// The sites of a sample in memory; an error where it has no labels.
-    pub fn of(sample: &'a Sample) -> Result<Self> {
-        let labels = sample.labels.as_ref().ok_or_else(|| {
-            Error::config(
-                "training cases",
-                format!("case `{}` has no labels", sample.id),
-                "train on cases with a reference segmentation only",
-            )
-        })?;
+    pub fn of_sample(sample: &'a Sample) -> Result<Self> {
+        let labels = sample.labels.as_ref().ok_or_else(|| no_labels(&sample.id))?;
         let (x, y, z) = labels.dim();
-        Ok(Self { shape: [x, y, z], classes: &sample.classes, labels: labels.view() })
+        Ok(Self { shape: [x, y, z], classes: &sample.classes, labels: Reference::Memory(labels.view()) })
+    }
+
+    /// The sites of a case on disk; an error where it has no labels.
+    pub fn of_case(case: &'a PreparedCase) -> Result<Self> {
+        if !case.has_labels {
+            return Err(no_labels(&case.id));
+        }
+        Ok(Self { shape: case.shape, classes: &case.classes, labels: Reference::Disk(case) })
+    }
+}
+
+fn no_labels(case: &str) -> Error {
+    Error::config(
+        "training cases",
+        format!("case `{case}` has no labels"),
+        "train on cases with a reference segmentation only",
+    )
+}
+
+impl Reference<'_> {
+    fn at(&self, voxel: [usize; 3]) -> Result<u8> {
+        match self {
+            Self::Memory(labels) => Ok(labels[voxel]),
+            Self::Disk(case) => {
+                Ok(case.read_window(voxel.map(|coordinate| coordinate as i64), [1; 3])?.labels[[0; 3]])
+            }
+        }
     }
 }
 
@@ -149,7 +179,16 @@ impl Sampler {
     /// `patch / 2`, moved only as far as keeps its start off the near padding, as in nnU-Net; it may reach
     /// over the far faces. Where some voxels are neither trained on nor scored (ignored, or outside the mask),
     /// free patches are centred on voxels that are.
-    pub fn place(&self, index: usize, case: usize, sites: &Sites<'_>, random: &mut ChaCha8Rng) -> Placement {
+    ///
+    /// # Errors
+    /// Where the centre's label cannot be read from disk.
+    pub fn place(
+        &self,
+        index: usize,
+        case: usize,
+        sites: &Sites<'_>,
+        random: &mut ChaCha8Rng,
+    ) -> Result<Placement> {
         let wants_foreground = match self.share {
             Share::LastThird => index as f64 >= (self.batch as f64 * (1.0 - 0.33)).round_ties_even(),
             Share::Probability(p) => random.random::<f64>() < p,
@@ -174,8 +213,8 @@ impl Sampler {
         };
         let centre: [i64; 3] = std::array::from_fn(|axis| start[axis] + (self.patch[axis] / 2) as i64);
         let inside = (0..3).all(|axis| (0..sites.shape[axis] as i64).contains(&centre[axis]));
-        let centre_class = if inside { sites.labels[centre.map(|c| c as usize)] } else { 0 };
-        Placement { case, start, centre_class, sought: sought.map(|class| class as u8) }
+        let centre_class = if inside { sites.labels.at(centre.map(|c| c as usize))? } else { 0 };
+        Ok(Placement { case, start, centre_class, sought: sought.map(|class| class as u8) })
     }
 
     /// First and last start of a patch along an axis: inside the sample, or centred around a shorter one (two

@@ -1,16 +1,22 @@
 //! One file per subcommand: `struct Args` and `fn run`, which calls the library and prints.
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Subcommand;
 
 use crate::output::Output;
 
 mod check;
+mod demo;
+mod device;
+mod doctor;
 mod evaluate;
 mod import;
 mod phantom;
 mod plan;
+mod predict;
+mod train;
 
 /// How a command ended, as its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,26 +37,66 @@ impl From<Exit> for ExitCode {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Find every fault of a data set at once
-    Check(check::Args),
-    /// Bring MSD, BraTS, KiTS, ATLAS or DeepMedic data into nnU-Net layout
-    Import(import::Args),
+    /// The whole way on synthetic scans; needs no data
+    Demo(demo::Args),
     /// Make a synthetic data set with rare lesions
     Phantom(phantom::Args),
+    /// Bring MSD, BraTS, KiTS, ATLAS or DeepMedic data into nnU-Net layout
+    Import(import::Args),
+    /// Find every fault of a data set at once
+    Check(check::Args),
     /// Measure a data set and show the plan, each choice with its reason
     Plan(plan::Args),
+    /// Train a network and score it on the cases held out
+    Train(Box<train::Args>),
+    /// Segment scans with one or several trained runs
+    Predict(predict::Args),
     /// Score predictions against references
     Evaluate(evaluate::Args),
+    /// Show processor features, threads and the speed of a known convolution
+    Doctor(doctor::Args),
 }
 
 impl Command {
-    pub(crate) fn run(self, output: &Output) -> anyhow::Result<Exit> {
+    pub(crate) fn run(self, output: &Output, started: Instant) -> anyhow::Result<Exit> {
         match self {
-            Self::Check(args) => check::run(args, output),
-            Self::Import(args) => import::run(args, output),
+            Self::Demo(args) => demo::run(args, output),
             Self::Phantom(args) => phantom::run(args, output),
+            Self::Import(args) => import::run(args, output),
+            Self::Check(args) => check::run(args, output),
             Self::Plan(args) => plan::run(args, output),
+            Self::Train(args) => train::run(*args, output, started),
+            Self::Predict(args) => predict::run(args, output),
             Self::Evaluate(args) => evaluate::run(args, output),
+            Self::Doctor(args) => doctor::run(args, output),
+        }
+    }
+}
+
+/// Seconds from text such as `90s`, `20m`, `1.5h`, `2d`, or a bare number of seconds.
+fn duration(text: &str) -> Result<f64, String> {
+    let units = [("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0)];
+    let (number, factor) = units
+        .iter()
+        .find_map(|&(unit, factor)| text.strip_suffix(unit).map(|number| (number, factor)))
+        .unwrap_or((text, 1.0));
+    match number.trim().parse::<f64>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value * factor),
+        _ => Err("write a time above zero, such as 90s, 20m or 2h".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("20m"), Ok(1200.0));
+        assert_eq!(duration("1.5h"), Ok(5400.0));
+        assert_eq!(duration("90"), Ok(90.0));
+        for bad in ["", "m", "-3s", "0", "inf", "20 minutes"] {
+            assert!(duration(bad).is_err(), "{bad}");
         }
     }
 }

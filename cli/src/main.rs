@@ -3,8 +3,10 @@
 mod commands;
 mod output;
 
-use clap::Parser;
 use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
 
 /// Trains 3-D segmentation networks that keep finding the rare class.
 #[derive(Debug, Parser)]
@@ -21,13 +23,15 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    let started = Instant::now();
     let arguments = Arguments::parse();
     let output = output::Output::new(arguments.json);
     if let Some(threads) = arguments.threads {
         // The only way this fails is a second call, and there is none.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build_global();
+        segen_kernels::set_threads(threads.max(1));
     }
-    match arguments.command.run(&output) {
+    match arguments.command.run(&output, started) {
         Ok(exit) => exit.into(),
         Err(error) => {
             output.error(&error);

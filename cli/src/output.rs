@@ -47,6 +47,11 @@ impl Output {
         let _ = stdout.flush();
     }
 
+    /// A closing remark, to stderr.
+    pub(crate) fn line(&self, text: &str) {
+        eprintln!("{text}");
+    }
+
     /// Prints the chain of an error; hints stand on lines of their own.
     pub(crate) fn error(&self, error: &anyhow::Error) {
         self.end();

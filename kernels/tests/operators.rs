@@ -262,3 +262,79 @@ fn a_class_beyond_the_logits_is_refused() {
     let target = Tensor::<4, Int>::from_data(TensorData::new(vec![0, 2], [1, 1, 1, 2]), &device);
     kernels::segmentation_sums(logits, target);
 }
+
+/// A padded 3x3x3 convolution of stride 1 and its gradients in f64: output, then gradients of x, weight and bias.
+fn reference(
+    [batch, sx, sy, sz, input]: [usize; 5],
+    output: usize,
+    [x, weight, bias, factor]: [&[f32]; 4],
+) -> [Vec<f64>; 4] {
+    let mut results =
+        [batch * sx * sy * sz * output, x.len(), weight.len(), output].map(|length| vec![0.0_f64; length]);
+    let [y, dx, dw, db] = &mut results;
+    let size = [sx, sy, sz];
+    for position in 0..batch * sx * sy * sz {
+        let place = [position / (sy * sz) % sx, position / sz % sy, position % sz];
+        for out in 0..output {
+            let index = position * output + out;
+            let gradient = f64::from(factor[index]);
+            y[index] = f64::from(bias[out]);
+            db[out] += gradient;
+            for tap in 0..27 {
+                let offsets = [tap / 9, tap / 3 % 3, tap % 3];
+                let from: [usize; 3] = std::array::from_fn(|i| (place[i] + offsets[i]).wrapping_sub(1));
+                if (0..3).any(|i| from[i] >= size[i]) {
+                    continue;
+                }
+                let n = position / (sx * sy * sz);
+                let from = (((n * sx + from[0]) * sy + from[1]) * sz + from[2]) * input;
+                for channel in 0..input {
+                    let w = (out * input + channel) * 27 + tap;
+                    y[index] += f64::from(x[from + channel]) * f64::from(weight[w]);
+                    dx[from + channel] += gradient * f64::from(weight[w]);
+                    dw[w] += gradient * f64::from(x[from + channel]);
+                }
+            }
+        }
+    }
+    results
+}
+
+#[test]
+fn convolution_and_its_gradients_agree_with_f64() {
+    let _alone = alone();
+    // Large enough for every algorithm; odd sizes, channels that are no whole vectors, one voxel along an axis.
+    for (shape, output) in [
+        ([2, 16, 17, 19, 16], 32),
+        ([1, 21, 20, 23, 20], 9),
+        ([2, 5, 7, 5, 48], 64),
+        ([1, 30, 1, 31, 8], 24),
+        ([3, 4, 9, 6, 1], 16),
+    ] {
+        let mut random = Random::new(11);
+        let input = shape[4];
+        let x = random.tensor(shape);
+        let (weight, bias) = (random.tensor([output, input, 3, 3, 3]), random.tensor([output]));
+        let factor = random.factor([shape[0], shape[1], shape[2], shape[3], output]);
+        let [x_values, weight_values, factor_values] = [&x, &weight, &factor].map(|t| vector(t.clone()));
+        let expected =
+            reference(shape, output, [&x_values, &weight_values, &vector(bias.clone()), &factor_values]);
+        for path in paths() {
+            kernels::select(Some(path)).unwrap();
+            let (x, weight, bias) = (leaf(&x), leaf(&weight), leaf(&bias));
+            let activation = Activation::from_channels_last(x.clone());
+            let y = kernels::conv3d(activation, weight.clone(), Some(bias.clone()), [1; 3], [1; 3]);
+            let results = gradients(y.into_channels_last(), &factor, &[x, weight], &[bias]);
+            for (index, (result, expected)) in results.iter().zip(&expected).enumerate() {
+                let difference: f64 =
+                    result.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum();
+                let error = (difference / expected.iter().map(|v| v * v).sum::<f64>()).sqrt();
+                assert!(
+                    error <= 1e-5,
+                    "{path}: {shape:?}: result {index} differs by {error:.2e} of its norm"
+                );
+            }
+        }
+    }
+    kernels::select(None).unwrap();
+}

@@ -1,15 +1,64 @@
 //! Changes of one channel of a patch that look at neighbours: smoothing and simulated low resolution.
 
-use super::wide::wide;
+use super::wide::{lerp, wide};
 
 /// Gaussian smoothing with a sigma in voxels per axis; the patch is continued by reflection about its outer
 /// voxels. The kernel has the odd length nearest to 6 sigma + 1/2 and sums to 1, as in batchgeneratorsv2.
+///
+/// One pass: planes of constant x are smoothed along z and y into a ring of planes, from which the finished
+/// planes are summed.
 pub(super) fn blur(voxels: &mut [f32], patch: [usize; 3], sigma: [f64; 3]) {
-    for axis in 0..3 {
-        // Reflection needs more voxels than the kernel reaches over.
-        let kernel = kernel(sigma[axis], patch[axis] - 1);
-        if kernel.len() > 1 {
-            blur_axis(voxels, patch, axis, &kernel);
+    // Reflection needs more voxels than the kernel reaches over.
+    let [along_x, along_y, along_z]: [Vec<f32>; 3] =
+        std::array::from_fn(|axis| kernel(sigma[axis], patch[axis] - 1));
+    let [nx, ny, nz] = patch;
+    let (plane, reach, margin) = (ny * nz, along_x.len() - 1, along_z.len() - 1);
+    let planes = 2 * reach + 1;
+    let mut ring = vec![0.0; planes * plane];
+    let mut lines = vec![0.0; plane];
+    let mut padded = vec![0.0; nz + 2 * margin];
+    wide(
+        #[inline(always)]
+        || {
+            let mut smoothed = 0;
+            for x in 0..nx {
+                while smoothed < nx.min(x + reach + 1) {
+                    let source = &voxels[smoothed * plane..][..plane];
+                    for (line, row) in lines.chunks_exact_mut(nz).zip(source.chunks_exact(nz)) {
+                        padded[margin..margin + nz].copy_from_slice(row);
+                        for n in 1..=margin {
+                            padded[margin - n] = row[n];
+                            padded[margin + nz - 1 + n] = row[nz - 1 - n];
+                        }
+                        weigh(line, &along_z, |offset| &padded[(margin as i64 + offset) as usize..][..nz]);
+                    }
+                    let out = &mut ring[smoothed % planes * plane..][..plane];
+                    for (y, row) in out.chunks_exact_mut(nz).enumerate() {
+                        weigh(row, &along_y, |offset| &lines[reflect(y as i64 + offset, ny) * nz..][..nz]);
+                    }
+                    smoothed += 1;
+                }
+                let out = &mut voxels[x * plane..][..plane];
+                for (y, row) in out.chunks_exact_mut(nz).enumerate() {
+                    weigh(row, &along_x, |offset| {
+                        &ring[reflect(x as i64 + offset, nx) % planes * plane + y * nz..][..nz]
+                    });
+                }
+            }
+        },
+    );
+}
+
+/// `out = sum of kernel[|d|] * line(d)`.
+#[inline(always)]
+fn weigh<'a>(out: &mut [f32], kernel: &[f32], line: impl Fn(i64) -> &'a [f32]) {
+    for (out, centre) in out.iter_mut().zip(line(0)) {
+        *out = kernel[0] * centre;
+    }
+    for (distance, &weight) in kernel.iter().enumerate().skip(1) {
+        let (before, after) = (line(-(distance as i64)), line(distance as i64));
+        for (out, (before, after)) in out.iter_mut().zip(before.iter().zip(after)) {
+            *out += weight * (before + after);
         }
     }
 }
@@ -32,36 +81,6 @@ fn kernel(sigma: f64, reach: usize) -> Vec<f32> {
     let weight = |distance: usize| (-0.5 * (distance as f64 / sigma).powi(2)).exp();
     let total = weight(0) + 2.0 * (1..=reach).map(weight).sum::<f64>();
     (0..=reach).map(|distance| (weight(distance) / total) as f32).collect()
-}
-
-/// Smooths along one axis; lines of voxels that lie next to each other in memory are summed together.
-fn blur_axis(voxels: &mut [f32], patch: [usize; 3], axis: usize, kernel: &[f32]) {
-    let length = patch[axis];
-    // The patch as blocks of `length` runs of `run` voxels each.
-    let run: usize = patch[axis + 1..].iter().product();
-    let reach = kernel.len() - 1;
-    let mut padded = vec![0.0; (length + 2 * reach) * run];
-    wide(
-        #[inline(always)]
-        || {
-            for block in voxels.chunks_exact_mut(length * run) {
-                for n in 0..length + 2 * reach {
-                    let from = reflect(n as i64 - reach as i64, length) * run;
-                    padded[n * run..(n + 1) * run].copy_from_slice(&block[from..from + run]);
-                }
-                let shifted = |offset: usize| &padded[offset * run..(offset + length) * run];
-                for (out, centre) in block.iter_mut().zip(shifted(reach)) {
-                    *out = kernel[0] * centre;
-                }
-                for (distance, &weight) in kernel.iter().enumerate().skip(1) {
-                    let pairs = shifted(reach - distance).iter().zip(shifted(reach + distance));
-                    for (out, (before, after)) in block.iter_mut().zip(pairs) {
-                        *out += weight * (before + after);
-                    }
-                }
-            }
-        },
-    );
 }
 
 /// Continues 0..length by reflection about its first and last index, once.
@@ -121,13 +140,6 @@ pub(super) fn low_resolution(voxels: &mut [f32], patch: [usize; 3], zoom: [f64; 
             }
         },
     );
-}
-
-#[inline(always)]
-fn lerp(out: &mut [f32], below: &[f32], above: &[f32], w: f32) {
-    for (out, (below, above)) in out.iter_mut().zip(below.iter().zip(above)) {
-        *out = below + (above - below) * w;
-    }
 }
 
 /// For each of `fine` voxels: the two of `coarse` nodes around its centre, and the weight of the upper one.

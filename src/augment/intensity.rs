@@ -154,16 +154,17 @@ pub(super) fn gamma(voxels: &mut [f32], exponent: f32, side: Side) {
     each(voxels, move |x| x * factor + shift);
 }
 
-/// `x` to the power `exponent` for x in \[0, 1\] and a positive exponent; relative error below 3e-6 where the
-/// result is a normal number. 0 stays 0.
+/// `x` to the power `exponent` for x in \[0, 1\] and an exponent above 0; the relative error is below 4e-6 where
+/// the result is above 1e-37, and 0 stays 0.
 #[inline(always)]
 pub(super) fn power(x: f32, exponent: f32) -> f32 {
     let y = exp2(log2(x) * exponent);
     if x < f32::MIN_POSITIVE { 0.0 } else { y }
 }
 
-/// Base-2 logarithm of a positive normal number: exponent bits plus a series in s = (m - 1) / (m + 1) for a
-/// mantissa m between sqrt(1/2) and sqrt(2).
+/// Base-2 logarithm of a positive normal number: the exponent's bits, plus a series in s = (m - 1) / (m + 1) for
+/// a mantissa m between sqrt(1/2) and sqrt(2). The relative error of the series is below 1.3e-7. The constants
+/// here and below are least-maximum fits.
 #[inline(always)]
 fn log2(x: f32) -> f32 {
     const SQRT_HALF: u32 = 0x3f35_04f3;
@@ -172,26 +173,22 @@ fn log2(x: f32) -> f32 {
     let mantissa = f32::from_bits(bits.wrapping_sub((exponent << 23) as u32));
     let s = (mantissa - 1.0) / (mantissa + 1.0);
     let t = s * s;
-    // 2 / ln 2 * (1 + t / 3 + t^2 / 5 + t^3 / 7 + t^4 / 9)
-    const C: f32 = 2.885_39;
-    let series = C + t * (C / 3.0 + t * (C / 5.0 + t * (C / 7.0 + t * (C / 9.0))));
-    exponent as f32 + s * series
+    exponent as f32 + s * (2.885_390_5 + t * (0.961_588_3 + t * 0.595_780_8))
 }
 
-/// 2 to the power x for x in (-126, 126]; below that a tiny number.
+/// 2 to the power x for x up to 126, with a relative error below 2e-7; a tiny number for x below -126.
 #[inline(always)]
 fn exp2(x: f32) -> f32 {
     // Adding and subtracting 1.5 * 2^23 rounds to the nearest whole number.
     const ROUND: f32 = 12_582_912.0;
     let x = if x < -126.0 { -126.0 } else { x };
     let shifted = x + ROUND;
-    let fraction = x - (shifted - ROUND);
-    let whole = shifted.to_bits() << 23;
-    // Taylor series of 2^f = e^(f ln 2) for |f| <= 1/2.
-    let f = fraction * std::f32::consts::LN_2;
-    let series = 1.0
-        + f * (1.0 + f * (0.5 + f * (1.0 / 6.0 + f * (1.0 / 24.0 + f * (1.0 / 120.0 + f * (1.0 / 720.0))))));
-    f32::from_bits(series.to_bits().wrapping_add(whole))
+    let f = x - (shifted - ROUND);
+    // 2^f for |f| <= 1/2, summed in pairs: a shorter chain of operations than Horner's.
+    let square = f * f;
+    let high = 0.055_507_336 + f * 0.009_671_513 + square * 0.001_326_472_7;
+    let series = 1.0 + f * (0.693_147 + f * 0.240_222_42 + square * high);
+    f32::from_bits(series.to_bits().wrapping_add(shifted.to_bits() << 23))
 }
 
 /// Adds `deviation` times the noise field named by `key` and `channel`; voxels are named by their offset from
@@ -250,14 +247,10 @@ fn gaussian(a: u32, b: u32, k: u32) -> f32 {
     // In (0, 1): the logarithm is finite.
     let u = ((first >> 8) as i32 as f32 + 0.5) * UNIT;
     let radius = (log2(u) * (-2.0 * std::f32::consts::LN_2)).sqrt();
-    // cos(pi v) for v in [-1, 1): odd in w = 1/2 - |v|, sin(pi w).
+    // cos(pi v) for v in [-1, 1) is sin(pi w), odd in w = 1/2 - |v|; relative error below 1e-6.
     let v = ((second >> 8) as i32 as f32) * (2.0 * UNIT) - 1.0;
-    let w = (0.5 - v.abs()) * std::f32::consts::PI;
+    let w = 0.5 - v.abs();
     let t = w * w;
-    let sine = w
-        * (1.0
-            + t * (-1.0 / 6.0
-                + t * (1.0 / 120.0
-                    + t * (-1.0 / 5040.0 + t * (1.0 / 362_880.0 - t * (1.0 / 39_916_800.0))))));
+    let sine = w * ((3.141_589_6 - t * 5.167_368) + t * t * (2.543_604_9 - t * 0.558_396));
     radius * sine
 }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::wide::wide;
+use super::wide::{lerp, wide};
 
 /// Voxels per unit of a fixed-point coordinate.
 const ONE: i64 = 1 << 32;
@@ -85,6 +85,30 @@ impl Map {
         self.base.iter().all(whole) && self.step.iter().flatten().all(whole)
     }
 
+    /// The box of a block of this shape that holds every voxel that the patch sees.
+    pub(super) fn window(&self, shape: [usize; 3]) -> [Range<usize>; 3] {
+        std::array::from_fn(|axis| {
+            let (mut low, mut high) = (self.base[axis], self.base[axis]);
+            for e in 0..3 {
+                let swept = self.step[e][axis] * (self.patch[e] as i64 - 1);
+                low += swept.min(0);
+                high += swept.max(0);
+            }
+            let inside = |coordinate: i64| coordinate.clamp(0, shape[axis] as i64) as usize;
+            inside(low >> 32)..inside((high >> 32) + 2)
+        })
+    }
+
+    /// The same map for a block that begins at voxel `start`.
+    pub(super) fn moved(&self, start: [usize; 3]) -> Self {
+        Self { base: std::array::from_fn(|axis| self.base[axis] - start[axis] as i64 * ONE), ..self.clone() }
+    }
+
+    /// Whether every sample axis depends on the patch axis of the same name alone.
+    fn is_diagonal(&self) -> bool {
+        (0..3).all(|e| (0..3).all(|axis| e == axis || self.step[e][axis] == 0))
+    }
+
     /// Which voxels k of a row have `low <= coordinate + k * step < high` on all axes.
     fn span(&self, row: [i64; 3], bounds: impl Fn(usize) -> Range<i64>) -> Range<usize> {
         let mut span = 0..self.patch[2] as i64;
@@ -109,61 +133,83 @@ fn ceil_div(a: i64, b: i64) -> i64 {
     -((-a).div_euclid(b))
 }
 
-const TILE: usize = 16;
+/// What a patch is read from: a sample, or a box of it that holds all that the patch sees.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block<'a> {
+    /// (channel, x, y, z).
+    pub(super) images: &'a [f32],
+    /// (x, y, z).
+    pub(super) labels: &'a [u8],
+    /// 1 inside the region of interest, (x, y, z).
+    pub(super) mask: Option<&'a [u8]>,
+    /// Voxels along x, y, z.
+    pub(super) shape: [usize; 3],
+}
 
-/// Fills `out` (channel, patch) from `images` (channel, sample), linearly, 0 outside.
-pub(super) fn images(map: &Map, images: &[f32], shape: [usize; 3], out: &mut [f32]) {
-    let voxels = shape.iter().product::<usize>();
-    let size = map.patch.iter().product::<usize>();
+/// Fills `images` (channel, patch) linearly, 0 outside the block, and `labels` (patch) with the class of the
+/// largest linear weight, background outside.
+pub(super) fn resample(map: &Map, block: &Block<'_>, images: &mut [f32], labels: &mut [u8]) {
+    let voxels = block.shape.iter().product::<usize>();
+    if voxels == 0 {
+        images.fill(0.0);
+        labels.fill(0);
+        return;
+    }
+    assert_eq!(block.images.len() / voxels, images.len() / labels.len(), "channels");
     if map.is_lattice() {
-        for (channel, out) in images.chunks_exact(voxels).zip(out.chunks_exact_mut(size)) {
-            copy(map, channel, shape, out);
+        let size = map.patch.iter().product::<usize>();
+        for (channel, out) in block.images.chunks_exact(voxels).zip(images.chunks_exact_mut(size)) {
+            copy(map, channel, block.shape, out);
         }
+        copy(map, block.labels, block.shape, labels);
         return;
     }
+    let size = map.patch.iter().product::<usize>();
     wide(
         #[inline(always)]
         || {
             let mut row = Row::new(map.patch[2]);
-            for (channel, out) in images.chunks_exact(voxels).zip(out.chunks_exact_mut(size)) {
-                for tile_i in (0..map.patch[0]).step_by(TILE) {
-                    for tile_j in (0..map.patch[1]).step_by(TILE) {
-                        for i in tile_i..map.patch[0].min(tile_i + TILE) {
-                            for j in tile_j..map.patch[1].min(tile_j + TILE) {
-                                row.place(map, i, j, shape);
-                                let at = (i * map.patch[1] + j) * map.patch[2];
-                                row.interpolate(map, channel, shape, &mut out[at..at + map.patch[2]]);
-                            }
-                        }
-                    }
+            for (channel, out) in block.images.chunks_exact(voxels).zip(images.chunks_exact_mut(size)) {
+                if map.is_diagonal() {
+                    stretch(map, channel, block.shape, out);
+                    continue;
                 }
+                for_each_row(
+                    map.patch,
+                    #[inline(always)]
+                    |i, j, at| {
+                        row.place(map, i, j, block.shape);
+                        row.interpolate(map, channel, block.shape, &mut out[at]);
+                    },
+                );
             }
+            for_each_row(
+                map.patch,
+                #[inline(always)]
+                |i, j, at| {
+                    row.place(map, i, j, block.shape);
+                    row.vote(map, block.labels, block.shape, &mut labels[at]);
+                },
+            );
         },
     );
 }
 
-/// Fills `out` (patch) from `labels` (sample): the class of the largest linear weight, background outside.
-pub(super) fn labels(map: &Map, labels: &[u8], shape: [usize; 3], out: &mut [u8]) {
-    if map.is_lattice() {
-        copy(map, labels, shape, out);
-        return;
+/// Marks the patch voxels whose nearest neighbour in `mask` is not 0.
+pub(super) fn nearest(map: &Map, mask: &[u8], shape: [usize; 3], out: &mut [u8]) {
+    let centred = |coordinate: i64| (coordinate + ONE / 2) >> 32;
+    for (index, out) in out.chunks_exact_mut(map.patch[2]).enumerate() {
+        let row = map.row(index / map.patch[1], index % map.patch[1]);
+        for (k, out) in out.iter_mut().enumerate() {
+            let at: [i64; 3] = std::array::from_fn(|axis| centred(row[axis] + k as i64 * map.step[2][axis]));
+            let inside = (0..3).all(|axis| (0..shape[axis] as i64).contains(&at[axis]));
+            let [x, y, z] = at.map(|coordinate| coordinate as usize);
+            *out = if inside { mask[(x * shape[1] + y) * shape[2] + z] } else { 0 };
+        }
     }
-    wide(
-        #[inline(always)]
-        || {
-            let mut row = Row::new(map.patch[2]);
-            for i in 0..map.patch[0] {
-                for j in 0..map.patch[1] {
-                    row.place(map, i, j, shape);
-                    let at = (i * map.patch[1] + j) * map.patch[2];
-                    row.vote(map, labels, shape, &mut out[at..at + map.patch[2]]);
-                }
-            }
-        },
-    );
 }
 
-/// Copies a patch whose voxels all fall onto voxels of the sample.
+/// Copies a patch whose voxels all fall onto voxels of the block.
 fn copy<T: Copy + Default>(map: &Map, source: &[T], shape: [usize; 3], out: &mut [T]) {
     let strides = [(shape[1] * shape[2]) as i64, shape[2] as i64, 1];
     let along: i64 = (0..3).map(|axis| map.step[2][axis] / ONE * strides[axis]).sum();
@@ -194,14 +240,76 @@ fn copy<T: Copy + Default>(map: &Map, source: &[T], shape: [usize; 3], out: &mut
     }
 }
 
+/// Interpolates through a map without rotation, axis after axis: the same sums in the same order as
+/// [`trilinear`], most of them shared between rows.
+#[inline(always)]
+fn stretch(map: &Map, source: &[f32], shape: [usize; 3], out: &mut [f32]) {
+    // Rows and columns are counted from 1; 0 and the one after the last hold the zeros around the sample.
+    let nodes: [Vec<(usize, usize, f32)>; 3] = std::array::from_fn(|axis| {
+        let place = |index: i64| (index.clamp(-1, shape[axis] as i64) + 1) as usize;
+        let node = |n: usize| {
+            let at = map.base[axis] + n as i64 * map.step[axis][axis];
+            (place(at >> 32), place((at >> 32) + 1), fraction(at))
+        };
+        (0..map.patch[axis]).map(node).collect()
+    });
+    let [_, rows, columns] = shape;
+    let width = columns + 2;
+    let zeros = vec![0.0; rows * columns];
+    let plane_of = |index: usize| {
+        if (1..=shape[0]).contains(&index) {
+            &source[(index - 1) * rows * columns..][..rows * columns]
+        } else {
+            &zeros
+        }
+    };
+    let mut plane = vec![0.0; (rows + 2) * width];
+    let mut line = vec![0.0; width];
+    // Rows that no patch row sees stay as they are.
+    let seen =
+        nodes[1].iter().flat_map(|&(below, above, _)| [below, above]).filter(|row| (1..=rows).contains(row));
+    let seen = seen.clone().min().unwrap_or(1)..=seen.max().unwrap_or(0);
+    for (out, &(below, above, w)) in out.chunks_exact_mut(map.patch[1] * map.patch[2]).zip(&nodes[0]) {
+        let (below, above) = (plane_of(below), plane_of(above));
+        for row in seen.clone() {
+            let from = (row - 1) * columns;
+            let line = &mut plane[row * width + 1..][..columns];
+            lerp(line, &below[from..][..columns], &above[from..][..columns], w);
+        }
+        for (out, &(below, above, w)) in out.chunks_exact_mut(map.patch[2]).zip(&nodes[1]) {
+            lerp(&mut line, &plane[below * width..][..width], &plane[above * width..][..width], w);
+            for (out, &(below, above, w)) in out.iter_mut().zip(&nodes[2]) {
+                *out = line[below] + (line[above] - line[below]) * w;
+            }
+        }
+    }
+}
+
+/// Visits the rows of a patch in square tiles of x and y, so that the voxels that a turned row reads are still
+/// in the cache when its neighbours read them. Passes x, y and the row's place in the patch.
+#[inline(always)]
+fn for_each_row(patch: [usize; 3], mut visit: impl FnMut(usize, usize, Range<usize>)) {
+    const TILE: usize = 16;
+    for tile_i in (0..patch[0]).step_by(TILE) {
+        for tile_j in (0..patch[1]).step_by(TILE) {
+            for i in tile_i..patch[0].min(tile_i + TILE) {
+                for j in tile_j..patch[1].min(tile_j + TILE) {
+                    let at = (i * patch[1] + j) * patch[2];
+                    visit(i, j, at..at + patch[2]);
+                }
+            }
+        }
+    }
+}
+
 /// Positions and weights of one patch row, shared by all channels.
 struct Row {
     first: [i64; 3],
-    /// Voxels whose eight neighbours may lie inside the sample; the others see nothing but zeros.
+    /// Voxels whose eight neighbours may lie inside the block; the others see nothing but zeros.
     touched: Range<usize>,
     /// Voxels whose eight neighbours all do.
     inner: Range<usize>,
-    /// For inner voxels: index of the lowest neighbour, and the weights of the upper ones.
+    /// For inner voxels: index of the lowest neighbour, and the weights of the upper ones along x, y, z.
     offset: Vec<u32>,
     weights: [Vec<f32>; 3],
 }
@@ -213,7 +321,7 @@ impl Row {
             touched: 0..0,
             inner: 0..0,
             offset: vec![0; length],
-            weights: [vec![0.0; length], vec![0.0; length], vec![0.0; length]],
+            weights: std::array::from_fn(|_| vec![0.0; length]),
         }
     }
 
@@ -222,18 +330,13 @@ impl Row {
         self.first = map.row(i, j);
         self.touched = map.span(self.first, |axis| 1 - ONE..shape[axis] as i64 * ONE);
         self.inner = map.span(self.first, |axis| 0..(shape[axis] as i64 - 1) * ONE);
-        let [sx, sy] = [(shape[1] * shape[2]) as u32, shape[2] as u32];
+        let strides = [(shape[1] * shape[2]) as u32, shape[2] as u32, 1];
         let offset = &mut self.offset[self.inner.clone()];
-        let [wx, wy, wz] = &mut self.weights;
-        let (wx, wy, wz) =
-            (&mut wx[self.inner.clone()], &mut wy[self.inner.clone()], &mut wz[self.inner.clone()]);
-        let from = self.inner.start as i64;
-        let axes = [(wx, sx), (wy, sy), (wz, 1)];
         offset.fill(0);
-        for (axis, (weights, stride)) in axes.into_iter().enumerate() {
-            let step = map.step[2][axis];
-            let first = self.first[axis] + from * step;
-            for (k, (offset, weight)) in offset.iter_mut().zip(weights).enumerate() {
+        for (axis, weights) in self.weights.iter_mut().enumerate() {
+            let (step, stride) = (map.step[2][axis], strides[axis]);
+            let first = self.first[axis] + self.inner.start as i64 * step;
+            for (k, (offset, weight)) in offset.iter_mut().zip(&mut weights[self.inner.clone()]).enumerate() {
                 let at = first + k as i64 * step;
                 *offset += (at >> 32) as u32 * stride;
                 *weight = fraction(at);
@@ -243,54 +346,51 @@ impl Row {
 
     #[inline(always)]
     fn interpolate(&self, map: &Map, source: &[f32], shape: [usize; 3], out: &mut [f32]) {
-        let corners = Corners::new(source, shape);
         out[..self.touched.start].fill(0.0);
         out[self.touched.end..].fill(0.0);
         for k in self.border() {
-            let (values, [wx, wy, wz]) = self.around(map, source, shape, k);
-            out[k] = trilinear(values, wx, wy, wz);
+            let (values, weights) = self.around(map, source, shape, k);
+            out[k] = trilinear(values, weights);
         }
-        let inner = self.inner.clone();
-        let [wx, wy, wz] = &self.weights;
-        let weights = wx[inner.clone()].iter().zip(&wy[inner.clone()]).zip(&wz[inner.clone()]);
-        for ((out, &offset), ((&wx, &wy), &wz)) in
-            out[inner.clone()].iter_mut().zip(&self.offset[inner]).zip(weights)
-        {
-            *out = trilinear(corners.at(offset as usize), wx, wy, wz);
+        let corners = Corners::new(source, shape);
+        for (out, (offset, weights)) in out[self.inner.clone()].iter_mut().zip(self.cells()) {
+            *out = trilinear(corners.at(offset), weights);
         }
     }
 
     #[inline(always)]
     fn vote(&self, map: &Map, source: &[u8], shape: [usize; 3], out: &mut [u8]) {
-        let corners = Corners::new(source, shape);
         out[..self.touched.start].fill(0);
         out[self.touched.end..].fill(0);
         for k in self.border() {
-            let (values, [wx, wy, wz]) = self.around(map, source, shape, k);
-            out[k] = elect(values, wx, wy, wz);
+            let (values, weights) = self.around(map, source, shape, k);
+            out[k] = elect(values, weights);
         }
-        let inner = self.inner.clone();
-        let [wx, wy, wz] = &self.weights;
-        let weights = wx[inner.clone()].iter().zip(&wy[inner.clone()]).zip(&wz[inner.clone()]);
-        for ((out, &offset), ((&wx, &wy), &wz)) in
-            out[inner.clone()].iter_mut().zip(&self.offset[inner]).zip(weights)
-        {
-            let values = corners.at(offset as usize);
-            let uniform = u64::from_ne_bytes(values) == u64::from_ne_bytes([values[0]; 8]);
-            *out = if uniform { values[0] } else { elect(values, wx, wy, wz) };
+        let corners = Corners::new(source, shape);
+        for (out, (offset, weights)) in out[self.inner.clone()].iter_mut().zip(self.cells()) {
+            let values = corners.at(offset);
+            let [a, b, c, d] = values.map(u16::from_ne_bytes);
+            let uniform = (a ^ b) | (a ^ c) | (a ^ d) | (a ^ a.rotate_left(8)) == 0;
+            *out = if uniform { values[0][0] } else { elect(values, weights) };
         }
+    }
+
+    /// Index of the lowest neighbour and weights of the upper ones, for the inner voxels.
+    #[inline(always)]
+    fn cells(&self) -> impl Iterator<Item = (usize, [f32; 3])> {
+        let [wx, wy, wz] = [0, 1, 2].map(|axis| &self.weights[axis][self.inner.clone()]);
+        let weights = wx.iter().zip(wy).zip(wz).map(|((&wx, &wy), &wz)| [wx, wy, wz]);
+        self.offset[self.inner.clone()].iter().map(|offset| *offset as usize).zip(weights)
     }
 
     /// Voxels that have some neighbours inside and some outside.
     fn border(&self) -> impl Iterator<Item = usize> + use<> {
         let (touched, inner) = (self.touched.clone(), self.inner.clone());
-        if inner.is_empty() {
-            return touched.chain(0..0);
-        }
+        let inner = if inner.is_empty() { touched.end..touched.end } else { inner };
         (touched.start..inner.start).chain(inner.end..touched.end)
     }
 
-    /// The eight neighbours of voxel `k` of the row, zero outside the sample, and the weights of the upper
+    /// The eight neighbours of voxel `k` of the row, 0 where they lie outside, and the weights of the upper
     /// ones.
     fn around<T: Copy + Default>(
         &self,
@@ -298,9 +398,9 @@ impl Row {
         source: &[T],
         shape: [usize; 3],
         k: usize,
-    ) -> ([T; 8], [f32; 3]) {
+    ) -> ([[T; 2]; 4], [f32; 3]) {
         let at: [i64; 3] = std::array::from_fn(|axis| self.first[axis] + k as i64 * map.step[2][axis]);
-        let values = std::array::from_fn(|corner| {
+        let value = |corner: usize| {
             let position: [i64; 3] =
                 std::array::from_fn(|axis| (at[axis] >> 32) + (corner as i64 >> (2 - axis) & 1));
             if (0..3).all(|axis| (0..shape[axis] as i64).contains(&position[axis])) {
@@ -309,8 +409,8 @@ impl Row {
             } else {
                 T::default()
             }
-        });
-        (values, at.map(fraction))
+        };
+        (std::array::from_fn(|pair| [value(2 * pair), value(2 * pair + 1)]), at.map(fraction))
     }
 }
 
@@ -335,28 +435,33 @@ impl<'a, T: Copy> Corners<'a, T> {
         Self { from: [from(0), from(sy), from(sx), from(sx + sy)] }
     }
 
-    /// Neighbours in the order (x, y, z) = 000, 001, 010, 011, 100, ...
+    /// Neighbours in the order (x, y, z) = 000, 001, 010, 011, 100, ..., in pairs along z.
     #[inline(always)]
-    fn at(&self, offset: usize) -> [T; 8] {
+    fn at(&self, offset: usize) -> [[T; 2]; 4] {
         let [a, b, c, d] = self.from;
         let (b, c, d) = (&b[..a.len()], &c[..a.len()], &d[..a.len()]);
-        let upper = offset + 1;
-        [a[offset], a[upper], b[offset], b[upper], c[offset], c[upper], d[offset], d[upper]]
+        let pair = |from: &[T]| -> [T; 2] {
+            let from = &from[offset..offset + 2];
+            [from[0], from[1]]
+        };
+        [pair(a), pair(b), pair(c), pair(d)]
     }
 }
 
+/// Interpolates along x, then y, then z.
 #[inline(always)]
-fn trilinear(v: [f32; 8], wx: f32, wy: f32, wz: f32) -> f32 {
-    let lerp = |a: f32, b: f32, w: f32| a + (b - a) * w;
-    let plane: [f32; 4] = std::array::from_fn(|n| lerp(v[n], v[n + 4], wx));
-    lerp(lerp(plane[0], plane[2], wy), lerp(plane[1], plane[3], wy), wz)
+fn trilinear([a, b, c, d]: [[f32; 2]; 4], [wx, wy, wz]: [f32; 3]) -> f32 {
+    let lerp = |a: [f32; 2], b: [f32; 2], w: f32| [a[0] + (b[0] - a[0]) * w, a[1] + (b[1] - a[1]) * w];
+    let [below, above] = lerp(lerp(a, c, wx), lerp(b, d, wx), wy);
+    below + (above - below) * wz
 }
 
 /// The label with the largest sum of weights among the eight. Sums within half a thousandth count as equal, as
 /// in batchgeneratorsv2's half precision; then the nearest neighbour's label wins if it is among them, else
 /// the lowest.
-fn elect(labels: [u8; 8], wx: f32, wy: f32, wz: f32) -> u8 {
+fn elect(labels: [[u8; 2]; 4], [wx, wy, wz]: [f32; 3]) -> u8 {
     const TIE: f32 = 5e-4;
+    let labels = labels.as_flattened();
     let weight = |corner: usize| {
         let part = |bit: usize, w: f32| if corner >> bit & 1 == 1 { w } else { 1.0 - w };
         part(2, wx) * part(1, wy) * part(0, wz)

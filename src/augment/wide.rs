@@ -19,3 +19,11 @@ pub(super) fn wide<R>(work: impl FnMut() -> R) -> R {
     }
     pulp::Arch::new().dispatch(Work(work))
 }
+
+/// `out = below + (above - below) * w`, voxel by voxel.
+#[inline(always)]
+pub(super) fn lerp(out: &mut [f32], below: &[f32], above: &[f32], w: f32) {
+    for (out, (below, above)) in out.iter_mut().zip(below.iter().zip(above)) {
+        *out = below + (above - below) * w;
+    }
+}

@@ -23,7 +23,7 @@ pub struct Fold {
 
 /// A fold as it is asked for: `0`, `1`, ... or `all`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "Written", into = "String")]
 pub enum FoldChoice {
     /// A fold by its number, counted from 0.
     Number(usize),
@@ -44,11 +44,22 @@ impl FromStr for FoldChoice {
     }
 }
 
-impl TryFrom<String> for FoldChoice {
+/// A fold in a configuration file: `fold = 0` and `fold = "0"` mean the same.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Number(usize),
+    Text(String),
+}
+
+impl TryFrom<Written> for FoldChoice {
     type Error = Error;
 
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
+    fn try_from(written: Written) -> Result<Self> {
+        match written {
+            Written::Number(number) => Ok(Self::Number(number)),
+            Written::Text(text) => text.parse(),
+        }
     }
 }
 

@@ -78,7 +78,13 @@ pub(super) fn find(tree: &Tree) -> Result<Option<Found>> {
     if lists.is_empty() { Ok(None) } else { found(&tree.root, lists).map(Some) }
 }
 
+/// No configuration is longer, in bytes.
+const LONGEST: u64 = 1 << 20;
+
 fn config_lists(file: &Path) -> Result<Vec<Lists>> {
+    if std::fs::metadata(file).is_ok_and(|metadata| metadata.len() > LONGEST) {
+        return Ok(Vec::new());
+    }
     let text = std::fs::read(file).map_err(|source| Error::io("read", file, source))?;
     let assignments = Assignments::parse(&String::from_utf8_lossy(&text));
     let folder = file.parent().unwrap_or(Path::new("."));
@@ -135,7 +141,8 @@ fn found(source: &Path, groups: Vec<Lists>) -> Result<Found> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut found = Found::new(Layout::DeepMedic, source, &names, Classes::plain(&[]));
     let mut fold = Fold { train: Vec::new(), validation: Vec::new() };
-    let mut training_images: HashSet<PathBuf> = HashSet::new();
+    let mut seen: HashSet<PathBuf> = HashSet::new();
+    let mut repeated = 0;
     for lists in &groups {
         let expected: Vec<String> = lists.channels.iter().map(|list| channel_name(list)).collect();
         if expected != found.channels {
@@ -145,23 +152,22 @@ fn found(source: &Path, groups: Vec<Lists>) -> Result<Found> {
             return Err(Error::invalid(&lists.channels[0], "channels", problem, mend));
         }
         for case in cases(lists)? {
-            // DeepMedic's own example validates on a case that it trains on.
-            if lists.validation && training_images.contains(case.images.first()) {
-                found
-                    .notes
-                    .push(format!("{} is also trained on; the folds of the source are not kept", case.id));
+            // DeepMedic's own example validates on cases that it trains on.
+            if !seen.insert(case.images.first().to_owned()) {
+                found.notes.push(format!("{} is listed twice; it is kept in the first place", case.id));
+                repeated += 1;
                 continue;
             }
-            if lists.validation {
-                fold.validation.push(case.id.clone());
-            } else if lists.part == Part::Training {
-                fold.train.push(case.id.clone());
-                training_images.insert(case.images.first().to_owned());
+            if case.part == Part::Training {
+                let side = if lists.validation { &mut fold.validation } else { &mut fold.train };
+                side.push(case.id.clone());
             }
             found.cases.push(case);
         }
     }
-    if !fold.train.is_empty() && !fold.validation.is_empty() && found.notes.is_empty() {
+    if repeated > 0 {
+        found.notes.push("the folds of the source are not kept, since they overlap".to_owned());
+    } else if !fold.train.is_empty() && !fold.validation.is_empty() {
         fold.train.sort();
         fold.validation.sort();
         found.splits.push(fold);

@@ -31,7 +31,7 @@ struct Assignment {
 
 impl Assignments {
     pub(super) fn parse(text: &str) -> Self {
-        let mut parser = Parser { text: text.as_bytes(), next: 0 };
+        let mut parser = Parser { text: text.as_bytes(), next: 0, line: 1, counted: 0 };
         let mut found = Vec::new();
         while parser.next < parser.text.len() {
             found.extend(parser.statement());
@@ -84,6 +84,9 @@ const DEEPEST: usize = 32;
 struct Parser<'a> {
     text: &'a [u8],
     next: usize,
+    /// The line, counted from 1, of the byte `counted`.
+    line: usize,
+    counted: usize,
 }
 
 type Parsed<T> = std::result::Result<T, String>;
@@ -92,7 +95,9 @@ impl Parser<'_> {
     /// One statement from the beginning of a line on; leaves the parser at the beginning of a later line.
     fn statement(&mut self) -> Option<Assignment> {
         self.space(true);
-        let line = 1 + self.text[..self.next].iter().filter(|byte| **byte == b'\n').count();
+        self.line += self.text[self.counted..self.next].iter().filter(|byte| **byte == b'\n').count();
+        self.counted = self.next;
+        let line = self.line;
         let found = match self.peek() {
             Some(b'"' | b'\'') => {
                 // A text that stands alone is a comment of several lines.
@@ -306,6 +311,9 @@ impl Parser<'_> {
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::ChaCha8Rng;
+    use rand::{RngExt, SeedableRng};
+
     use super::*;
 
     fn value(text: &str) -> Parsed<Literal> {
@@ -356,6 +364,26 @@ mod tests {
             &format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000)),
         ] {
             assert!(value(source).is_err(), "{:.20}", source);
+        }
+    }
+
+    #[test]
+    fn damaged_files_never_panic() {
+        let sound =
+            b"a = ['x', (1, -2.5e-3), {'k': None}] # c\n'''text'''\nb = 10**(-4)\nchannels = [\"./c.cfg\"]\n";
+        let mut random = ChaCha8Rng::seed_from_u64(7);
+        for _ in 0..2000 {
+            let mut bytes = sound.to_vec();
+            for _ in 0..random.random_range(1..8) {
+                let place = random.random_range(0..bytes.len());
+                match random.random_range(0..3) {
+                    0 => bytes[place] = random.random(),
+                    1 => bytes.truncate(place.max(1)),
+                    _ => bytes.insert(place, b"[](){}'\",:-*=#\\\n"[random.random_range(0..16)]),
+                }
+            }
+            let found = Assignments::parse(&String::from_utf8_lossy(&bytes));
+            let _ = found.texts(Path::new("x.cfg"), "a");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Looks into the files of a data set before anything is written.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
@@ -14,19 +14,27 @@ use crate::{Error, Result, io};
 /// Which label values each label file has.
 pub(super) type ValuesByFile = HashMap<PathBuf, BTreeSet<u8>>;
 
-/// Sees that every header can be read and that files have as many volumes as they should.
+/// Sees that every header can be read, that files have as many volumes as they should, and that all files of a
+/// case have the same shape. (Where they lie is for [`crate::check`] to judge.)
 pub(super) fn headers(found: &Found, progress: &dyn Progress) -> Result<()> {
     progress.begin("reading headers", found.cases.len() as u64);
     let outcome = found.cases.par_iter().try_for_each(|case| {
-        let (files, volumes) = match &case.images {
+        let (images, volumes) = match &case.images {
             Images::Files(files) => (files.as_slice(), 1),
             Images::Volumes(file, volumes) => (std::slice::from_ref(file), *volumes),
         };
-        for file in files {
-            expect_volumes(file, volumes)?;
+        let labels = case.labels.iter().flat_map(|labels| &labels.files).chain(&case.mask);
+        let files = images.iter().map(|file| (file, volumes)).chain(labels.map(|file| (file, 1)));
+        let mut first: Option<[usize; 3]> = None;
+        for (file, volumes) in files {
+            let shape = shape(file, volumes)?;
+            let expected = *first.get_or_insert(shape);
+            if shape != expected {
+                let problem =
+                    format!("{shape:?} voxels, but the first image of case `{}` has {expected:?}", case.id);
+                return Err(Error::invalid(file, "dim", problem, "see that the files are of one scan"));
+            }
         }
-        let labels = case.labels.iter().flat_map(|labels| &labels.files);
-        labels.chain(&case.mask).try_for_each(|file| expect_volumes(file, 1))?;
         progress.advance(1);
         Ok(())
     });
@@ -34,21 +42,22 @@ pub(super) fn headers(found: &Found, progress: &dyn Progress) -> Result<()> {
     outcome
 }
 
-fn expect_volumes(file: &PathBuf, expected: usize) -> Result<()> {
+fn shape(file: &Path, expected: usize) -> Result<[usize; 3]> {
     if stem(&file_name(file)) == file_name(file) {
         let mend = "convert it to NIfTI first";
         return Err(Error::invalid(file, "file name", "ends neither in `.nii` nor in `.nii.gz`", mend));
     }
-    let volumes = io::read_header(file)?.volumes();
-    if volumes == expected {
-        return Ok(());
+    let header = io::read_header(file)?;
+    let volumes = header.volumes();
+    if volumes != expected {
+        return Err(Error::invalid(
+            file,
+            "dim",
+            format!("has {volumes} volume(s) where {expected} should be"),
+            "see that channel names and files belong together",
+        ));
     }
-    Err(Error::invalid(
-        file,
-        "dim",
-        format!("has {volumes} volume(s) where {expected} should be"),
-        "see that channel names and files belong together",
-    ))
+    Ok(header.grid().shape)
 }
 
 /// Reads every label file once for the values in it; lesion masks that are to be united may have any.

@@ -45,17 +45,17 @@ pub fn evaluate(
         progress.note(&format!("{masked} of {} cases are scored inside a mask", cases.len()));
     }
     progress.begin("scoring cases", cases.len() as u64);
-    let results: Vec<Result<CaseScores>> = cases
-        .into_par_iter()
-        .map(|files| {
+    let mut results: Vec<Result<CaseScores>> = Vec::with_capacity(cases.len());
+    // A thread that waits inside one case takes up another: batches keep the cases in memory as few as threads.
+    for batch in cases.chunks(rayon::current_num_threads()) {
+        results.par_extend(batch.par_iter().map(|files| {
             let scored = evaluate_case(files, scheme, options);
             progress.advance(1);
             scored
-        })
-        .collect();
+        }));
+    }
     progress.end();
-    let mut failed = results.iter().filter_map(|result| result.as_ref().err()).skip(1);
-    for error in &mut failed {
+    for error in results.iter().filter_map(|result| result.as_ref().err()).skip(1) {
         progress.note(&format!("also: {error}"));
     }
     let cases = results.into_iter().collect::<Result<Vec<_>>>()?;
@@ -88,7 +88,7 @@ fn parent(path: &Path) -> PathBuf {
     }
 }
 
-fn evaluate_case(files: CaseFiles, scheme: &LabelScheme, options: &ScoreOptions) -> Result<CaseScores> {
+fn evaluate_case(files: &CaseFiles, scheme: &LabelScheme, options: &ScoreOptions) -> Result<CaseScores> {
     let (prediction, _) = read_labels(&files.prediction)?;
     let (reference, _) = read_labels(&files.reference)?;
     let mask = files.mask.as_deref().map(read_labels).transpose()?.map(|(mask, _)| mask);
@@ -111,8 +111,12 @@ fn evaluate_case(files: CaseFiles, scheme: &LabelScheme, options: &ScoreOptions)
         }
     }
     let scores = pair.scores(scheme, options);
-    let CaseFiles { case, prediction: prediction_file, reference: reference_file, .. } = files;
-    Ok(CaseScores { case, prediction_file, reference_file, scores })
+    Ok(CaseScores {
+        case: files.case.clone(),
+        prediction_file: files.prediction.clone(),
+        reference_file: files.reference.clone(),
+        scores,
+    })
 }
 
 /// Whether a segmentation lies on its reference's grid.

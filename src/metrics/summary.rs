@@ -148,8 +148,8 @@ impl Summary {
         });
         json!({
             "metrics": metrics.collect::<Map<_, _>>(),
-            "prediction_file": case.prediction_file,
-            "reference_file": case.reference_file,
+            "prediction_file": case.prediction_file.to_string_lossy(),
+            "reference_file": case.reference_file.to_string_lossy(),
         })
     }
 }

@@ -102,7 +102,8 @@ mod tests {
     fn edges(seed: usize) -> [Array3<bool>; 2] {
         [0, 1].map(|which| {
             Array3::from_shape_fn((19, 14, 11), |(x, y, z)| {
-                ((x * 73 + y * 179 + z * 283 + seed * 31 + which * 7) * 2654435761 >> 7) % 23 == 0
+                let number = x * 73 + y * 179 + z * 283 + seed * 31 + which * 7;
+                (number * 2654435761 / 128).is_multiple_of(23)
             })
         })
     }

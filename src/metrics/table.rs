@@ -5,13 +5,14 @@ use std::fmt::Write;
 use super::{Metric, Summary};
 
 /// The columns of the overview: heading and metric, by the names that the literature uses.
-const OVERVIEW: [(&str, Metric); 6] = [
+const OVERVIEW: [(&str, Metric); 7] = [
     ("DSC", Metric::Dice),
     ("SENS", Metric::Sensitivity),
     ("PRC", Metric::Precision),
     ("HD95 mm", Metric::Hd95),
     ("NSD", Metric::Nsd),
     ("lesion SENS", Metric::LesionSensitivity),
+    ("lesion PRC", Metric::LesionPrecision),
 ];
 
 impl Summary {
@@ -46,7 +47,8 @@ impl Summary {
     fn overview(&self, text: &mut String) {
         let names = self.regions.iter().map(|region| region.name.chars().count());
         let width = names.max().unwrap_or(0).max("foreground mean".len());
-        let cases = format!("{} cases", self.cases.len());
+        let cases =
+            if self.cases.len() == 1 { "1 case".to_owned() } else { format!("{} cases", self.cases.len()) };
         let row = |name: &str, cell: &dyn Fn(Metric) -> String| {
             let cells = OVERVIEW
                 .map(|(heading, metric)| format!("  {:>width$}", cell(metric), width = heading.len().max(7)));

@@ -7,6 +7,7 @@ use segen::augment::{
     Affine, Augmentation, Change, Draw, Kind, Magnitude, Op, Rule, Side, cut, left_right_pairs, mirror_axes,
     normal, thick_axis,
 };
+use segen::plan::{DiceReduction, Fingerprint, Normalisation, Plan, UNetShape};
 use segen::prepare::{IGNORE, Sample};
 use segen::sampler::{Placement, Purpose, generator};
 
@@ -366,7 +367,8 @@ fn voxels_outside_the_mask_are_zero_again() {
     let mask = Array3::from_shape_fn((shape[0], shape[1], shape[2]), |(x, y, _)| u8::from(x > 4 && y < 8));
     sample.mask = Some(mask.clone());
     let noise = Rule { probability: 1.0, op: Op::Noise { deviation: Magnitude::Fixed(1.0) } };
-    let augmentation = Augmentation { rules: vec![noise] }.with_mask(vec![1]);
+    let mask_rule = Rule { probability: 1.0, op: Op::Mask { channels: vec![1] } };
+    let augmentation = Augmentation { rules: vec![noise, mask_rule] };
     let draw = augmentation.draw(2, &mut generator(1, 2, 3, Purpose::Augmentation));
     let (images, _) = cut_at(&sample, &centred(shape, shape), shape, &draw);
     let (first, second) = images.split_at(images.len() / 2);
@@ -374,6 +376,55 @@ fn voxels_outside_the_mask_are_zero_again() {
         assert_ne!(first[at], sample.images.as_slice().unwrap()[at]);
         assert_eq!(second[at] == 0.0, *inside == 0);
     }
+}
+
+#[test]
+fn voxels_that_were_zero_in_all_channels_stay_zero() {
+    let mut sample = Reference::open().sample();
+    let shape = shape_of(&sample);
+    sample.images.slice_mut(ndarray::s![.., ..5, .., ..]).fill(0.0);
+    sample.images.slice_mut(ndarray::s![1, 5..7, .., ..]).fill(0.0);
+    let changes = [0, 1].map(|channel| Change { channel, kind: Kind::Noise { deviation: 1.0, key: 1 } });
+    let nonzero = [0, 1].map(|channel| Change { channel, kind: Kind::Nonzero });
+    let draw = Draw { affine: Affine::IDENTITY, changes: [changes, nonzero].concat() };
+    let (images, _) = cut_at(&sample, &centred(shape, shape), shape, &draw);
+    for (at, voxel) in images.iter().enumerate() {
+        let x = at / (shape[1] * shape[2]) % shape[0];
+        assert_eq!(*voxel == 0.0, x < 5, "{at}");
+    }
+}
+
+#[test]
+fn a_plan_decides_what_is_mirrored_tilted_and_kept_zero() {
+    let z_score = |masked| Normalisation::ZScore { masked };
+    let plan = Plan {
+        axis_order: "RAS+ x y z".to_owned(),
+        dataset: "thick slices".to_owned(),
+        spacing: [0.6, 0.6, 3.0],
+        patch: [256, 320, 16],
+        batch: 2,
+        channels: 3,
+        classes: 3,
+        normalisation: vec![z_score(false), z_score(true), Normalisation::None],
+        dice: DiceReduction::Sample,
+        unet: UNetShape { features: vec![], strides: vec![], kernels: vec![], convolutions: 2 },
+        reasons: vec![],
+        fingerprint: Fingerprint {
+            spacings: vec![],
+            shapes: vec![],
+            relative_size_after_cropping: 1.0,
+            intensities: vec![],
+            class_voxels: vec![],
+        },
+    };
+    let list = Augmentation::for_plan(&plan, &["background", "left kidney", "right kidney"]);
+    list.check().unwrap();
+    let ops: Vec<&Op> = list.rules.iter().map(|rule| &rule.op).collect();
+    assert!(ops.contains(&&Op::Mirror { axes: [false, true, true] }));
+    let still = Magnitude::Fixed(0.0);
+    assert!(ops.contains(&&Op::Rotate { degrees: [still, still, Magnitude::Uniform(-180.0, 180.0)] }));
+    assert!(ops.contains(&&Op::Mask { channels: vec![0, 1] }));
+    assert!(ops.contains(&&Op::Nonzero { channels: vec![1] }));
 }
 
 #[test]
@@ -413,7 +464,7 @@ fn the_basic_list_has_the_published_probabilities_and_ranges() {
                     assert!((0.7..1.5).contains(&exponent));
                     counts[if side == Side::Inverted { 6 } else { 7 }] += 1;
                 }
-                Kind::Mask => panic!("no mask asked for"),
+                Kind::Mask | Kind::Nonzero => panic!("no mask asked for"),
             }
         }
     }
@@ -462,7 +513,7 @@ fn augmentation_is_read_and_written_as_toml() {
     for augmentation in [
         Augmentation::none(),
         Augmentation::basic(None, [true; 3]),
-        Augmentation::basic(Some(1), [false, true, true]).with_mask(vec![0, 3]),
+        Augmentation::basic(Some(1), [false, true, true]),
     ] {
         let text = toml::to_string(&augmentation).unwrap();
         assert_eq!(toml::from_str::<Augmentation>(&text).unwrap(), augmentation, "{text}");

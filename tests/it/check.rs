@@ -301,6 +301,21 @@ fn a_wrong_ending_of_the_image_is_one_fault() {
 }
 
 #[test]
+fn listed_files_may_lie_anywhere_but_must_be_there() {
+    let sound = Sound::new(2);
+    sound.redescribe(|d| {
+        d["dataset"] = json!({
+            "a": {"images": ["imagesTr/case_000_0000.nii.gz"], "label": "labelsTr/case_000.nii.gz"},
+            "b": {"images": ["imagesTr/case_001_0000.nii.gz"], "label": "elsewhere/b.nii.gz"},
+        });
+    });
+    let fault = sound.only();
+    assert_eq!((fault.kind, fault.file.to_str().unwrap()), (Kind::Missing, "elsewhere/b.nii.gz"));
+    sound.write_labels(&sound.path().join("elsewhere/b.nii.gz"), &labels());
+    assert_eq!(sound.check().faults, []);
+}
+
+#[test]
 fn a_broken_description_is_reported_with_all_its_problems() {
     let sound = Sound::new(3);
     sound.redescribe(|d| {

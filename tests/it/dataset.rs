@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
 use segen::dataset::{Dataset, Fold, FoldChoice};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -235,6 +237,71 @@ fn a_folder_without_cases_says_what_it_has_instead() {
     assert!(message.contains("imagesTr") && message.contains("segen import"), "{message}");
     let message = Dataset::open(Path::new("/nowhere/at/all")).unwrap_err().to_string();
     assert!(message.contains("no such folder"), "{message}");
+}
+
+/// Some file systems flush a file that is overwritten, but not a new one.
+fn replace(path: &Path, bytes: &[u8]) {
+    std::fs::remove_file(path).ok();
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Changes, removes or adds bytes, also such that mean something in JSON.
+fn damaged(sound: &str, random: &mut ChaCha8Rng) -> Vec<u8> {
+    let mut bytes = sound.as_bytes().to_vec();
+    for _ in 0..random.random_range(1..6) {
+        let place = random.random_range(0..bytes.len());
+        match random.random_range(0..4) {
+            0 => bytes[place] = random.random(),
+            1 => bytes.truncate(place.max(1)),
+            2 => bytes.insert(place, b"[]{}\":,-.9e\\"[random.random_range(0..12)]),
+            _ => drop(bytes.remove(place)),
+        }
+        if bytes.is_empty() {
+            bytes.push(b'0');
+        }
+    }
+    bytes
+}
+
+#[test]
+fn damaged_files_are_errors_or_valid_and_never_panic() {
+    let mut regions = description();
+    regions["labels"] = json!({"background": 0, "whole": [1, 2], "core": 2, "ignore": 3});
+    regions["regions_class_order"] = json!([1, 2]);
+    regions["dataset"] = json!({"a": {"images": ["$X/0.nii.gz", "1.nii.gz"], "label": "l.nii.gz"}});
+    let msd = json!({
+        "modality": {"0": "T1"}, "labels": {"0": "background", "1": "a"}, "numTraining": 1,
+        "training": [{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}], "test": ["./imagesTs/b.nii.gz"],
+    });
+    let folder = folder(&description(), &FILES);
+    let mut random = ChaCha8Rng::seed_from_u64(3);
+    let (mut refused, mut accepted) = (0, 0);
+    for sound in [description().to_string(), regions.to_string(), msd.to_string()] {
+        for _ in 0..1000 {
+            replace(&folder.path().join("dataset.json"), &damaged(&sound, &mut random));
+            match Dataset::open(folder.path()) {
+                Ok(dataset) => {
+                    accepted += 1;
+                    assert_eq!(dataset.labels.names[0], "background");
+                    assert!(!dataset.channels.is_empty() && dataset.labels.classes() > 1);
+                }
+                Err(error) => {
+                    refused += 1;
+                    assert!(
+                        error.to_string().contains("dataset.json") || error.to_string().contains("imagesTr")
+                    );
+                }
+            }
+        }
+    }
+    assert!(refused > 100 && accepted > 100, "{refused} refused, {accepted} accepted");
+    let (folder, dataset) = numbered(4);
+    let sound = r#"[{"train": ["case_0002", "case_0000"], "val": ["case_0003"]}]"#;
+    for _ in 0..2000 {
+        replace(&folder.path().join("splits_final.json"), &damaged(sound, &mut random));
+        let Ok(folds) = dataset.folds() else { continue };
+        assert!(folds.iter().flat_map(|fold| &fold.train).all(|id| dataset.case(id).is_some()));
+    }
 }
 
 #[derive(Deserialize)]

@@ -156,6 +156,13 @@ fn decathlon_images_are_split_into_channels() {
         download.labels(&format!("labelsTr/B_00{number}.nii.gz"), &[0, 1, 2]);
     }
     fs::remove_file(download.place("labelsTr/B_003.nii.gz")).unwrap();
+    // The folder is a data set as it is, with one fault.
+    let report = check(&download.source(), &Silent).unwrap();
+    assert_eq!(report.faults.len(), 1, "{report}");
+    assert_eq!(
+        (report.faults[0].kind, &*report.faults[0].file),
+        (Kind::Missing, Path::new("imagesTs/B_004.nii.gz"))
+    );
     let (found, dataset) = download.import();
     assert_eq!(found.layout, Layout::Decathlon);
     assert!(found.notes[0].contains("1 test images are listed but not there"), "{:?}", found.notes);
@@ -394,6 +401,14 @@ fn deepmedic_configurations_are_followed_and_not_executed() {
     // The file of the training by itself.
     let alone = recognise(&download.source().join("config/train/trainConfig.cfg"), &Silent).unwrap();
     assert_eq!((alone.count(Part::Training), alone.count(Part::Test)), (4, 0));
+    // A case that is in both lists stays where it came first.
+    let both = "../../../data/pat3/Flair.nii.gz\n../../../data/pat0/Flair.nii.gz\n";
+    download.text("config/train/validation/validationChannels_flair.cfg", both);
+    download.text("config/train/validation/validationChannels_t1c.cfg", &both.replace("Flair", "T1c"));
+    download.text("config/train/validation/validationGtLabels.cfg", &both.replace("Flair", "OT"));
+    let found = download.recognise().unwrap();
+    assert_eq!((found.count(Part::Training), found.splits.len()), (4, 0));
+    assert!(found.notes[0].contains("pat0 is listed twice"), "{:?}", found.notes);
     // Something that would have to be executed.
     download.text("config/test/testConfig.cfg", "import os\nchannels = [os.environ['X']]\n");
     let message = download.refusal();
@@ -460,6 +475,15 @@ fn unknown_layouts_and_damaged_files_are_errors() {
     assert!(download.refusal().contains("none of the 1 cases has labels"));
     download.text("case_00000/segmentation.nii.gz", "no image at all");
     assert!(download.refusal().contains("segmentation.nii.gz"));
+    let mut cropped = labels(&[0, 1, 2]);
+    cropped.voxels = cropped.voxels.slice(ndarray::s![.., ..4, ..]).to_owned();
+    cropped.grid.shape[1] = 4;
+    io::write_labels(&download.place("case_00000/segmentation.nii.gz"), &cropped, None).unwrap();
+    assert!(
+        download
+            .refusal()
+            .contains("[6, 4, 4] voxels, but the first image of case `case_00000` has [6, 5, 4]")
+    );
     download.labels("case_00000/segmentation.nii.gz", &[0, 1, 2]);
     fs::write(download.place("case_00000/imaging.nii.gz"), four_dimensional(2, |_| 1)).unwrap();
     assert!(download.refusal().contains("has 2 volume(s) where 1 should be"));

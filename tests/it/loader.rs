@@ -4,9 +4,14 @@ use std::sync::Arc;
 
 use ndarray::{Array3, Array4};
 use segen::augment::Augmentation;
+use segen::dataset::{Case, Dataset, LabelScheme, Region};
+use segen::io;
 use segen::loader::{Batch, Loader, SampleSource, Seen};
-use segen::prepare::{IGNORE, Sample};
+use segen::plan::{Budget, Fingerprint, Intensities, Plan};
+use segen::prepare::{IGNORE, PreparedCase, Sample, prepare_all};
+use segen::progress::Silent;
 use segen::sampler::{Purpose, Sampler, Share, Sites, generator};
+use segen::volume::{Grid, Volume};
 
 use crate::support;
 
@@ -77,8 +82,8 @@ fn classes_are_counted_exactly() {
         for index in 0..3 {
             let mut random = generator(4, batch.step, index, Purpose::Placement);
             let case = sampler().draw_case(samples.len(), &mut random);
-            let sites = Sites::of(&samples[case]).unwrap();
-            let placement = sampler().place(index, case, &sites, &mut random);
+            let sites = Sites::of_sample(&samples[case]).unwrap();
+            let placement = sampler().place(index, case, &sites, &mut random).unwrap();
             assert_eq!(batch.cases[index], samples[case].id);
             assert_eq!(batch.centre_classes[index], placement.centre_class);
             assert_eq!(batch.sought[index], placement.sought);
@@ -163,4 +168,86 @@ fn asking_beyond_the_last_step_is_an_error() {
     let mut loader = Loader::start(source(), sampler(), Augmentation::none(), 0, 5..6, 2, 2);
     assert_eq!(loader.next().unwrap().step, 5);
     assert!(loader.next().unwrap_err().to_string().contains("last step, 6"));
+}
+
+/// The cases of a small data set, prepared on disk.
+fn prepared(folder: &std::path::Path) -> Vec<PreparedCase> {
+    let names: Vec<String> = ["background", "organ", "lesion"].map(str::to_owned).to_vec();
+    let region = |class: u8| Region { name: names[usize::from(class)].clone(), values: vec![class] };
+    let mut dataset = Dataset {
+        folder: folder.join("Dataset001_Loader"),
+        name: "Dataset001_Loader".to_owned(),
+        channels: vec!["T1".to_owned(), "T2".to_owned()],
+        labels: LabelScheme {
+            regions: (1..3).map(region).collect(),
+            names: names.clone(),
+            ignore: None,
+            regions_class_order: None,
+        },
+        file_ending: ".nii.gz".to_owned(),
+        training: Vec::new(),
+        test: Vec::new(),
+    };
+    std::fs::create_dir_all(&dataset.folder).unwrap();
+    for sample in samples() {
+        let grid = Grid::with_spacing(sample.geometry.shape, [1.0; 3]);
+        let path = |name: String| dataset.folder.join(name);
+        let images = (0..2).map(|channel| {
+            let file = path(format!("{}_{channel:04}.nii.gz", sample.id));
+            let voxels = sample.images.index_axis(ndarray::Axis(0), channel).to_owned();
+            io::write_image(&file, &Volume::new(voxels, grid.clone()), None).unwrap();
+            file
+        });
+        let images = images.collect();
+        let labels = path(format!("{}.nii.gz", sample.id));
+        io::write_labels(&labels, &Volume::new(sample.labels.unwrap(), grid), None).unwrap();
+        dataset.training.push(Case { id: sample.id, images, labels: Some(labels), mask: None });
+    }
+    let measured = Fingerprint {
+        spacings: vec![[1.0; 3]],
+        shapes: vec![[16; 3]],
+        relative_size_after_cropping: 1.0,
+        intensities: vec![
+            Intensities {
+                mean: 0.0,
+                median: 0.0,
+                std: 1.0,
+                min: 0.0,
+                max: 1.0,
+                percentile_00_5: 0.0,
+                percentile_99_5: 1.0,
+            };
+            2
+        ],
+        class_voxels: vec![1; 3],
+    };
+    let plan = Plan::decide(&dataset, measured, &Budget::NNUNET).unwrap();
+    let cases: Vec<&Case> = dataset.training.iter().collect();
+    prepare_all(&dataset, &plan, &cases, &folder.join("cache"), &Silent).unwrap()
+}
+
+#[test]
+fn cases_larger_than_memory_give_the_same_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = prepared(folder.path());
+    let samples = cases.iter().map(|case| case.load().unwrap()).collect();
+    let expected = load(&Arc::new(SampleSource::in_memory(samples, 3)), 0..25, 1, 1);
+    let total: u64 = cases.iter().map(PreparedCase::bytes).sum();
+    for memory in [0, total / 2, total] {
+        let source = Arc::new(SampleSource::prepared(cases.clone(), 3, memory));
+        assert_eq!(load(&source, 0..25, 2, 3), expected, "{memory} of {total} bytes");
+    }
+}
+
+#[test]
+fn a_case_that_cannot_be_read_is_an_error_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = prepared(folder.path());
+    std::fs::remove_dir_all(folder.path().join("cache")).unwrap();
+    for memory in [0, u64::MAX] {
+        let source = Arc::new(SampleSource::prepared(cases.clone(), 3, memory));
+        let mut loader = Loader::start(source, sampler(), Augmentation::none(), 4, 0..9, 2, 2);
+        let message = loader.next().unwrap_err().to_string();
+        assert!(message.contains("case_"), "{message}");
+    }
 }

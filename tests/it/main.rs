@@ -1,6 +1,8 @@
 //! One integration binary, so that everything links once. References under `tests/data/` were made by the
 //! scripts in `tests/reference/`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
+
 mod augment;
 mod check;
 mod dataset;

@@ -1,4 +1,5 @@
 //! Tests of `segen::metrics`, against nnU-Net's evaluator and MONAI.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 

@@ -17,7 +17,7 @@ fn sample() -> Sample {
 
 fn place(sampler: &Sampler, sample: &Sample, index: usize, step: u64) -> Placement {
     let mut random = generator(11, step, index, Purpose::Placement);
-    sampler.place(index, 0, &Sites::of(sample).unwrap(), &mut random)
+    sampler.place(index, 0, &Sites::of_sample(sample).unwrap(), &mut random).unwrap()
 }
 
 #[test]

@@ -19,13 +19,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     dataset: Option<PathBuf>,
     /// What a score becomes that is undefined because a segmentation is empty
-    #[arg(long, value_enum, default_value = "skip")]
+    #[arg(long, value_enum, value_name = "RULE", default_value = "skip")]
     empty: Empty,
     /// Distance in millimetres up to which surfaces agree (normalised surface Dice)
     #[arg(long, value_name = "MM", default_value_t = 1.0)]
     tolerance: f64,
     /// HD95 where a region was missed or invented altogether
-    #[arg(long, value_enum, default_value = "diagonal")]
+    #[arg(long, value_enum, value_name = "RULE", default_value = "diagonal")]
     hd95_miss: Miss,
     /// Smallest share (0 to 1) of a lesion that must be covered for it to count as found; at 0 one voxel
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]

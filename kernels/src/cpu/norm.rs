@@ -1,7 +1,7 @@
 //! Instance norm fused with leaky ReLU.
 
 use super::buffer::{Buffer, Shared};
-use super::vectorise;
+use super::simd::{Vector, for_each_path};
 use crate::Path;
 use crate::threads::parallel;
 
@@ -33,7 +33,7 @@ pub(crate) struct Gradients {
 /// Values per chunk of a sum: fixed, so that results do not depend on the number of threads.
 const CHUNK: usize = 32 * 1024;
 /// Positions that are summed in f32 before f64 takes over.
-const RUN: usize = 32;
+const RUN: usize = 128;
 
 impl Norm {
     fn chunk(&self) -> usize {
@@ -97,15 +97,8 @@ impl Norm {
         // Sums of differences from the first voxel, so that a large mean costs no digits of the variance.
         let origin = |n: usize| &x[n * self.positions * channels..][..channels];
         let sums = self.sums(|n, range, a, b| {
-            vectorise(path, || {
-                for position in x[range.clone()].chunks_exact(channels) {
-                    for (((a, b), x), origin) in a.iter_mut().zip(b.iter_mut()).zip(position).zip(origin(n)) {
-                        let difference = x - origin;
-                        *a += difference;
-                        *b += difference * difference;
-                    }
-                }
-            });
+            // SAFETY: whole positions, and `channels` values in each row.
+            unsafe { sum_differences(path, &x[range], origin(n), a, b) }
         });
         let count = self.positions as f64;
         let mut statistics =
@@ -123,16 +116,8 @@ impl Norm {
             // SAFETY: the chunks do not overlap.
             let y = unsafe { shared.part(first, length) };
             let (scale, shift) = affine.of(n, channels);
-            vectorise(path, || {
-                for (y, x) in
-                    y.chunks_exact_mut(channels).zip(x[first..first + length].chunks_exact(channels))
-                {
-                    for (((y, x), scale), shift) in y.iter_mut().zip(x).zip(scale).zip(shift) {
-                        let value = x * scale + shift;
-                        *y = if value > 0.0 { value } else { value * self.slope };
-                    }
-                }
-            });
+            // SAFETY: whole positions, and `channels` values in each row.
+            unsafe { normalise(path, &x[first..first + length], scale, shift, self.slope, y) }
         });
         (y, statistics)
     }
@@ -154,19 +139,8 @@ impl Norm {
             let (scale, shift) = affine.of(n, channels);
             let mean = &statistics.mean[n * channels..][..channels];
             let (x, gradient) = (&x[range.clone()], &gradient[range]);
-            vectorise(path, || {
-                for (x, gradient) in x.chunks_exact(channels).zip(gradient.chunks_exact(channels)) {
-                    let sums = a.iter_mut().zip(b.iter_mut());
-                    let constants = scale.iter().zip(shift).zip(mean);
-                    for (((a, b), ((scale, shift), mean)), (x, gradient)) in
-                        sums.zip(constants).zip(x.iter().zip(gradient))
-                    {
-                        let g = if x * scale + shift > 0.0 { *gradient } else { gradient * self.slope };
-                        *a += g;
-                        *b += g * (x - mean);
-                    }
-                }
-            });
+            // SAFETY: whole positions, and `channels` values in each row.
+            unsafe { sum_gradients(path, x, gradient, [scale, shift, mean], self.slope, a, b) }
         });
         let count = self.positions as f64;
         let mut result =
@@ -196,18 +170,10 @@ impl Norm {
             let (x_factor, constant) =
                 (&x_factor[n * channels..][..channels], &constant[n * channels..][..channels]);
             let (x, gradient) = (&x[first..first + length], &gradient[first..first + length]);
-            vectorise(path, || {
-                let rows = x.chunks_exact(channels).zip(gradient.chunks_exact(channels));
-                for (dx, (x, gradient)) in dx.chunks_exact_mut(channels).zip(rows) {
-                    let constants = scale.iter().zip(shift).zip(x_factor).zip(constant);
-                    for ((dx, (((scale, shift), x_factor), constant)), (x, gradient)) in
-                        dx.iter_mut().zip(constants).zip(x.iter().zip(gradient))
-                    {
-                        let g = if x * scale + shift > 0.0 { *gradient } else { gradient * self.slope };
-                        *dx = scale * g + (x * x_factor + constant);
-                    }
-                }
-            });
+            // SAFETY: whole positions, and `channels` values in each row.
+            unsafe {
+                gradient_of_input(path, x, gradient, [scale, shift, x_factor, constant], self.slope, dx)
+            }
         });
         result
     }
@@ -240,5 +206,167 @@ impl Statistics {
             .enumerate()
             .map(|(i, (scale, mean))| bias[i % channels] - mean * scale);
         Affine { shift: shift.collect(), scale }
+    }
+}
+
+// The loops over (position, channel) values. Rows of constants have `channels` values, which need not be whole
+// vectors: the rest of each position goes value by value.
+
+for_each_path!(
+    sum_differences,
+    sum_differences_body,
+    (x: &[f32], origin: &[f32], a: &mut [f32], b: &mut [f32])
+);
+
+/// Adds `x - origin` to `a` and its square to `b`.
+///
+/// # Safety
+/// `x` has whole positions of `origin.len()` channels, as many as `a` and `b` have.
+#[inline(always)]
+unsafe fn sum_differences_body<V: Vector>(x: &[f32], origin: &[f32], a: &mut [f32], b: &mut [f32]) {
+    let channels = origin.len();
+    let whole = channels / V::LANES * V::LANES;
+    // SAFETY: all addresses are in bounds by the caller's promise.
+    unsafe {
+        for channel in (0..whole).step_by(V::LANES) {
+            let start = V::load(origin.as_ptr().add(channel));
+            let (mut sum, mut squares) = (V::zero(), V::zero());
+            for position in (channel..x.len()).step_by(channels) {
+                let difference = V::load(x.as_ptr().add(position)).sub(start);
+                sum = sum.add(difference);
+                squares = squares.add(difference.mul(difference));
+            }
+            V::load(a.as_ptr().add(channel)).add(sum).store(a.as_mut_ptr().add(channel));
+            V::load(b.as_ptr().add(channel)).add(squares).store(b.as_mut_ptr().add(channel));
+        }
+    }
+    for channel in whole..channels {
+        for position in (channel..x.len()).step_by(channels) {
+            let difference = x[position] - origin[channel];
+            a[channel] += difference;
+            b[channel] += difference * difference;
+        }
+    }
+}
+
+for_each_path!(
+    normalise,
+    normalise_body,
+    (x: &[f32], scale: &[f32], shift: &[f32], slope: f32, y: &mut [f32])
+);
+
+/// `y = leaky(x scale + shift)`.
+///
+/// # Safety
+/// `x` and `y` have whole positions of `scale.len()` channels, as many as `shift` has.
+#[inline(always)]
+unsafe fn normalise_body<V: Vector>(x: &[f32], scale: &[f32], shift: &[f32], slope: f32, y: &mut [f32]) {
+    let channels = scale.len();
+    let whole = channels / V::LANES * V::LANES;
+    for position in (0..x.len()).step_by(channels) {
+        // SAFETY: all addresses are in bounds by the caller's promise.
+        unsafe {
+            for channel in (0..whole).step_by(V::LANES) {
+                let scale = V::load(scale.as_ptr().add(channel));
+                let shift = V::load(shift.as_ptr().add(channel));
+                let value = V::load(x.as_ptr().add(position + channel)).mul(scale).add(shift);
+                value.choose(value, value.mul(V::splat(slope))).store(y.as_mut_ptr().add(position + channel));
+            }
+        }
+        for channel in whole..channels {
+            let value = x[position + channel] * scale[channel] + shift[channel];
+            y[position + channel] = if value > 0.0 { value } else { value * slope };
+        }
+    }
+}
+
+for_each_path!(
+    sum_gradients,
+    sum_gradients_body,
+    (x: &[f32], gradient: &[f32], constants: [&[f32]; 3], slope: f32, a: &mut [f32], b: &mut [f32])
+);
+
+/// With g the gradient before leaky ReLU, adds g to `a` and `g (x - mean)` to `b`.
+///
+/// # Safety
+/// `x` and `gradient` have whole positions of as many channels as the constants, `a` and `b` have.
+#[inline(always)]
+unsafe fn sum_gradients_body<V: Vector>(
+    x: &[f32],
+    gradient: &[f32],
+    [scale, shift, mean]: [&[f32]; 3],
+    slope: f32,
+    a: &mut [f32],
+    b: &mut [f32],
+) {
+    let channels = scale.len();
+    let whole = channels / V::LANES * V::LANES;
+    // SAFETY: all addresses are in bounds by the caller's promise.
+    unsafe {
+        for channel in (0..whole).step_by(V::LANES) {
+            let [scale, shift, mean] = [scale, shift, mean].map(|row| V::load(row.as_ptr().add(channel)));
+            let slope = V::splat(slope);
+            let (mut sum, mut products) = (V::zero(), V::zero());
+            for position in (channel..x.len()).step_by(channels) {
+                let x = V::load(x.as_ptr().add(position));
+                let gradient = V::load(gradient.as_ptr().add(position));
+                let g = x.mul(scale).add(shift).choose(gradient, gradient.mul(slope));
+                sum = sum.add(g);
+                products = products.add(g.mul(x.sub(mean)));
+            }
+            V::load(a.as_ptr().add(channel)).add(sum).store(a.as_mut_ptr().add(channel));
+            V::load(b.as_ptr().add(channel)).add(products).store(b.as_mut_ptr().add(channel));
+        }
+    }
+    for channel in whole..channels {
+        for position in (channel..x.len()).step_by(channels) {
+            let (x, gradient) = (x[position], gradient[position]);
+            let g = if x * scale[channel] + shift[channel] > 0.0 { gradient } else { gradient * slope };
+            a[channel] += g;
+            b[channel] += g * (x - mean[channel]);
+        }
+    }
+}
+
+for_each_path!(
+    gradient_of_input,
+    gradient_of_input_body,
+    (x: &[f32], gradient: &[f32], constants: [&[f32]; 4], slope: f32, dx: &mut [f32])
+);
+
+/// With g the gradient before leaky ReLU, `dx = scale g + (x x_factor + constant)`.
+///
+/// # Safety
+/// `x`, `gradient` and `dx` have whole positions of as many channels as the constants have.
+#[inline(always)]
+unsafe fn gradient_of_input_body<V: Vector>(
+    x: &[f32],
+    gradient: &[f32],
+    [scale, shift, x_factor, constant]: [&[f32]; 4],
+    slope: f32,
+    dx: &mut [f32],
+) {
+    let channels = scale.len();
+    let whole = channels / V::LANES * V::LANES;
+    for position in (0..x.len()).step_by(channels) {
+        // SAFETY: all addresses are in bounds by the caller's promise.
+        unsafe {
+            for channel in (0..whole).step_by(V::LANES) {
+                let scale = V::load(scale.as_ptr().add(channel));
+                let shift = V::load(shift.as_ptr().add(channel));
+                let x_factor = V::load(x_factor.as_ptr().add(channel));
+                let constant = V::load(constant.as_ptr().add(channel));
+                let x = V::load(x.as_ptr().add(position + channel));
+                let gradient = V::load(gradient.as_ptr().add(position + channel));
+                let g = x.mul(scale).add(shift).choose(gradient, gradient.mul(V::splat(slope)));
+                let result = scale.mul(g).add(x.mul(x_factor).add(constant));
+                result.store(dx.as_mut_ptr().add(position + channel));
+            }
+        }
+        for channel in whole..channels {
+            let (x, gradient) = (x[position + channel], gradient[position + channel]);
+            let g = if x * scale[channel] + shift[channel] > 0.0 { gradient } else { gradient * slope };
+            dx[position + channel] = scale[channel] * g + (x * x_factor[channel] + constant[channel]);
+        }
     }
 }

@@ -1,10 +1,7 @@
 //! Vectors of f32 for loops that are written once for all instruction sets.
 
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{
-    __m256, __m512, _mm256_add_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_ps,
-    _mm512_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
-};
+use std::arch::x86_64::*;
 
 /// A vector register.
 ///
@@ -17,11 +14,16 @@ pub(super) trait Vector: Copy {
     unsafe fn store(self, to: *mut f32);
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    unsafe fn splat(value: f32) -> Self;
+    /// Lane by lane: `self > 0 ? positive : other`.
+    unsafe fn choose(self, positive: Self, other: Self) -> Self;
 }
 
 /// Implements [`Vector`] by one expression per operation.
 macro_rules! vector {
-    ($type:ty, $lanes:literal, $zero:expr, $load:expr, $store:expr, $add:expr, $sub:expr) => {
+    ($type:ty, $lanes:literal, $zero:expr, $load:expr, $store:expr, $add:expr, $sub:expr, $mul:expr,
+     $splat:expr, $choose:expr) => {
         impl Vector for $type {
             const LANES: usize = $lanes;
             #[inline(always)]
@@ -49,14 +51,57 @@ macro_rules! vector {
                 // SAFETY: the caller has the instructions.
                 unsafe { $sub(self, other) }
             }
+            #[inline(always)]
+            unsafe fn mul(self, other: Self) -> Self {
+                // SAFETY: the caller has the instructions.
+                unsafe { $mul(self, other) }
+            }
+            #[inline(always)]
+            unsafe fn splat(value: f32) -> Self {
+                // SAFETY: the caller has the instructions.
+                unsafe { $splat(value) }
+            }
+            #[inline(always)]
+            unsafe fn choose(self, positive: Self, other: Self) -> Self {
+                // SAFETY: the caller has the instructions.
+                unsafe { $choose(self, positive, other) }
+            }
         }
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-vector!(__m512, 16, _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, _mm512_sub_ps);
+vector!(
+    __m512,
+    16,
+    _mm512_setzero_ps(),
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_add_ps,
+    _mm512_sub_ps,
+    _mm512_mul_ps,
+    _mm512_set1_ps,
+    |value, positive, other| {
+        let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(value, _mm512_setzero_ps());
+        _mm512_mask_blend_ps(mask, other, positive)
+    }
+);
 #[cfg(target_arch = "x86_64")]
-vector!(__m256, 8, _mm256_setzero_ps(), _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_sub_ps);
+vector!(
+    __m256,
+    8,
+    _mm256_setzero_ps(),
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_add_ps,
+    _mm256_sub_ps,
+    _mm256_mul_ps,
+    _mm256_set1_ps,
+    |value, positive, other| {
+        let mask = _mm256_cmp_ps::<_CMP_GT_OQ>(value, _mm256_setzero_ps());
+        _mm256_blendv_ps(other, positive, mask)
+    }
+);
 
 impl Vector for [f32; 8] {
     const LANES: usize = 8;
@@ -81,6 +126,18 @@ impl Vector for [f32; 8] {
     #[inline(always)]
     unsafe fn sub(self, other: Self) -> Self {
         std::array::from_fn(|i| self[i] - other[i])
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] * other[i])
+    }
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        [value; 8]
+    }
+    #[inline(always)]
+    unsafe fn choose(self, positive: Self, other: Self) -> Self {
+        std::array::from_fn(|i| if self[i] > 0.0 { positive[i] } else { other[i] })
     }
 }
 

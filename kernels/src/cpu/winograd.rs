@@ -8,6 +8,7 @@
 //! - input `B^T d`: (d0 - d2, d1 + d2, d2 - d1, d1 - d3)
 //! - weight `G g`: (g0, (g0 + g1 + g2) / 2, (g0 - g1 + g2) / 2, g2)
 //! - output `A^T m`: (m0 + m1 + m2, m1 - m2 - m3)
+#![expect(clippy::needless_range_loop, reason = "the indices are frequencies, and several arrays share them")]
 
 use super::buffer::{Buffer, Shared};
 use super::correlate::Source;
@@ -20,13 +21,20 @@ use crate::threads::parallel;
 /// Products per tile.
 const FREQUENCIES: usize = 64;
 
+/// Below this, transforming the weights costs more than the filtering saves.
+const FEWEST_OUTPUTS: usize = 800;
+
 /// Whether the minimal filtering is faster than the plain sum over taps for these sizes. It is exact algebra, and in
 /// f32 its rounding errors are of the same size.
 pub(crate) fn suits(source: &Source<'_>, columns: usize) -> bool {
     let three = source.axes.iter().all(|axis| axis.taps == 3 && axis.step == 1);
     let outputs: usize = source.axes.iter().map(|axis| axis.count).product();
     let tiled: usize = source.axes.iter().map(|axis| axis.count.next_multiple_of(2)).product();
-    three && source.channels >= 8 && columns >= 8 && 2 * outputs >= tiled
+    three
+        && source.channels >= 8
+        && columns >= 8
+        && 2 * outputs >= tiled
+        && source.batch * tiled >= FEWEST_OUTPUTS
 }
 
 /// Whether the weight gradient is better computed so, too: it needs sums for all frequencies per chunk.
@@ -89,11 +97,17 @@ impl Transformed {
                 }
                 let mut out = [[0.0; MOST_COLUMNS]; FREQUENCIES];
                 for i in 0..16 {
-                    widen(&mut out, [4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3], &y, [3 * i, 3 * i + 1, 3 * i + 2]);
+                    widen(
+                        &mut out,
+                        [4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3],
+                        &y,
+                        [3 * i, 3 * i + 1, 3 * i + 2],
+                    );
                 }
                 for (f, row) in out.iter().enumerate() {
                     // SAFETY: every index has its own row of each frequency.
-                    unsafe { shared.part(f * frequency + index * group, group) }.copy_from_slice(&row[..group]);
+                    unsafe { shared.part(f * frequency + index * group, group) }
+                        .copy_from_slice(&row[..group]);
                 }
             });
         });
@@ -152,12 +166,22 @@ impl<'a> Rows<'a> {
     }
 
     /// Transforms the inputs of one row of tiles: writes `[frequency][tile][channel]`, `frequency` apart.
-    fn transform(&self, path: Path, row: usize, scratch: &mut [f32], out: Shared<f32>, first: usize, frequency: usize) {
+    fn transform(
+        &self,
+        path: Path,
+        row: usize,
+        scratch: &mut [f32],
+        out: Shared<f32>,
+        first: usize,
+        frequency: usize,
+    ) {
         let [n, x, y] = self.place(row);
         let [ax, ay, az] = self.source.axes;
         let channels = self.source.channels;
         let line = az.source * self.padded;
-        let mut lines: [*const f32; 16] = [std::ptr::null(); 16];
+        let (zeros, scratch) = scratch.split_at_mut(line);
+        zeros.fill(0.0);
+        let mut lines = [zeros.as_ptr(); 16];
         for (index, pointer) in lines.iter_mut().enumerate() {
             // The last tile of an odd size reads beyond what its outputs need; zeros do there.
             let (i, j) = (index / 4, index % 4);
@@ -180,16 +204,26 @@ impl<'a> Rows<'a> {
         }
         let last = first + (FREQUENCIES - 1) * frequency + self.tiles[2] * self.padded;
         out.at(last);
-        // SAFETY: every line is null or has `az.source` positions of `padded` channels; the last place written was
+        // SAFETY: every line has `az.source` positions of `padded` channels; the last place written was
         // checked above.
         unsafe {
-            transform_input(path, &lines, self.padded, az.first, az.source, self.tiles[2], out.at(first), frequency);
+            transform_input(
+                path,
+                &lines,
+                self.padded,
+                az.first,
+                az.source,
+                self.tiles[2],
+                out.at(first),
+                frequency,
+            );
         }
     }
 
     /// Values of scratch that [`Self::transform`] needs.
     fn scratch(&self) -> usize {
-        if self.padded == self.source.channels { 0 } else { 16 * self.source.axes[2].source * self.padded }
+        let lines = if self.padded == self.source.channels { 1 } else { 17 };
+        lines * self.source.axes[2].source * self.padded
     }
 }
 
@@ -221,9 +255,7 @@ impl Slice<'_> {
                 return values;
             }
             for (value, line) in values.iter_mut().zip(self.lines) {
-                if !line.is_null() {
-                    *value = V::load(line.add(z as usize * self.channels + self.channel));
-                }
+                *value = V::load(line.add(z as usize * self.channels + self.channel));
             }
             for y in 0..4 {
                 [values[y], values[4 + y], values[8 + y], values[12 + y]] =
@@ -244,7 +276,7 @@ for_each_path!(
     (lines: &[*const f32; 16], channels: usize, first: isize, size: usize, tiles: usize, out: *mut f32, frequency: usize)
 );
 
-/// Transforms 4x4 lines along z; null lines are zeros. Positions before 0 and from `size` on are zeros.
+/// Transforms 4x4 lines along z. Positions before 0 and from `size` on are zeros.
 ///
 /// # Safety
 /// Lines of `size * channels` values, `channels` whole vectors, and room for all values written.
@@ -273,7 +305,8 @@ unsafe fn transform_input_body<V: Vector>(
                 let old = (new + 2) % 4;
                 let to = out.add(tile * channels + channel);
                 for k in 0..16 {
-                    let values = [slices[old][k], slices[old + 1][k], slices[new % 4][k], slices[new % 4 + 1][k]];
+                    let values =
+                        [slices[old][k], slices[old + 1][k], slices[new % 4][k], slices[new % 4 + 1][k]];
                     for (z, value) in input_1d(values).into_iter().enumerate() {
                         value.store(to.add((4 * k + z) * frequency));
                     }
@@ -286,20 +319,20 @@ unsafe fn transform_input_body<V: Vector>(
 for_each_path!(
     transform_output,
     transform_output_body,
-    (from: *const f32, frequency: usize, bias: *const f32, columns: usize, out: *mut f32)
+    (from: *const f32, frequency: usize, bias: *const f32, columns: usize, out: &[*mut f32; 8])
 );
 
-/// Transforms the products of one tile: `out[(4 x + 2 y + z) columns + column]` = bias + `A^T m A`.
+/// Transforms the products of one tile: `out[4 x + 2 y + z]` gets the columns of bias + `A^T m A`, unless it is null.
 ///
 /// # Safety
-/// `columns` whole vectors at every address.
+/// `columns` whole vectors at every address that is not null.
 #[inline(always)]
 unsafe fn transform_output_body<V: Vector>(
     from: *const f32,
     frequency: usize,
     bias: *const f32,
     columns: usize,
-    out: *mut f32,
+    out: &[*mut f32; 8],
 ) {
     // SAFETY: all addresses are valid by the caller's promise.
     unsafe {
@@ -333,8 +366,10 @@ unsafe fn transform_output_body<V: Vector>(
                     }
                 }
             }
-            for (i, sum) in sums.into_iter().enumerate() {
-                sum.store(out.add(i * columns + column));
+            for (to, sum) in out.iter().zip(sums) {
+                if !to.is_null() {
+                    sum.store(to.add(column));
+                }
             }
         }
     }
@@ -392,7 +427,13 @@ unsafe fn transform_gradient_body<V: Vector>(
 }
 
 /// As [`super::correlate::correlate`], for outputs that fill `out`.
-pub(crate) fn correlate(path: Path, source: &Source<'_>, weights: &Transformed, bias: &[f32], out: Shared<f32>) {
+pub(crate) fn correlate(
+    path: Path,
+    source: &Source<'_>,
+    weights: &Transformed,
+    bias: &[f32],
+    out: Shared<f32>,
+) {
     let Transformed { vectors, columns, blocking, .. } = *weights;
     let group = vectors * blocking.lanes;
     let groups = columns.div_ceil(group);
@@ -443,12 +484,26 @@ pub(crate) fn correlate(path: Path, source: &Source<'_>, weights: &Transformed, 
                 });
             }
         }
-        let mut values = Buffer::new(8 * padded_columns);
+        let whole = padded_columns == columns;
+        let mut values = Buffer::new(if whole { 0 } else { 8 * padded_columns });
         for row in 0..block {
             let [n, x, y] = rows.place(first_row + row);
             for tile in 0..rows.tiles[2] {
                 let from = &products[(row * rows.tiles[2] + tile) * padded_columns..];
-                // SAFETY: all frequencies of this tile are there, and eight outputs have room.
+                let mut places = [None; 8];
+                let mut to = [std::ptr::null_mut(); 8];
+                for (i, (place, to)) in places.iter_mut().zip(&mut to).enumerate() {
+                    let (x, y, z) = (x + i / 4, y + i / 2 % 2, 2 * tile + i % 2);
+                    if x < cx && y < cy && z < cz {
+                        let first = (((n * cx + x) * cy + y) * cz + z) * columns;
+                        *place = Some(first);
+                        // SAFETY: every output belongs to one tile.
+                        let out = unsafe { out.part(first, columns) };
+                        *to =
+                            if whole { out.as_mut_ptr() } else { values[i * padded_columns..].as_mut_ptr() };
+                    }
+                }
+                // SAFETY: all frequencies of this tile are there, and outputs that are not null have room.
                 unsafe {
                     transform_output(
                         path,
@@ -456,15 +511,15 @@ pub(crate) fn correlate(path: Path, source: &Source<'_>, weights: &Transformed, 
                         output_frequency,
                         padded_bias.as_ptr(),
                         padded_columns,
-                        values.as_mut_ptr(),
+                        &to,
                     );
                 }
-                for (i, value) in values.chunks_exact(padded_columns).enumerate() {
-                    let (x, y, z) = (x + i / 4, y + i / 2 % 2, 2 * tile + i % 2);
-                    if x < cx && y < cy && z < cz {
-                        let place = (((n * cx + x) * cy + y) * cz + z) * columns;
-                        // SAFETY: every output belongs to one tile.
-                        unsafe { out.part(place, columns) }.copy_from_slice(&value[..columns]);
+                if !whole {
+                    for (place, values) in places.into_iter().zip(values.chunks_exact(padded_columns)) {
+                        if let Some(first) = place {
+                            // SAFETY: as above.
+                            unsafe { out.part(first, columns) }.copy_from_slice(&values[..columns]);
+                        }
                     }
                 }
             }
@@ -575,7 +630,8 @@ pub(crate) fn correlate_gradient(
                 for (f, total) in all.iter_mut().enumerate() {
                     total.fill(0.0);
                     for chunk in 0..chunks {
-                        let from = &sums[(chunk * FREQUENCIES + f) * frequency_sums + channel * padded_columns..];
+                        let from =
+                            &sums[(chunk * FREQUENCIES + f) * frequency_sums + channel * padded_columns..];
                         for (total, value) in total.iter_mut().zip(&from[first..first + width]) {
                             *total += value;
                         }

@@ -1,0 +1,54 @@
+use std::path::PathBuf;
+
+use segen::infer::{self, Request};
+use segen::run::Run;
+
+use super::{Exit, device};
+use crate::output::Output;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Folder of a trained run
+    run: PathBuf,
+    /// Scans: files or folders, named CASE_0000.nii.gz, CASE_0001.nii.gz, ... by channel
+    #[arg(required = true)]
+    input: Vec<PathBuf>,
+    /// A further run of the same data set and plan whose probabilities are averaged in; may be given several times
+    #[arg(long, value_name = "RUN")]
+    with: Vec<PathBuf>,
+    /// Average over mirror images too (the axes the run was trained with): up to 8 times the work
+    #[arg(long)]
+    mirror: bool,
+    /// Also write one volume of probabilities per class (CASE_probability_CLASS.nii.gz)
+    #[arg(long)]
+    probabilities: bool,
+    /// Folder for the label maps
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    #[command(flatten)]
+    device: device::Args,
+}
+
+pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
+    let device = args.device.open()?;
+    let mut runs = vec![Run::at(&args.run)];
+    runs.extend(args.with.iter().map(Run::at));
+    let request = Request {
+        runs: &runs,
+        inputs: &args.input,
+        mirror: if args.mirror { infer::Mirror::Trained } else { infer::Mirror::Off },
+        outputs: if args.probabilities { infer::Outputs::Probabilities } else { infer::Outputs::Labels },
+        folder: &args.output,
+        device: &device,
+    };
+    let written = infer::run(&request, output)?;
+    if output.json() {
+        let files: Vec<_> = written.iter().map(|file| file.display().to_string()).collect();
+        output.data(&serde_json::to_string_pretty(&files)?);
+    } else {
+        for file in &written {
+            output.data(&file.display().to_string());
+        }
+    }
+    Ok(Exit::Done)
+}

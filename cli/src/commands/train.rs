@@ -1,0 +1,107 @@
+use std::path::PathBuf;
+use std::time::Instant;
+
+use segen::config::Config;
+use segen::run::Run;
+use segen::session::{self, Request, Start};
+
+use super::{Exit, device};
+use crate::output::Output;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Folder of the data set (nnU-Net v2 or MSD), or its name under $nnUNet_raw
+    dataset: PathBuf,
+    /// Folder of the run
+    #[arg(short, long, value_name = "RUN")]
+    output: PathBuf,
+    /// Settings in TOML; only what differs from the defaults
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, as section.key=value; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Fold to hold out, or `all` to train and validate on every case
+    #[arg(long, value_name = "N|all")]
+    fold: Option<String>,
+    /// Share of the fold's training cases to use; smaller shares are contained in larger ones
+    #[arg(long, value_name = "F")]
+    fraction: Option<f64>,
+    /// Seed of everything that is drawn
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Train this many steps
+    #[arg(long, value_name = "N", conflicts_with_all = ["epochs", "time_budget"])]
+    steps: Option<u64>,
+    /// Train this many epochs of `schedule.steps_per_epoch` steps (1000 when nothing is said)
+    #[arg(long, value_name = "N", conflicts_with = "time_budget")]
+    epochs: Option<u64>,
+    /// Train as many steps as fit into this time, e.g. 20m, 2h, 90s; the final validation comes on top
+    #[arg(long, value_name = "TIME", value_parser = super::duration)]
+    time_budget: Option<f64>,
+    /// Stop after this many epochs without a better validation score
+    #[arg(long, value_name = "N")]
+    patience: Option<u64>,
+    /// Folder for prepared samples; beside the run when left out
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Go on with the run in RUN from its last checkpoint
+    #[arg(long)]
+    resume: bool,
+    #[command(flatten)]
+    device: device::Args,
+}
+
+pub(crate) fn run(args: Args, output: &Output, started: Instant) -> anyhow::Result<Exit> {
+    let sets = args.settings();
+    // A resumed run needs no settings: it keeps its own.
+    let given = args.config.is_some() || !sets.is_empty();
+    let config = given.then(|| Config::resolve(args.config.as_deref(), &sets)).transpose()?;
+    let run = Run::at(&args.output);
+    let device = args.device.open()?;
+    let request = Request {
+        dataset: &args.dataset,
+        run: &run,
+        config: config.as_ref(),
+        cache: args.cache.as_deref(),
+        start: if args.resume { Start::Resume } else { Start::Fresh },
+        threads: rayon::current_num_threads(),
+        device: &device,
+        started,
+    };
+    let finished = session::run(&request, output)?;
+    let outcome = &finished.outcome;
+    output.line(&format!(
+        "{} of {} steps in {:.0} s of training; the run is in {}",
+        outcome.steps,
+        outcome.planned_steps,
+        outcome.train_seconds,
+        run.folder.display()
+    ));
+    if output.json() {
+        output.data(&serde_json::to_string_pretty(&finished.validation)?);
+    } else {
+        output.data(&finished.validation.table());
+        if let Some(test) = &finished.test {
+            output.data(&format!("\nTest cases\n{}", test.table()));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+impl Args {
+    /// The command line's own options as settings, after those of `--set`.
+    fn settings(&self) -> Vec<String> {
+        let mut sets = self.set.clone();
+        let mut add =
+            |key: &str, value: Option<String>| sets.extend(value.map(|value| format!("{key}={value}")));
+        add("fold", self.fold.clone());
+        add("fraction", self.fraction.map(|v| format!("{v:?}")));
+        add("seed", self.seed.map(|v| v.to_string()));
+        add("schedule.steps", self.steps.map(|v| v.to_string()));
+        add("schedule.epochs", self.epochs.map(|v| v.to_string()));
+        add("schedule.time_budget_seconds", self.time_budget.map(|v| format!("{v:?}")));
+        add("schedule.patience", self.patience.map(|v| v.to_string()));
+        sets
+    }
+}

@@ -1,0 +1,534 @@
+//! Every knob of a run, its default and its unit, in one place.
+//!
+//! A configuration is read from TOML over the defaults, changed by `--set section.key=value`, checked as a
+//! whole and written back, resolved, into the run folder.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::FoldChoice;
+use crate::plan::{Budget, CpuBudget, DiceReduction, Plan, Reason};
+use crate::{Error, Result};
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Seed of everything that is drawn: initial weights, patches, augmentation, fractions.
+    pub seed: u64,
+    /// Which fold to hold out; a number, or `all` to train and validate on everything.
+    pub fold: FoldChoice,
+    /// Share of the fold's training cases to train on, in (0, 1].
+    pub fraction: f64,
+    /// How long to train.
+    pub schedule: Schedule,
+    /// How weights move.
+    pub optimiser: Optimiser,
+    /// What is minimised.
+    pub loss: LossConfig,
+    /// Where patches are cut.
+    pub sampling: Sampling,
+    /// How patches are changed.
+    pub augmentation: AugmentationConfig,
+    /// Network options that the plan leaves open.
+    pub network: NetworkConfig,
+    /// Values that replace the plan's.
+    pub plan: PlanOverrides,
+    /// Validation while training.
+    pub validation: Validation,
+    /// Checkpoints.
+    pub checkpoint: CheckpointConfig,
+    /// Threads that make batches and how many batches wait ready.
+    pub loader: LoaderConfig,
+    /// CPU operators.
+    pub kernels: Kernels,
+}
+
+/// How long to train. Exactly one of `steps`, `epochs` and `time_budget_seconds` rules; the first that is set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Schedule {
+    /// Optimiser steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Epochs of `steps_per_epoch` steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<u64>,
+    /// Seconds from the command's start to the last step, the final validation not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_budget_seconds: Option<f64>,
+    /// Steps between two validations.
+    pub steps_per_epoch: u64,
+    /// Stop after this many epochs without a better validation score; off when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u64>,
+}
+
+/// How weights move.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Optimiser {
+    /// Rule.
+    pub kind: OptimiserKind,
+    /// Learning rate at step 0.
+    pub learning_rate: f64,
+    /// Learning rate at step t is `learning_rate * (1 - t / steps)^poly_power`; 0 keeps it constant.
+    pub poly_power: f64,
+    /// SGD and RMSProp: momentum, Nesterov's form.
+    pub momentum: f64,
+    /// L2 penalty added to the gradient, as in PyTorch's `weight_decay`.
+    pub weight_decay: f64,
+    /// Gradients longer than this (L2 norm over all parameters) are shortened to it.
+    pub clip_norm: f64,
+}
+
+/// Optimiser rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimiserKind {
+    /// Stochastic gradient descent with Nesterov momentum.
+    Sgd,
+    /// Adam, betas 0.9 and 0.999, epsilon 1e-8.
+    Adam,
+    /// RMSProp, rho 0.9, epsilon 1e-4 inside the root, Nesterov momentum (DeepMedic's).
+    RmsProp,
+}
+
+/// What is minimised: a weighted sum of cross-entropy and soft Dice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LossConfig {
+    /// Weight of the cross-entropy.
+    pub cross_entropy: f64,
+    /// Weight of 1 - soft Dice, mean over the foreground classes that occur in the labels.
+    pub dice: f64,
+    /// What the Dice sums run over; the plan's choice when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dice_reduction: Option<DiceReduction>,
+}
+
+/// Where patches are cut.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sampling {
+    /// `last-third`: as nnU-Net, the last third of every batch (at least one patch) is centred on a foreground
+    /// voxel; `probability`: every patch is, with probability `foreground_share`.
+    pub rule: SamplingRule,
+    /// See `rule`.
+    pub foreground_share: f64,
+}
+
+/// See [`Sampling::rule`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SamplingRule {
+    /// The last patches of each batch.
+    LastThird,
+    /// Each patch by chance.
+    Probability,
+}
+
+/// How patches are changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AugmentationConfig {
+    /// `none`, or `basic`: nnU-Net's rotation, scaling, noise, blur, brightness, contrast, low resolution,
+    /// gamma and mirroring.
+    pub kind: AugmentationKind,
+}
+
+/// See [`AugmentationConfig::kind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AugmentationKind {
+    /// Patches as they are.
+    None,
+    /// nnU-Net's default list.
+    Basic,
+}
+
+/// Network options that the plan leaves open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NetworkConfig {
+    /// Also compute the loss at the lower resolutions of the decoder, weights 1, 1/2, 1/4, ... (the coarsest
+    /// left out), normalised to sum 1.
+    pub deep_supervision: bool,
+}
+
+/// Values that replace the plan's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlanOverrides {
+    /// Patch edges, voxels; each a multiple of the network's total stride along its axis.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patch: Option<[usize; 3]>,
+    /// Patches in a batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<usize>,
+    /// Feature maps of the first stage; they double at every further stage up to 320.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_features: Option<usize>,
+    /// Memory that training may take, GiB, as the planner sees it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_gib: Option<f64>,
+    /// Seconds that one training step should take at most on a processor of a nominal 150 GFLOP/s (two cores with
+    /// AVX-512); 0 plans without regard to speed, as nnU-Net does. The nominal speed keeps plans the same on every
+    /// machine and for any number of threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_seconds: Option<f64>,
+}
+
+/// Validation while training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Validation {
+    /// Validation cases that are predicted after every epoch (evenly spread over the sorted list). All are
+    /// predicted at the end.
+    pub cases_per_epoch: usize,
+    /// Share of a window's edge by which sliding windows step.
+    pub step: f64,
+}
+
+/// Checkpoints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointConfig {
+    /// Longest time between two checkpoints, seconds. One is also written at the end of every epoch that is
+    /// best so far, and after the last step.
+    pub every_seconds: f64,
+    /// Also write one every so many steps; 0 leaves it to the clock.
+    pub every_steps: u64,
+}
+
+/// Threads that make batches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoaderConfig {
+    /// Threads; results do not depend on it.
+    pub threads: usize,
+    /// Batches that wait ready at most.
+    pub queue: usize,
+    /// Prepared samples are kept in memory up to this many GiB; beyond it they are read again from the cache.
+    pub memory_gib: f64,
+}
+
+/// CPU operators.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kernels {
+    /// `stock`, `portable`, `avx2` or `avx512`; the fastest that the processor has when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            fold: FoldChoice::Number(0),
+            fraction: 1.0,
+            schedule: Schedule::default(),
+            optimiser: Optimiser::default(),
+            loss: LossConfig::default(),
+            sampling: Sampling::default(),
+            augmentation: AugmentationConfig::default(),
+            network: NetworkConfig::default(),
+            plan: PlanOverrides::default(),
+            validation: Validation::default(),
+            checkpoint: CheckpointConfig::default(),
+            loader: LoaderConfig::default(),
+            kernels: Kernels::default(),
+        }
+    }
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self { steps: None, epochs: None, time_budget_seconds: None, steps_per_epoch: 250, patience: None }
+    }
+}
+
+impl Default for Optimiser {
+    fn default() -> Self {
+        Self {
+            kind: OptimiserKind::Sgd,
+            learning_rate: 0.01,
+            poly_power: 0.9,
+            momentum: 0.99,
+            weight_decay: 3e-5,
+            clip_norm: 12.0,
+        }
+    }
+}
+
+impl Default for LossConfig {
+    fn default() -> Self {
+        Self { cross_entropy: 1.0, dice: 1.0, dice_reduction: None }
+    }
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { rule: SamplingRule::LastThird, foreground_share: 0.5 }
+    }
+}
+
+impl Default for AugmentationConfig {
+    fn default() -> Self {
+        Self { kind: AugmentationKind::Basic }
+    }
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self { deep_supervision: false }
+    }
+}
+
+impl Default for Validation {
+    fn default() -> Self {
+        Self { cases_per_epoch: 4, step: 0.5 }
+    }
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self { every_seconds: 300.0, every_steps: 0 }
+    }
+}
+
+impl Default for LoaderConfig {
+    fn default() -> Self {
+        Self { threads: 1, queue: 4, memory_gib: 2.0 }
+    }
+}
+
+/// Epochs that are trained when the schedule says nothing.
+pub const DEFAULT_EPOCHS: u64 = 1000;
+
+impl PlanOverrides {
+    /// Cores of the nominal processor.
+    const NOMINAL_CORES: usize = 2;
+
+    /// What the planner may spend.
+    pub fn budget(&self) -> Budget {
+        let mut budget = Budget::processor(Self::NOMINAL_CORES);
+        match (self.step_seconds, &mut budget.cpu) {
+            (Some(0.0), cpu) => *cpu = CpuBudget::Off,
+            (Some(limit), CpuBudget::Step { seconds, .. }) => *seconds = limit,
+            _ => {}
+        }
+        if let Some(gib) = self.memory_gib {
+            budget.memory_bytes = (gib * (1u64 << 30) as f64) as u64;
+        }
+        budget
+    }
+
+    /// Replaces what the planner decided by what is set here.
+    ///
+    /// # Errors
+    /// Where a patch edge is no multiple of the network's total stride along its axis.
+    pub fn apply(&self, plan: &mut Plan) -> Result<()> {
+        let mut explain = |field: &str| {
+            plan.reasons.retain(|reason| reason.field != field);
+            let text = format!("Set in the configuration (`plan.{field}`).");
+            plan.reasons.push(Reason { field: field.to_owned(), text });
+        };
+        if self.patch.is_some() {
+            explain("patch");
+        }
+        if self.batch.is_some() {
+            explain("batch");
+        }
+        if self.base_features.is_some() {
+            explain("base_features");
+        }
+        plan.batch = self.batch.unwrap_or(plan.batch);
+        if let Some(base) = self.base_features {
+            const MOST: usize = 320;
+            plan.unet.features =
+                (0..plan.unet.features.len()).map(|stage| (base << stage).min(MOST)).collect();
+        }
+        if let Some(patch) = self.patch {
+            let stride: [usize; 3] =
+                std::array::from_fn(|axis| plan.unet.strides.iter().map(|s| s[axis]).product());
+            if (0..3).any(|axis| !patch[axis].is_multiple_of(stride[axis])) {
+                return Err(Error::config(
+                    "plan.patch",
+                    format!("{patch:?} is not divisible by the network's strides {stride:?}"),
+                    "round every edge to a multiple of the stride along its axis",
+                ));
+            }
+            plan.patch = patch;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Defaults, then the file where there is one, then every `section.key=value` of `sets` in order.
+    pub fn resolve(file: Option<&Path>, sets: &[String]) -> Result<Self> {
+        let mut table = match file {
+            None => toml::Table::new(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+                text.parse::<toml::Table>().map_err(|e| {
+                    Error::invalid(path, "TOML", e.to_string(), "mend the line that the message points at")
+                })?
+            }
+        };
+        for set in sets {
+            apply(&mut table, set)?;
+        }
+        let config: Self = toml::Value::Table(table).try_into().map_err(|e: toml::de::Error| {
+            let place = file.map_or("--set".to_owned(), |path| path.display().to_string());
+            Error::config(
+                place,
+                e.message().to_owned(),
+                "see docs/configuration.md for every key and its type",
+            )
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads a resolved configuration back.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::resolve(Some(path), &[])
+    }
+
+    /// The configuration as TOML with every value.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).unwrap_or_else(|error| unreachable!("a Config is plain data: {error}"))
+    }
+
+    /// All that is wrong with the values, in one error.
+    pub fn check(&self) -> Result<()> {
+        let mut problems = Vec::new();
+        let mut demand = |holds: bool, field: &str, wanted: &str| {
+            if !holds {
+                problems.push(format!("`{field}` must be {wanted}"));
+            }
+        };
+        demand(self.fraction > 0.0 && self.fraction <= 1.0, "fraction", "above 0 and at most 1");
+        demand(self.schedule.steps_per_epoch > 0, "schedule.steps_per_epoch", "at least 1");
+        demand(self.schedule.steps != Some(0), "schedule.steps", "at least 1");
+        demand(self.schedule.epochs != Some(0), "schedule.epochs", "at least 1");
+        demand(self.schedule.patience != Some(0), "schedule.patience", "at least 1");
+        demand(
+            self.schedule.time_budget_seconds.is_none_or(|s| s > 0.0),
+            "schedule.time_budget_seconds",
+            "above 0",
+        );
+        let optimiser = &self.optimiser;
+        demand(
+            optimiser.learning_rate > 0.0 && optimiser.learning_rate.is_finite(),
+            "optimiser.learning_rate",
+            "a number above 0",
+        );
+        demand(optimiser.poly_power >= 0.0, "optimiser.poly_power", "0 or more");
+        demand((0.0..1.0).contains(&optimiser.momentum), "optimiser.momentum", "at least 0 and below 1");
+        demand(optimiser.weight_decay >= 0.0, "optimiser.weight_decay", "0 or more");
+        demand(optimiser.clip_norm > 0.0, "optimiser.clip_norm", "above 0");
+        let loss = &self.loss;
+        demand(
+            loss.cross_entropy >= 0.0 && loss.dice >= 0.0,
+            "loss.cross_entropy and loss.dice",
+            "0 or more",
+        );
+        demand(loss.cross_entropy + loss.dice > 0.0, "loss.cross_entropy + loss.dice", "above 0");
+        demand(
+            (0.0..=1.0).contains(&self.sampling.foreground_share),
+            "sampling.foreground_share",
+            "between 0 and 1",
+        );
+        demand(self.plan.batch != Some(0), "plan.batch", "at least 1");
+        demand(self.plan.base_features != Some(0), "plan.base_features", "at least 1");
+        demand(
+            self.plan.patch.is_none_or(|p| p.iter().all(|&n| n > 0)),
+            "plan.patch",
+            "three edges of at least 1 voxel",
+        );
+        demand(self.plan.memory_gib.is_none_or(|g| g > 0.0), "plan.memory_gib", "above 0");
+        demand(self.plan.step_seconds.is_none_or(|s| s >= 0.0), "plan.step_seconds", "0 or more");
+        demand(
+            self.validation.step > 0.0 && self.validation.step <= 1.0,
+            "validation.step",
+            "above 0 and at most 1",
+        );
+        demand(self.checkpoint.every_seconds > 0.0, "checkpoint.every_seconds", "above 0");
+        demand(self.loader.threads > 0, "loader.threads", "at least 1");
+        demand(self.loader.queue > 0, "loader.queue", "at least 1");
+        demand(self.loader.memory_gib >= 0.0, "loader.memory_gib", "0 or more");
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(Error::config("configuration", problems.join("; "), "change these values"))
+    }
+}
+
+/// Puts one `a.b=v` into the table. The value is TOML where it parses as such, otherwise a string.
+fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
+    let Some((path, text)) = set.split_once('=') else {
+        return Err(Error::config(set, "there is no `=`", "write it as section.key=value"));
+    };
+    let value = match format!("v = {text}").parse::<toml::Table>() {
+        Ok(mut parsed) => parsed.remove("v").unwrap_or_else(|| toml::Value::String(text.to_owned())),
+        Err(_) => toml::Value::String(text.to_owned()),
+    };
+    let mut keys: Vec<&str> = path.trim().split('.').collect();
+    let last = keys.pop().unwrap_or_default();
+    let mut place = table;
+    for key in keys {
+        let entry = place.entry(key).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        match entry {
+            toml::Value::Table(inner) => place = inner,
+            _ => {
+                return Err(Error::config(
+                    path,
+                    format!("`{key}` is a value, not a section"),
+                    "leave out what follows it",
+                ));
+            }
+        }
+    }
+    place.insert(last.to_owned(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sets(list: &[&str]) -> Vec<String> {
+        list.iter().map(|&s| s.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_resolved_configuration_reads_back_equal() {
+        let config =
+            Config::resolve(None, &sets(&["schedule.steps=7", "fold=all", "plan.patch=[8, 16, 24]"]))
+                .unwrap();
+        assert_eq!(config.schedule.steps, Some(7));
+        assert_eq!(config.fold, FoldChoice::All);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, config.to_toml()).unwrap();
+        assert_eq!(Config::read(&path).unwrap(), config);
+    }
+
+    #[test]
+    fn unknown_keys_and_bad_values_are_named() {
+        let unknown = Config::resolve(None, &sets(&["optimiser.lr=1"])).unwrap_err().to_string();
+        assert!(unknown.contains("lr"), "{unknown}");
+        let bad = Config::resolve(None, &sets(&["optimiser.momentum=1.5", "fraction=0.0"]))
+            .unwrap_err()
+            .to_string();
+        assert!(bad.contains("optimiser.momentum") && bad.contains("fraction"), "{bad}");
+        assert!(
+            Config::resolve(None, &sets(&["seed"])).unwrap_err().to_string().contains("section.key=value")
+        );
+    }
+}

@@ -1,0 +1,196 @@
+//! Segments scans that are nobody's training or validation cases: files in, label maps out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+
+use crate::dataset::Description;
+use crate::files::{create_folder, write_atomically};
+use crate::io;
+use crate::predict::{Predictor, WindowOptions, segment, segment_with_probabilities};
+use crate::progress::Progress;
+use crate::run::Run;
+use crate::session;
+use crate::volume::Volume;
+use crate::{Error, Result};
+
+/// Whether mirror images are predicted too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mirror {
+    /// One pass per window.
+    Off,
+    /// Along the axes that the run was trained to mirror.
+    Trained,
+}
+
+/// What is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outputs {
+    /// Label maps.
+    Labels,
+    /// Label maps and one volume of probabilities per class.
+    Probabilities,
+}
+
+/// One `segen predict`.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Runs whose probabilities are averaged; the first one's plan rules.
+    pub runs: &'a [Run],
+    /// Files and folders of scans.
+    pub inputs: &'a [PathBuf],
+    /// Test-time mirroring.
+    pub mirror: Mirror,
+    /// What to write.
+    pub outputs: Outputs,
+    /// Where to.
+    pub folder: &'a Path,
+    /// Where to compute.
+    pub device: &'a Device,
+}
+
+/// Segments every scan; returns the label maps written, in order of case name. `dataset.json` is written beside
+/// them, so that they can be scored and read by tools that need the names of the labels.
+pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf>> {
+    let Some(first) = request.runs.first() else {
+        return Err(Error::config("RUN", "there is no run", "name the folder of a trained run"));
+    };
+    let loaded = request.runs.iter().map(session::load).collect::<Result<Vec<_>>>()?;
+    let (_, _, plan, config) = &loaded[0];
+    for (run, (_, _, other, _)) in request.runs.iter().zip(&loaded).skip(1) {
+        let same = other.spacing == plan.spacing
+            && other.patch == plan.patch
+            && other.normalisation == plan.normalisation;
+        if !same {
+            return Err(Error::invalid(
+                run.path("plan.json"),
+                "plan",
+                format!("spacing, patch or normalisation differ from those of `{}`", first.folder.display()),
+                "average only runs that were trained with the same plan",
+            ));
+        }
+    }
+    crate::train::select_kernels(config)?;
+    let description: serde_json::Value = first.read_json("dataset.json")?;
+    let (meaning, _) = Description::read(&first.path("dataset.json"))?;
+    let (names, ending) = (meaning.labels.names, meaning.file_ending);
+    let cases = cases(request.inputs, plan.channels, &ending)?;
+    let mut options = WindowOptions { step: config.validation.step, ..WindowOptions::default() };
+    if request.mirror == Mirror::Trained {
+        options.mirror = crate::augment::mirror_axes(&names);
+    }
+    let networks = loaded.iter().map(|(network, weights, _, _)| (network.clone(), weights)).collect();
+    let predictor = Predictor::new(plan, networks, options, request.device)?;
+    let passes = 1 << options.mirror.iter().filter(|&&m| m).count();
+    if passes > 1 {
+        progress.note(&format!("mirroring: {passes} passes per window instead of 1"));
+    }
+    create_folder(request.folder)?;
+    let text = serde_json::to_vec_pretty(&description)
+        .map_err(|e| Error::io("write", request.folder.join("dataset.json"), std::io::Error::other(e)))?;
+    write_atomically(&request.folder.join("dataset.json"), &text)?;
+    let mut written = Vec::new();
+    for (id, images) in &cases {
+        let sample = plan.prepare_images(images, None)?;
+        progress.begin(id, predictor.passes(sample.geometry.shape) as u64);
+        let header = io::read_header(&images[0])?;
+        let file = request.folder.join(format!("{id}{ending}"));
+        let advance = &mut |passes: usize| progress.advance(passes as u64);
+        let labels = match request.outputs {
+            Outputs::Labels => segment(&predictor, &sample, None, advance),
+            Outputs::Probabilities => {
+                let (labels, probabilities) = segment_with_probabilities(&predictor, &sample, advance);
+                for (class, voxels) in probabilities.into_iter().enumerate() {
+                    let path = request.folder.join(format!("{id}_probability_{class}{ending}"));
+                    let volume = Volume::new(voxels, labels.grid.clone());
+                    io::write_image(&path, &volume, Some(&header))?;
+                }
+                labels
+            }
+        };
+        io::write_labels(&file, &labels, Some(&header))?;
+        progress.end();
+        written.push(file);
+    }
+    Ok(written)
+}
+
+/// Groups files `CASE_0000ENDING`, `CASE_0001ENDING`, ... by case, sorted by name.
+pub fn cases(inputs: &[PathBuf], channels: usize, ending: &str) -> Result<BTreeMap<String, Vec<PathBuf>>> {
+    let mut files = Vec::new();
+    for input in inputs {
+        if input.is_dir() {
+            let entries = std::fs::read_dir(input).map_err(|e| Error::io("read", input, e))?;
+            for entry in entries {
+                let path = entry.map_err(|e| Error::io("read", input, e))?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if !name.starts_with('.') && (name.ends_with(".nii") || name.ends_with(".nii.gz")) {
+                    files.push(path);
+                }
+            }
+        } else {
+            files.push(input.clone());
+        }
+    }
+    files.sort();
+    let mut found: BTreeMap<String, BTreeMap<usize, PathBuf>> = BTreeMap::new();
+    for path in files {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let stem = name.strip_suffix(".nii.gz").or_else(|| name.strip_suffix(".nii")).unwrap_or(&name);
+        let channel = stem.rsplit_once('_').and_then(|(id, digits)| {
+            let numbered = digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_digit());
+            numbered.then(|| Some((id, digits.parse().ok()?))).flatten()
+        });
+        let (id, channel) = match channel {
+            Some(found) => found,
+            // One channel needs no number.
+            None if channels == 1 => (stem, 0),
+            None => {
+                return Err(Error::invalid(
+                    &path,
+                    "file name",
+                    format!("it does not end in a channel number, and the network takes {channels} channels"),
+                    format!("name the files CASE_0000{ending} to CASE_{:04}{ending}", channels - 1),
+                ));
+            }
+        };
+        if let Some(other) = found.entry(id.to_owned()).or_default().insert(channel, path.clone()) {
+            return Err(Error::invalid(
+                &path,
+                "file name",
+                format!("channel {channel} of case `{id}` is also given by `{}`", other.display()),
+                "leave one of them out",
+            ));
+        }
+    }
+    if found.is_empty() {
+        let place = inputs.first().cloned().unwrap_or_default();
+        return Err(Error::invalid(
+            place,
+            "INPUT",
+            "there is no NIfTI file",
+            format!("name files, or folders that hold files CASE_0000{ending}"),
+        ));
+    }
+    let mut cases = BTreeMap::new();
+    for (id, images) in found {
+        let expected: Vec<usize> = (0..channels).collect();
+        if !images.keys().copied().eq(expected.iter().copied()) {
+            let given: Vec<String> = images.keys().map(|c| format!("{c:04}")).collect();
+            let place = images.into_values().next().unwrap_or_default();
+            return Err(Error::invalid(
+                place,
+                "channels",
+                format!(
+                    "case `{id}` has channels {}, the network takes {channels} (0000 to {:04})",
+                    given.join(", "),
+                    channels - 1
+                ),
+                "put the missing files beside this one, or take the surplus ones away",
+            ));
+        }
+        cases.insert(id, images.into_values().collect());
+    }
+    Ok(cases)
+}

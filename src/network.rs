@@ -1,0 +1,165 @@
+//! Networks as plain functions of their weights.
+//!
+//! Weights live in host memory, named and in a fixed order, so that initialisation, clipping, optimiser,
+//! checkpoints and look-ahead steps are exact and the same on every device. [`Weights::bind`] puts them on a
+//! device for one forward (and backward) pass.
+
+use std::collections::HashMap;
+
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::rng::generator;
+
+mod unet;
+
+pub use unet::UNet;
+
+/// One named array of weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// Path of the layer and the kind of weight, for example `encoder.0.0.conv.weight`.
+    pub name: String,
+    /// Axis lengths, in PyTorch's order for the kind of layer.
+    pub shape: Vec<usize>,
+    /// Row-major values.
+    pub values: Vec<f32>,
+}
+
+/// All weights of a network, in the order in which the layers are first used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    /// In module order; sums over parameters run in this order.
+    pub parameters: Vec<Parameter>,
+}
+
+/// How a parameter starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Initial {
+    /// Kaiming normal for leaky ReLU of slope 0.01: standard deviation `sqrt(2 / (1 + 0.01^2) / fan_in)`.
+    Kaiming {
+        /// Inputs that one output sums over, as PyTorch counts them.
+        fan_in: usize,
+    },
+    /// All zeros.
+    Zeros,
+    /// All ones.
+    Ones,
+}
+
+/// Name, shape and start of one parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Specification {
+    /// See [`Parameter::name`].
+    pub name: String,
+    /// See [`Parameter::shape`].
+    pub shape: Vec<usize>,
+    /// How it starts.
+    pub initial: Initial,
+}
+
+/// Weights on a device, ready for a forward pass.
+#[derive(Debug)]
+pub struct Bound {
+    tensors: Vec<Tensor<1>>,
+    shapes: Vec<Vec<usize>>,
+    positions: HashMap<String, usize>,
+}
+
+/// Whether a forward pass records what a backward pass needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// Forward only.
+    Inference,
+    /// Gradients with respect to the weights will be asked for.
+    Training,
+}
+
+impl Weights {
+    /// Draws initial weights. Each parameter has a generator of its own, keyed by (seed, name): adding a layer
+    /// does not change the others.
+    pub fn initialise(specifications: &[Specification], seed: u64) -> Self {
+        let parameters = specifications
+            .iter()
+            .map(|specification| {
+                let length = specification.shape.iter().product();
+                let values = match specification.initial {
+                    Initial::Zeros => vec![0.0; length],
+                    Initial::Ones => vec![1.0; length],
+                    Initial::Kaiming { fan_in } => {
+                        let deviation = (2.0 / (1.0 + 1e-4) / fan_in as f64).sqrt();
+                        let mut rng = generator(seed, &["initial weights", &specification.name]);
+                        let draw = || {
+                            let z: f64 = StandardNormal.sample(&mut rng);
+                            (z * deviation) as f32
+                        };
+                        std::iter::repeat_with(draw).take(length).collect()
+                    }
+                };
+                Parameter { name: specification.name.clone(), shape: specification.shape.clone(), values }
+            })
+            .collect();
+        Self { parameters }
+    }
+
+    /// Number of weights.
+    pub fn len(&self) -> usize {
+        self.parameters.iter().map(|p| p.values.len()).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies the weights onto a device.
+    pub fn bind(&self, device: &Device, pass: Pass) -> Bound {
+        let device = match pass {
+            Pass::Training => device.clone().autodiff(),
+            Pass::Inference => device.clone(),
+        };
+        let tensor = |parameter: &Parameter| {
+            let data = TensorData::new(parameter.values.clone(), [parameter.values.len()]);
+            let tensor = Tensor::<1>::from_data(data, &device);
+            if pass == Pass::Training { tensor.require_grad() } else { tensor }
+        };
+        Bound {
+            tensors: self.parameters.iter().map(tensor).collect(),
+            shapes: self.parameters.iter().map(|p| p.shape.clone()).collect(),
+            positions: self.parameters.iter().enumerate().map(|(i, p)| (p.name.clone(), i)).collect(),
+        }
+    }
+}
+
+impl Bound {
+    /// A parameter in its own shape. Asking for a name or rank that the network does not have is a bug.
+    pub fn get<const D: usize>(&self, name: &str) -> Tensor<D> {
+        let Some(&position) = self.positions.get(name) else {
+            panic!("the network has no parameter `{name}`")
+        };
+        let shape: [usize; D] = match self.shapes[position].as_slice().try_into() {
+            Ok(shape) => shape,
+            Err(_) => panic!("`{name}` has rank {}, not {D}", self.shapes[position].len()),
+        };
+        self.tensors[position].clone().reshape(shape)
+    }
+
+    /// Gradients in the order of [`Weights::parameters`]; zeros where the loss does not depend on a parameter.
+    pub fn gradients(&self, mut gradients: Gradients) -> Vec<Vec<f32>> {
+        self.tensors
+            .iter()
+            .map(|tensor| match tensor.grad_remove(&mut gradients) {
+                Some(gradient) => values(gradient),
+                None => vec![0.0; tensor.dims()[0]],
+            })
+            .collect()
+    }
+}
+
+/// The values of a tensor, row-major.
+pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    match tensor.into_data().try_into_vec::<f32>() {
+        Ok(values) => values,
+        Err(error) => panic!("activations are f32: {error:?}"),
+    }
+}

@@ -1,0 +1,612 @@
+//! The training loop.
+//!
+//! A step is: batch from the loader, forward, sums per sample, loss and its gradient in `f64`, backward, clipped
+//! optimiser step. Everything drawn is keyed by (seed, purpose, step), so a run that was stopped anywhere goes
+//! on from its last checkpoint to the same bytes as one that never stopped.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use segen_kernels::Activation;
+use serde_json::json;
+
+use crate::augment::{self, Augmentation};
+use crate::checkpoint::{Checkpoint, History, Pointer};
+use crate::config::{AugmentationKind, Config, DEFAULT_EPOCHS, SamplingRule};
+use crate::loader::{Batch, Loader, SampleSource};
+use crate::loss::{Loss, LossValue};
+use crate::network::{Pass, UNet, Weights, values};
+use crate::optimiser::{self, OptimiserState};
+use crate::plan::Plan;
+use crate::predict::{Predictor, WindowOptions};
+use crate::prepare::{IGNORE, PreparedCase};
+use crate::progress::Progress;
+use crate::run::{Events, Run};
+use crate::sampler::{Sampler, Share};
+use crate::{Error, Result};
+
+/// What training works on.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// Every knob.
+    pub config: &'a Config,
+    /// Shapes and normalisation.
+    pub plan: &'a Plan,
+    /// Where results go; already set up.
+    pub run: &'a Run,
+    /// Prepared training cases.
+    pub train: &'a [PreparedCase],
+    /// Prepared validation cases.
+    pub validation: &'a [PreparedCase],
+    /// Names of the classes, background first.
+    pub classes: &'a [String],
+    /// Where to compute.
+    pub device: &'a Device,
+    /// When the command began; a time budget counts from here.
+    pub started: Instant,
+}
+
+/// How training ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The last weights.
+    pub weights: Weights,
+    /// Steps done.
+    pub steps: u64,
+    /// Steps planned.
+    pub planned_steps: u64,
+    /// Seconds of training over all sessions.
+    pub train_seconds: f64,
+    /// Whether `patience` ended it.
+    pub stopped_early: bool,
+}
+
+/// One step's result, before the optimiser.
+struct Gradient {
+    value: LossValue,
+    gradients: Vec<Vec<f32>>,
+    forward: Duration,
+    backward: Duration,
+}
+
+/// Sums over the current epoch that only the screen needs.
+#[derive(Default)]
+struct Clock {
+    wait: Duration,
+    forward: Duration,
+    backward: Duration,
+    update: Duration,
+    steps: u32,
+}
+
+impl<'a> Job<'a> {
+    /// The network that the plan and configuration describe.
+    pub fn network(&self) -> UNet {
+        UNet {
+            channels: self.plan.channels,
+            classes: self.plan.classes,
+            shape: self.plan.unet.clone(),
+            deep_supervision: self.config.network.deep_supervision,
+        }
+    }
+
+    fn loss(&self) -> Loss {
+        Loss {
+            cross_entropy: self.config.loss.cross_entropy,
+            dice: self.config.loss.dice,
+            reduction: self.config.loss.dice_reduction.unwrap_or(self.plan.dice),
+        }
+    }
+
+    fn loader(&self, source: &Arc<SampleSource>, steps: std::ops::Range<u64>) -> Loader {
+        let sampling = &self.config.sampling;
+        let mut sampler = Sampler::new(self.plan.patch, self.plan.batch);
+        sampler.share = match sampling.rule {
+            SamplingRule::LastThird => Share::LastThird,
+            SamplingRule::Probability => Share::Probability(sampling.foreground_share),
+        };
+        let augmentation = match self.config.augmentation.kind {
+            AugmentationKind::None => Augmentation::none(),
+            AugmentationKind::Basic => {
+                let thick = augment::thick_axis(self.plan.patch, self.plan.spacing);
+                Augmentation::basic(thick, augment::mirror_axes(self.classes))
+            }
+        };
+        let loader = &self.config.loader;
+        Loader::start(
+            source.clone(),
+            sampler,
+            augmentation,
+            self.config.seed,
+            steps,
+            loader.threads,
+            loader.queue,
+        )
+    }
+
+    /// Trains from the last checkpoint, or from initial weights, to the last planned step.
+    pub fn train(&self, progress: &dyn Progress) -> Result<Outcome> {
+        let folder = self.run.path("checkpoint");
+        let network = self.network();
+        let memory = gib(self.config.loader.memory_gib);
+        let source = Arc::new(SampleSource::prepared(self.train.to_vec(), self.plan.classes, memory));
+        let mut state = match Checkpoint::latest(&folder)? {
+            Some((checkpoint, passed)) => {
+                for error in passed {
+                    progress.note(&format!("passed over a damaged checkpoint: {error}"));
+                }
+                progress.note(&format!("going on from step {}", checkpoint.step));
+                checkpoint
+            }
+            None => {
+                let weights = network.initialise(self.config.seed);
+                let optimiser = OptimiserState::new(self.config.optimiser.kind, &weights);
+                let planned_steps = self.planned_steps(&network, &weights, &source, progress)?;
+                let history = History {
+                    planned_steps,
+                    patches_per_centre_class: vec![0; self.plan.classes],
+                    voxels_per_class: vec![0; self.plan.classes],
+                    ..History::default()
+                };
+                let checkpoint = Checkpoint { step: 0, history, weights, optimiser };
+                // Fixes the planned steps, whatever happens next.
+                checkpoint.write(&folder, &[Pointer::Latest])?;
+                checkpoint
+            }
+        };
+        let planned = state.history.planned_steps;
+        let mut events = Events::open(self.run, state.step)?;
+        let epoch_length = self.config.schedule.steps_per_epoch;
+        let session = Instant::now();
+        let before = state.history.train_seconds;
+        let mut saved = Instant::now();
+        let mut clock = Clock::default();
+        let mut loader = self.loader(&source, state.step..planned);
+        let mut stopped_early = self.out_of_patience(&state.history);
+        progress.begin("training", planned);
+        progress.advance(state.step);
+        while state.step < planned && !stopped_early {
+            let step = state.step;
+            let waited = Instant::now();
+            let batch = loader.next()?;
+            let waited = waited.elapsed();
+            let mut result = self.gradient(&network, &state.weights, &batch)?;
+            let updating = Instant::now();
+            let rate = optimiser::learning_rate(&self.config.optimiser, step, planned);
+            let length = optimiser::clip(&mut result.gradients, self.config.optimiser.clip_norm);
+            optimiser::step(
+                &self.config.optimiser,
+                &mut state.optimiser,
+                &mut state.weights,
+                &result.gradients,
+                rate,
+            );
+            let updating = updating.elapsed();
+            let history = &mut state.history;
+            for &class in &batch.centre_classes {
+                if let Some(count) = history.patches_per_centre_class.get_mut(usize::from(class)) {
+                    *count += 1;
+                }
+            }
+            history.voxels_per_class.iter_mut().zip(&batch.class_voxels).for_each(|(sum, n)| *sum += n);
+            history.epoch_loss_sum += result.value.total;
+            events.record(&json!({
+                "event": "step", "step": step, "loss": result.value.total,
+                "cross_entropy": result.value.cross_entropy, "dice_loss": result.value.dice,
+                "learning_rate": rate, "gradient_norm": length,
+                "seconds": {
+                    "wait": seconds(waited), "forward": seconds(result.forward),
+                    "backward": seconds(result.backward), "update": seconds(updating),
+                },
+            }))?;
+            clock.add(waited, &result, updating);
+            state.step += 1;
+            progress.advance(1);
+            let mut pointers = Vec::new();
+            if state.step.is_multiple_of(epoch_length) || state.step == planned {
+                let steps = (state.step - 1) % epoch_length + 1;
+                let better = self.end_epoch(&network, &mut state, steps, &clock, &mut events, progress)?;
+                if better {
+                    pointers.push(Pointer::Best);
+                }
+                clock = Clock::default();
+                stopped_early = self.out_of_patience(&state.history) && state.step < planned;
+            }
+            let checkpoint = &self.config.checkpoint;
+            let due = saved.elapsed().as_secs_f64() >= checkpoint.every_seconds
+                || (checkpoint.every_steps > 0 && state.step.is_multiple_of(checkpoint.every_steps));
+            if due || !pointers.is_empty() || state.step == planned || stopped_early {
+                pointers.push(Pointer::Latest);
+                state.history.train_seconds = before + seconds(session.elapsed());
+                state.write(&folder, &pointers)?;
+                saved = Instant::now();
+            }
+        }
+        progress.end();
+        Ok(Outcome {
+            steps: state.step,
+            planned_steps: planned,
+            train_seconds: state.history.train_seconds,
+            weights: state.weights,
+            stopped_early,
+        })
+    }
+
+    fn out_of_patience(&self, history: &History) -> bool {
+        self.config.schedule.patience.is_some_and(|patience| history.epochs_without_better >= patience)
+    }
+
+    /// The number of steps of the whole run: as configured, or what fits into the time budget at the speed of
+    /// the first steps, which are done on a copy of the weights and thrown away.
+    fn planned_steps(
+        &self,
+        network: &UNet,
+        weights: &Weights,
+        source: &Arc<SampleSource>,
+        progress: &dyn Progress,
+    ) -> Result<u64> {
+        const WARM_UP: u64 = 2;
+        const TIMED: u64 = 6;
+        let schedule = &self.config.schedule;
+        if let Some(steps) = schedule.steps {
+            return Ok(steps);
+        }
+        let Some(budget) = schedule.time_budget_seconds else {
+            return Ok(schedule.epochs.unwrap_or(DEFAULT_EPOCHS) * schedule.steps_per_epoch);
+        };
+        let mut loader = self.loader(source, 0..WARM_UP + TIMED);
+        let mut copy = weights.clone();
+        let mut optimiser = OptimiserState::new(self.config.optimiser.kind, weights);
+        let mut timer = Instant::now();
+        for step in 0..WARM_UP + TIMED {
+            if step == WARM_UP {
+                timer = Instant::now();
+            }
+            let batch = loader.next()?;
+            let mut result = self.gradient(network, &copy, &batch)?;
+            optimiser::clip(&mut result.gradients, self.config.optimiser.clip_norm);
+            optimiser::step(&self.config.optimiser, &mut optimiser, &mut copy, &result.gradients, 1e-6);
+        }
+        drop(loader);
+        let step = seconds(timer.elapsed()) / TIMED as f64;
+        let timer = Instant::now();
+        let cases = self.epoch_cases();
+        if let Some(case) = cases.first() {
+            self.confusion(network, weights, case)?;
+        }
+        let epoch = seconds(timer.elapsed()) * cases.len() as f64;
+        let left = budget - seconds(self.started.elapsed());
+        let steps = (left / (step + epoch / schedule.steps_per_epoch as f64)).floor().max(1.0) as u64;
+        progress.note(&format!(
+            "{:.0} ms a step: {steps} steps fit into the {left:.0} s left of the time budget",
+            1e3 * step
+        ));
+        Ok(steps)
+    }
+
+    /// Loss and gradients of one batch.
+    fn gradient(&self, network: &UNet, weights: &Weights, batch: &Batch) -> Result<Gradient> {
+        let [size, channels, x, y, z] = batch.shape;
+        let loss = self.loss();
+        let timer = Instant::now();
+        let device = self.device.clone().autodiff();
+        let bound = weights.bind(self.device, Pass::Training);
+        let images = TensorData::new(batch.images.clone(), [size, channels, x, y, z]);
+        let input = || Activation::from_channels_first(Tensor::from_data(images.clone(), &device));
+        let outputs = network.forward(&bound, input());
+        let scales = supervision_weights(outputs.len());
+        let mut value = LossValue::default();
+        let mut objective: Option<Tensor<1>> = None;
+        for (i, ((logits, stride), scale)) in
+            outputs.into_iter().zip(network.output_strides()).zip(scales).enumerate()
+        {
+            let target = self.target(batch, stride);
+            let sums = segen_kernels::segmentation_sums(logits, target);
+            let numbers: Vec<f64> = values(sums.clone()).into_iter().map(f64::from).collect();
+            let (part, mut slope) = loss.evaluate(&numbers, network.classes);
+            slope.iter_mut().for_each(|s| *s *= scale);
+            value.add(&part, scale, i == 0);
+            // The gradient of this linear form is `slope`, so the backward pass starts from exact numbers.
+            let slope: Vec<f32> = slope.into_iter().map(|s| s as f32).collect();
+            let slope = Tensor::<2>::from_data(TensorData::new(slope, sums.dims()), &device);
+            let part = (sums * slope).flatten::<1>(0, 1).sum_dim(0);
+            objective = Some(match objective {
+                Some(sum) => sum + part,
+                None => part,
+            });
+        }
+        let forward = timer.elapsed();
+        if !value.total.is_finite() {
+            return Err(self.divergence(network, weights, batch, &value));
+        }
+        let timer = Instant::now();
+        let Some(objective) = objective else { unreachable!("a network has at least one output") };
+        let gradients = bound.gradients(objective.backward());
+        if let Some(bad) = gradients.iter().position(|g| g.iter().any(|v| !v.is_finite())) {
+            let name = &weights.parameters[bad].name;
+            return Err(diverged(batch, format!("the gradient of `{name}` is not finite")));
+        }
+        Ok(Gradient { value, gradients, forward, backward: timer.elapsed() })
+    }
+
+    /// Labels of a batch on the grid of an output: every `stride`-th voxel.
+    fn target(&self, batch: &Batch, stride: [usize; 3]) -> Tensor<4, Int> {
+        let [size, _, x, y, z] = batch.shape;
+        let shape = [x / stride[0], y / stride[1], z / stride[2]];
+        let mut labels = Vec::with_capacity(size * shape.iter().product::<usize>());
+        for b in 0..size {
+            for i in 0..shape[0] {
+                for j in 0..shape[1] {
+                    let row = ((b * x + i * stride[0]) * y + j * stride[1]) * z;
+                    labels
+                        .extend(batch.labels[row..row + z].iter().step_by(stride[2]).map(|&l| i32::from(l)));
+                }
+            }
+        }
+        Tensor::from_data(TensorData::new(labels, [size, shape[0], shape[1], shape[2]]), self.device)
+    }
+
+    /// Finds where numbers stopped being finite: the first layer, and the cases whose loss is not.
+    fn divergence(&self, network: &UNet, weights: &Weights, batch: &Batch, value: &LossValue) -> Error {
+        let bound = weights.bind(self.device, Pass::Inference);
+        let images = TensorData::new(batch.images.clone(), batch.shape);
+        let mut layer = None;
+        let input = Activation::from_channels_first(Tensor::from_data(images, self.device));
+        network.forward_observed(&bound, input, &mut |name, activation| {
+            if layer.is_none()
+                && values(activation.clone().into_channels_last()).iter().any(|v| !v.is_finite())
+            {
+                layer = Some(name.to_owned());
+            }
+        });
+        let bad: Vec<&str> = batch
+            .cases
+            .iter()
+            .zip(&value.per_sample)
+            .filter(|(_, loss)| !loss.is_finite())
+            .map(|(case, _)| case.as_str())
+            .collect();
+        let layer = layer.map_or("in the loss itself".to_owned(), |name| format!("first in layer `{name}`"));
+        diverged(batch, format!("the loss of case {} is not finite, {layer}", bad.join(", ")))
+    }
+
+    /// Validates, records the epoch, draws the curves. Returns whether this is the best epoch so far.
+    fn end_epoch(
+        &self,
+        network: &UNet,
+        state: &mut Checkpoint,
+        steps: u64,
+        clock: &Clock,
+        events: &mut Events,
+        progress: &dyn Progress,
+    ) -> Result<bool> {
+        let mut total = vec![[0u64; 3]; self.plan.classes];
+        let timer = Instant::now();
+        for case in self.epoch_cases() {
+            for (sum, counts) in total.iter_mut().zip(self.confusion(network, &state.weights, case)?) {
+                (0..3).for_each(|i| sum[i] += counts[i]);
+            }
+        }
+        let ratio = |above: u64, below: u64| (below > 0).then(|| above as f64 / below as f64);
+        let scores = |score: fn([u64; 3]) -> (u64, u64)| -> Vec<Option<f64>> {
+            total[1..].iter().map(|&counts| score(counts)).map(|(above, below)| ratio(above, below)).collect()
+        };
+        let dice = scores(|[tp, fp, fn_]| (2 * tp, 2 * tp + fp + fn_));
+        let defined: Vec<f64> = dice.iter().flatten().copied().collect();
+        let score = (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64);
+        let history = &mut state.history;
+        let loss = history.epoch_loss_sum / steps.max(1) as f64;
+        history.epoch_loss_sum = 0.0;
+        let better = score.is_some() && score > history.best_score;
+        if better {
+            history.best_score = score;
+            history.epochs_without_better = 0;
+        } else {
+            history.epochs_without_better += 1;
+        }
+        let epoch = (state.step - 1) / self.config.schedule.steps_per_epoch;
+        let sensitivity = scores(|[tp, _, fn_]| (tp, tp + fn_));
+        let precision = scores(|[tp, fp, _]| (tp, tp + fp));
+        events.record(&json!({
+            "event": "epoch", "step": state.step - 1, "epoch": epoch, "train_loss": loss,
+            "validation": {
+                "mean_dice": score, "dice": dice, "sensitivity": sensitivity, "precision": precision,
+                "cases": self.epoch_cases().iter().map(|c| c.id.clone()).collect::<Vec<_>>(),
+                "seconds": seconds(timer.elapsed()),
+            },
+            "seen": {
+                "patches_per_centre_class": history.patches_per_centre_class,
+                "voxels_per_class": history.voxels_per_class,
+            },
+            "share_waiting_on_data": clock.share(clock.wait),
+        }))?;
+        let shown = score.map_or("no reference".to_owned(), |s| format!("validation Dice {s:.3}"));
+        progress.note(&format!(
+            "epoch {epoch}, step {}: loss {loss:.4}, {shown}; {}",
+            state.step,
+            clock.describe()
+        ));
+        crate::run::draw_progress(self.run, self.classes)?;
+        Ok(better)
+    }
+
+    /// The validation cases that are predicted after every epoch.
+    fn epoch_cases(&self) -> Vec<&'a PreparedCase> {
+        let wanted = self.config.validation.cases_per_epoch.min(self.validation.len());
+        (0..wanted).map(|i| &self.validation[i * self.validation.len() / wanted]).collect()
+    }
+
+    /// TP, FP, FN per class of one validation case on its prepared grid.
+    fn confusion(&self, network: &UNet, weights: &Weights, case: &PreparedCase) -> Result<Vec<[u64; 3]>> {
+        let sample = case.load()?;
+        let mut counts = vec![[0u64; 3]; self.plan.classes];
+        let Some(labels) = &sample.labels else { return Ok(counts) };
+        let options = WindowOptions { step: self.config.validation.step, ..WindowOptions::default() };
+        let predictor = Predictor::new(self.plan, vec![(network.clone(), weights)], options, self.device)?;
+        let mut first = 0;
+        let mask = sample.mask.as_ref().map(|m| m.view());
+        predictor.predict(
+            sample.images.view(),
+            mask,
+            &mut |planes| {
+                let (classes, depth, ny, nz) = planes.dim();
+                for x in 0..depth {
+                    for y in 0..ny {
+                        for z in 0..nz {
+                            let at = [first + x, y, z];
+                            let truth = labels[at];
+                            if truth == IGNORE || mask.is_some_and(|mask| mask[at] == 0) {
+                                continue;
+                            }
+                            let mut best = 0;
+                            for class in 1..classes {
+                                if planes[[class, x, y, z]] > planes[[best, x, y, z]] {
+                                    best = class;
+                                }
+                            }
+                            let truth = usize::from(truth);
+                            if best == truth {
+                                counts[truth][0] += 1;
+                            } else {
+                                counts[best][1] += 1;
+                                counts[truth][2] += 1;
+                            }
+                        }
+                    }
+                }
+                first += depth;
+            },
+            &mut |_| {},
+        );
+        Ok(counts)
+    }
+}
+
+impl LossValue {
+    /// Adds `scale` times another value; the parts that people read come from the full resolution alone.
+    fn add(&mut self, other: &Self, scale: f64, full_resolution: bool) {
+        if full_resolution {
+            self.cross_entropy = other.cross_entropy;
+            self.dice = other.dice;
+            self.per_sample = vec![0.0; other.per_sample.len()];
+        }
+        self.total += scale * other.total;
+        self.per_sample.iter_mut().zip(&other.per_sample).for_each(|(sum, v)| *sum += scale * v);
+    }
+}
+
+impl Clock {
+    fn add(&mut self, wait: Duration, result: &Gradient, update: Duration) {
+        self.wait += wait;
+        self.forward += result.forward;
+        self.backward += result.backward;
+        self.update += update;
+        self.steps += 1;
+    }
+
+    fn total(&self) -> Duration {
+        self.wait + self.forward + self.backward + self.update
+    }
+
+    fn share(&self, part: Duration) -> f64 {
+        seconds(part) / seconds(self.total()).max(1e-9)
+    }
+
+    fn describe(&self) -> String {
+        let step = 1e3 * seconds(self.total()) / f64::from(self.steps.max(1));
+        let percent = |part| 100.0 * self.share(part);
+        let mut text = format!(
+            "{step:.0} ms a step (forward {:.0} %, backward {:.0} %, update {:.0} %, waiting on data {:.0} %)",
+            percent(self.forward),
+            percent(self.backward),
+            percent(self.update),
+            percent(self.wait)
+        );
+        if self.share(self.wait) > 0.2 {
+            text.push_str("; raise `loader.threads`");
+        }
+        text
+    }
+}
+
+/// Weights of the losses at each resolution: 1, 1/2, 1/4, ..., normalised to sum 1.
+fn supervision_weights(outputs: usize) -> Vec<f64> {
+    let raw: Vec<f64> = (0..outputs).map(|i| 0.5f64.powi(i as i32)).collect();
+    let sum: f64 = raw.iter().sum();
+    raw.into_iter().map(|w| w / sum).collect()
+}
+
+fn diverged(batch: &Batch, what: String) -> Error {
+    Error::Diverged {
+        step: batch.step,
+        what: format!("{what} (batch of {})", batch.cases.join(", ")),
+        mend: "look at these cases with `segen check`; a lower `optimiser.learning_rate` or `optimiser.clip_norm` \
+               keeps steps small"
+            .to_owned(),
+    }
+}
+
+fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
+
+fn gib(value: f64) -> u64 {
+    (value * (1u64 << 30) as f64) as u64
+}
+
+/// Sets the CPU operators' path as configured and says which one is used.
+pub fn select_kernels(config: &Config) -> Result<String> {
+    let path = match &config.kernels.path {
+        None => None,
+        Some(name) => Some(name.parse().map_err(|_| {
+            Error::config(
+                "kernels.path",
+                format!("`{name}` is not a path"),
+                "use stock, portable, avx2 or avx512",
+            )
+        })?),
+    };
+    let path = segen_kernels::select(path).map_err(|problem| {
+        Error::config("kernels.path", problem, "leave it out to get the fastest path that this processor has")
+    })?;
+    Ok(path.to_string())
+}
+
+/// Keeps `fraction` of the cases, at least one: nested (a smaller fraction is contained in a larger one), seeded.
+pub fn keep_fraction(cases: &[String], fraction: f64, seed: u64) -> Vec<String> {
+    use rand::seq::SliceRandom;
+    let mut shuffled = cases.to_vec();
+    shuffled.shuffle(&mut crate::rng::generator(seed, &["fraction"]));
+    shuffled.truncate(((fraction * cases.len() as f64).round() as usize).max(1));
+    shuffled.sort();
+    shuffled
+}
+
+/// The folder of the checkpoints of a run.
+pub fn checkpoint_folder(run: &Run) -> std::path::PathBuf {
+    run.path("checkpoint")
+}
+
+/// Weights of a finished or running run.
+pub fn weights(run: &Run, pointer: Pointer) -> Result<Weights> {
+    Ok(Checkpoint::pointed(&checkpoint_folder(run), pointer)?.weights)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fractions_are_nested_and_never_empty() {
+        let cases: Vec<String> = (0..37).map(|i| format!("case_{i:02}")).collect();
+        let mut larger = cases.clone();
+        for fraction in [1.0, 0.5, 0.2, 0.05, 0.001] {
+            let kept = keep_fraction(&cases, fraction, 7);
+            assert_eq!(kept.len(), ((fraction * 37.0f64).round() as usize).max(1));
+            assert!(kept.iter().all(|case| larger.contains(case)));
+            larger = kept;
+        }
+        assert_ne!(keep_fraction(&cases, 0.2, 1), keep_fraction(&cases, 0.2, 2));
+    }
+}
