@@ -87,3 +87,66 @@ pub fn curves(path: &Path, panels: &[Panel]) -> Result<()> {
 pub fn overlay(path: &Path, rows: &[OverlayRow<'_>]) -> Result<()> {
     paint::write(path, &overlay::layout(path, rows)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array3;
+
+    fn size(path: &Path) -> (u32, u32) {
+        let file = std::io::BufReader::new(std::fs::File::open(path).unwrap());
+        let mut reader = png::Decoder::new(file).read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut pixels).unwrap();
+        assert!(pixels.iter().any(|p| *p < 128) && pixels.iter().any(|p| *p > 200), "blank");
+        (info.width, info.height)
+    }
+
+    #[test]
+    fn charts_are_written_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("progress.png");
+        let points = vec![(0.0, 1.0), (1.0, f64::NAN), (2.0, 0.5), (3.0, 0.25)];
+        let panel = Panel {
+            title: "Loss".into(),
+            series: vec![Series { name: "training".into(), points }],
+            ..Panel::default()
+        };
+        curves(&path, &vec![panel.clone(); 3]).unwrap();
+        let (width, height) = size(&path);
+        assert!(width > height, "two columns, two rows");
+        curves(&path, &[panel]).unwrap();
+        assert!(size(&path).0 < width, "the second picture replaced the first");
+        curves(&path, &[]).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing temporary is left");
+        let error = curves(&folder.path().join("no/folder.png"), &[]).unwrap_err().to_string();
+        assert!(error.contains("no/folder.png"), "{error}");
+    }
+
+    #[test]
+    fn an_overlay_shows_each_row_in_its_proportions_and_refuses_other_shapes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("overlay.png");
+        let image = Array3::from_shape_fn((20, 24, 6), |(x, y, z)| (x * y + z) as f32);
+        let labels =
+            Array3::from_shape_fn((20, 24, 6), |(x, y, _)| u8::from(x > 9) + u8::from(x > 9 && y > 11));
+        let row = |spacing| OverlayRow {
+            caption: "case".into(),
+            image: image.view(),
+            spacing,
+            columns: vec![("Reference".into(), labels.view()), ("Prediction".into(), labels.view())],
+        };
+        overlay(&path, &[row([1.0, 1.0, 3.0])]).unwrap();
+        let (width, low) = size(&path);
+        overlay(&path, &[row([1.0, 2.0, 3.0])]).unwrap();
+        let (same, high) = size(&path);
+        assert!(width == same && high > low + low / 2, "{low} {high}");
+        let other = Array3::zeros((20, 24, 7));
+        let wrong = OverlayRow { columns: vec![("Prediction".into(), other.view())], ..row([1.0; 3]) };
+        let error = overlay(&path, &[wrong]).unwrap_err().to_string();
+        assert!(error.contains("Prediction") && error.contains("(20, 24, 7)"), "{error}");
+        let empty = Array3::<f32>::zeros((0, 4, 4));
+        let none = OverlayRow { image: empty.view(), columns: vec![], ..row([1.0; 3]) };
+        assert!(overlay(&path, &[none]).is_err());
+    }
+}

@@ -107,7 +107,7 @@ impl Build {
         let spots = (0..(age * rng.random_range(0.0..14.0)) as usize).map(|_| white_spot(rng)).collect();
         let cysts = (0..[0, 0, 1, 1, 2][rng.random_range(0..5)]).map(|_| cyst(rng)).collect();
         let fields = |lattice: f32, rng: &mut ChaCha8Rng| smooth(domain, lattice * scale, rng);
-        let warp = std::array::from_fn(|_| fields(42.0, rng) * 3.2);
+        let warp = std::array::from_fn(|_| fields(52.0, rng) * 2.8);
         Self {
             domain: *domain,
             scale,

@@ -38,10 +38,15 @@ pub(super) struct View {
     pub(super) white: f32,
 }
 
+/// A slice whose darkest hundredth lies below this is CT in Hounsfield units (air has -1000).
+const HOUNSFIELD: f32 = -500.0;
+/// The usual window for the abdomen: from a little below fat to a little above contrast-filled vessels.
+const SOFT_TISSUE: (f32, f32) = (-160.0, 240.0);
+
 /// The box around the body, with a margin of two cells, and the range of its intensities.
 ///
 /// The body is what is brighter than a tenth of the way from the darkest to the brightest hundredth; so air is
-/// neither shown at length nor counted in the grey levels, in magnetic resonance as in CT.
+/// neither shown at length nor counted in the grey levels. CT gets the soft-tissue window instead.
 pub(super) fn view(slice: ArrayView2<'_, f32>) -> View {
     let (columns, rows) = slice.dim();
     let everything = |black, white| View { start: [0, 0], size: [columns, rows], black, white };
@@ -67,7 +72,11 @@ pub(super) fn view(slice: ArrayView2<'_, f32>) -> View {
         return everything(dark, dark + 1.0);
     }
     sorted(&mut body);
-    let (black, white) = (quantile(&body, 0.005).min(threshold), quantile(&body, 0.995));
+    let (black, white) = if dark < HOUNSFIELD {
+        SOFT_TISSUE
+    } else {
+        (quantile(&body, 0.005).min(threshold), quantile(&body, 0.995))
+    };
     let start = low.map(|edge| edge.saturating_sub(2));
     let size = [(high[0] + 2).min(columns) - start[0], (high[1] + 2).min(rows) - start[1]];
     View { start, size, black, white: if white > black { white } else { black + 1.0 } }
@@ -128,6 +137,7 @@ mod tests {
             let view = view(slice.view());
             assert_eq!((view.start, view.size), ([8, 6], [24, 16]));
             assert!(view.white >= tissue && view.white > view.black);
+            assert_eq!((view.black, view.white) == SOFT_TISSUE, air < -500.0);
         }
         let flat = Array2::from_elem((4, 4), f32::NAN);
         assert_eq!(view(flat.view()).size, [4, 4]);
