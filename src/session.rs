@@ -94,6 +94,7 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
             (plan, split)
         }
     };
+    fits_memory(&plan)?;
     run.write_json("run.json", &manifest)?;
     let finished = work(request, &dataset, &config, &plan, &split, progress);
     manifest.wall_seconds = request.started.elapsed().as_secs_f64();
@@ -135,6 +136,23 @@ fn resolve(request: &Request<'_>) -> Result<Config> {
         )),
         _ => Ok(own),
     }
+}
+
+/// Refuses a plan that is certain not to fit: starting it would end the process, or other people's, without a
+/// word.
+fn fits_memory(plan: &Plan) -> Result<()> {
+    // Predictions are good to a third.
+    const MARGIN: f64 = 1.5;
+    let (needed, available) = (plan.predicted_peak_bytes(), machine::available_memory_bytes());
+    if available == 0 || needed as f64 <= MARGIN * available as f64 {
+        return Ok(());
+    }
+    let gib = |bytes: u64| bytes as f64 / f64::from(1u32 << 30);
+    Err(Error::config(
+        "plan",
+        format!("training needs about {:.1} GiB, and {:.1} GiB are free", gib(needed), gib(available)),
+        "lower `plan.patch`, `plan.batch` or `plan.base_features`",
+    ))
 }
 
 fn split(dataset: &Dataset, config: &Config) -> Result<Split> {
