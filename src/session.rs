@@ -7,7 +7,7 @@ use burn::tensor::Device;
 
 use crate::checkpoint::Pointer;
 use crate::config::Config;
-use crate::dataset::{Case, Dataset};
+use crate::dataset::{Case, Dataset, Trained};
 use crate::files::create_folder;
 use crate::io;
 use crate::metrics::{CaseScores, ScoreOptions, Summary, score};
@@ -64,8 +64,9 @@ pub struct Finished {
 /// Runs, or goes on with, one training and everything that belongs to it.
 pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
     let run = request.run;
-    let dataset = Dataset::open(request.dataset)?;
+    let mut dataset = Dataset::open(request.dataset)?;
     let config = resolve(request)?;
+    dataset.labels = dataset.labels.select(&config.task.classes)?;
     let path = train::select_kernels(&config)?;
     let mut manifest = Manifest {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -168,6 +169,7 @@ pub fn plan(dataset: &Dataset, config: &Config, progress: &dyn Progress) -> Resu
     let cases: Vec<&Case> = dataset.training.iter().collect();
     let fingerprint = Plan::measure(dataset, &cases, progress)?;
     let mut plan = Plan::decide(dataset, fingerprint, &config.plan.budget())?;
+    config.network.apply(&mut plan)?;
     config.plan.apply(&mut plan)?;
     Ok(plan)
 }
@@ -219,7 +221,8 @@ fn work(
     Ok(Finished { outcome, validation, test })
 }
 
-/// `dataset.json` as it is, without the lists of files: what a reader of predictions needs.
+/// `dataset.json` without the lists of files and with the labels that are trained: what a reader of predictions
+/// needs.
 fn description(dataset: &Dataset) -> Result<serde_json::Value> {
     let path = dataset.folder.join("dataset.json");
     let text = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
@@ -229,6 +232,9 @@ fn description(dataset: &Dataset) -> Result<serde_json::Value> {
     if let Some(object) = value.as_object_mut() {
         for list in ["dataset", "training", "test"] {
             object.shift_remove(list);
+        }
+        if dataset.labels.trained != Trained::Values {
+            object.extend(dataset.labels.describe().map(|(key, value)| (key.to_owned(), value)));
         }
     }
     Ok(value)
@@ -268,7 +274,8 @@ pub fn predict_and_score(
             None => plan.prepare(dataset, case)?,
         };
         let mask = case.mask.as_deref().map(io::read_labels).transpose()?.map(|(mask, _)| mask);
-        let prediction = segment(predictor, &sample, mask.as_ref(), &mut |_| {});
+        let mut prediction = segment(predictor, &sample, mask.as_ref(), &mut |_| {});
+        dataset.labels.paint(&mut prediction);
         let file: PathBuf = folder.join(format!("{}{}", case.id, dataset.file_ending));
         let header = io::read_header(&case.images[0])?;
         io::write_labels(&file, &prediction, Some(&header))?;
@@ -294,10 +301,7 @@ pub fn load(run: &Run) -> Result<(Network, Weights, Plan, Config)> {
     let (config, plan) = (run.config()?, run.plan()?);
     let network = train::network(&plan, &config);
     let weights = train::weights(run, Pointer::Latest)?;
-    let expected = network.specifications();
-    let fits = expected.len() == weights.parameters.len()
-        && expected.iter().zip(&weights.parameters).all(|(s, p)| s.name == p.name && s.shape == p.shape);
-    if !fits {
+    if !network.fits(&weights) {
         return Err(Error::invalid(
             run.path("checkpoint"),
             "weights",

@@ -27,7 +27,7 @@ fn dataset(channels: &[&str], classes: usize) -> Dataset {
         folder: PathBuf::from("nowhere"),
         name: "Dataset001_Made".to_owned(),
         channels: channels.iter().map(|&name| name.to_owned()).collect(),
-        labels: LabelScheme { names, regions, ignore: None, regions_class_order: None },
+        labels: LabelScheme { names, regions, ignore: None, regions_class_order: None, trained: Default::default() },
         file_ending: ".nii.gz".to_owned(),
         training: Vec::new(),
         test: Vec::new(),
