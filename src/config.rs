@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::FoldChoice;
 use crate::plan::{Budget, CpuBudget, DiceReduction, Plan, Reason};
+use crate::policy::settings::PolicyConfig;
 use crate::{Error, Result};
 
 /// One run.
@@ -29,8 +30,8 @@ pub struct Config {
     pub loss: LossConfig,
     /// Where patches are cut.
     pub sampling: Sampling,
-    /// How patches are changed.
-    pub augmentation: AugmentationConfig,
+    /// How patches are augmented.
+    pub policy: PolicyConfig,
     /// Network options that the plan leaves open.
     pub network: NetworkConfig,
     /// Values that replace the plan's.
@@ -129,25 +130,6 @@ pub enum SamplingRule {
     Probability,
 }
 
-/// How patches are changed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AugmentationConfig {
-    /// `none`, or `basic`: nnU-Net's rotation, scaling, noise, blur, brightness, contrast, low resolution,
-    /// gamma and mirroring.
-    pub kind: AugmentationKind,
-}
-
-/// See [`AugmentationConfig::kind`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AugmentationKind {
-    /// Patches as they are.
-    None,
-    /// nnU-Net's default list.
-    Basic,
-}
-
 /// Network options that the plan leaves open.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -233,7 +215,7 @@ impl Default for Config {
             optimiser: Optimiser::default(),
             loss: LossConfig::default(),
             sampling: Sampling::default(),
-            augmentation: AugmentationConfig::default(),
+            policy: PolicyConfig::default(),
             network: NetworkConfig::default(),
             plan: PlanOverrides::default(),
             validation: Validation::default(),
@@ -272,12 +254,6 @@ impl Default for LossConfig {
 impl Default for Sampling {
     fn default() -> Self {
         Self { rule: SamplingRule::LastThird, foreground_share: 0.5 }
-    }
-}
-
-impl Default for AugmentationConfig {
-    fn default() -> Self {
-        Self { kind: AugmentationKind::Basic }
     }
 }
 
@@ -456,6 +432,7 @@ impl Config {
         demand(self.loader.threads > 0, "loader.threads", "at least 1");
         demand(self.loader.queue > 0, "loader.queue", "at least 1");
         demand(self.loader.memory_gib >= 0.0, "loader.memory_gib", "0 or more");
+        problems.extend(self.policy.problems());
         if problems.is_empty() {
             return Ok(());
         }

@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Result;
-use crate::augment::{self, Draw};
+use crate::augment::{Cut, Draw, Grid, Sketches};
 use crate::prepare::{PreparedCase, Sample};
 use crate::sampler::{Placement, Sites};
 
 /// The cases that batches are made of. Threads share one.
 #[derive(Debug)]
 pub struct SampleSource {
-    cases: Vec<Case>,
+    cases: Vec<(Case, Sketches)>,
     classes: usize,
 }
 
@@ -26,7 +26,8 @@ enum Case {
 impl SampleSource {
     /// Samples that are in memory already. `classes` counts the trained classes, background included.
     pub fn in_memory(samples: Vec<Sample>, classes: usize) -> Self {
-        Self { cases: samples.into_iter().map(|sample| Case::Memory(Arc::new(sample))).collect(), classes }
+        let case = |sample| (Case::Memory(Arc::new(sample)), Sketches::new());
+        Self { cases: samples.into_iter().map(case).collect(), classes }
     }
 
     /// Cases of the cache, as returned by [`crate::prepare::prepare_all`]. As many as fit into `memory_bytes`
@@ -41,7 +42,8 @@ impl SampleSource {
             }
             None => Case::Disk(case),
         };
-        Self { cases: cases.into_iter().map(place).collect(), classes }
+        let cases = cases.into_iter().map(place).map(|case| (case, Sketches::new()));
+        Self { cases: cases.collect(), classes }
     }
 
     /// Number of cases.
@@ -60,9 +62,10 @@ impl SampleSource {
     }
 
     pub(super) fn open(&self, case: usize) -> Result<Opened<'_>> {
-        Ok(match &self.cases[case] {
-            Case::Memory(sample) => Opened::Memory(Arc::clone(sample)),
-            Case::Disk(case) => Opened::Disk(case),
+        let (case, sketches) = &self.cases[case];
+        Ok(match case {
+            Case::Memory(sample) => Opened::Memory(Arc::clone(sample), sketches),
+            Case::Disk(case) => Opened::Disk(case, sketches),
             Case::Kept(case, sample) => {
                 // Held while reading, so that no case is read twice. Reading leaves nothing half done.
                 let mut sample = sample.lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,7 +73,7 @@ impl SampleSource {
                     Some(read) => Arc::clone(read),
                     None => Arc::clone(sample.insert(Arc::new(case.load()?))),
                 };
-                Opened::Memory(read)
+                Opened::Memory(read, sketches)
             }
         })
     }
@@ -78,29 +81,29 @@ impl SampleSource {
 
 /// A case that patches can be cut from.
 pub(super) enum Opened<'a> {
-    Memory(Arc<Sample>),
-    Disk(&'a PreparedCase),
+    Memory(Arc<Sample>, &'a Sketches),
+    Disk(&'a PreparedCase, &'a Sketches),
 }
 
 impl Opened<'_> {
     pub(super) fn id(&self) -> &str {
         match self {
-            Self::Memory(sample) => &sample.id,
-            Self::Disk(case) => &case.id,
+            Self::Memory(sample, _) => &sample.id,
+            Self::Disk(case, _) => &case.id,
         }
     }
 
     pub(super) fn channels(&self) -> usize {
         match self {
-            Self::Memory(sample) => sample.images.dim().0,
-            Self::Disk(case) => case.channels,
+            Self::Memory(sample, _) => sample.images.dim().0,
+            Self::Disk(case, _) => case.channels,
         }
     }
 
     pub(super) fn sites(&self) -> Result<Sites<'_>> {
         match self {
-            Self::Memory(sample) => Sites::of_sample(sample),
-            Self::Disk(case) => Sites::of_case(case),
+            Self::Memory(sample, _) => Sites::of_sample(sample),
+            Self::Disk(case, _) => Sites::of_case(case),
         }
     }
 
@@ -112,12 +115,14 @@ impl Opened<'_> {
         images: &mut [f32],
         labels: &mut [u8],
     ) -> Result<()> {
+        let grids = [Grid::patch(patch)];
+        let cut = Cut { placement, patch, grids: &grids, draw };
         match self {
-            Self::Memory(sample) => {
-                augment::cut(sample, placement, patch, draw, images, labels);
+            Self::Memory(sample, sketches) => {
+                cut.from_sample(sample, sketches, &mut [images], labels);
                 Ok(())
             }
-            Self::Disk(case) => augment::cut_case(case, placement, patch, draw, images, labels),
+            Self::Disk(case, sketches) => cut.from_case(case, sketches, &mut [images], labels),
         }
     }
 }
