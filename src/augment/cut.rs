@@ -111,15 +111,10 @@ impl Cut<'_> {
         labels: &mut [u8],
     ) -> Result<()> {
         let map = self.map();
-        let reach = self.draw.elastic.map_or(0.0, |elastic| elastic.reach());
-        let seen = self.grids.iter().fold(map.window(case.shape, reach), |seen, grid| {
-            let other = map.on(grid).window(case.shape, reach);
-            std::array::from_fn(|axis| {
-                seen[axis].start.min(other[axis].start)..seen[axis].end.max(other[axis].end)
-            })
-        });
-        let start = [0, 1, 2].map(|axis: usize| seen[axis].start);
-        let shape = [0, 1, 2].map(|axis: usize| seen[axis].len());
+        let (low, edges) = self.seen();
+        let inside = |axis: usize, voxel: i64| voxel.clamp(0, case.shape[axis] as i64) as usize;
+        let start = [0, 1, 2].map(|axis: usize| inside(axis, low[axis]));
+        let shape = [0, 1, 2].map(|axis: usize| inside(axis, low[axis] + edges[axis] as i64) - start[axis]);
         let window = case.read_window(start.map(|coordinate| coordinate as i64), shape)?;
         let block = Block {
             images: whole(window.images.as_slice()),
@@ -130,6 +125,22 @@ impl Cut<'_> {
         let known = if self.draw.needs_image() { sketches.of_loaded(|| case.load())? } else { &[] };
         self.render(&map.moved(start), &block, known, images, labels);
         Ok(())
+    }
+
+    /// First voxel and edges of the box of the sample that the patch and its grids see.
+    pub fn seen(&self) -> ([i64; 3], [usize; 3]) {
+        let (map, reach) = (self.map(), self.reach());
+        let [mut low, mut high] = map.bounds(reach);
+        for grid in self.grids {
+            let [first, last] = map.on(grid).bounds(reach);
+            low = std::array::from_fn(|axis| low[axis].min(first[axis]));
+            high = std::array::from_fn(|axis| high[axis].max(last[axis]));
+        }
+        (low, std::array::from_fn(|axis| (high[axis] - low[axis]) as usize))
+    }
+
+    fn reach(&self) -> f64 {
+        self.draw.elastic.map_or(0.0, |elastic| elastic.reach())
     }
 
     fn map(&self) -> Map {

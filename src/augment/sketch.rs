@@ -5,7 +5,7 @@
 //! ones left it, the image is carried along as a sketch: its range and the means of equally filled bins, which
 //! change point by point as the voxels do.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use ndarray::ArrayView3;
 
@@ -37,6 +37,17 @@ impl Sketches {
     /// Nothing is known yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Makes the sketches where they are not known yet, from the case that `load` gives.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub(crate) fn of_case(&self, load: impl FnOnce() -> Result<Arc<Sample>>) -> Result<&Self> {
+        if self.channels.get().is_none() {
+            self.of(&*load()?);
+        }
+        Ok(self)
     }
 
     /// The sketches of a sample that is in memory.

@@ -97,20 +97,19 @@ impl Map {
         self.base.iter().all(whole) && self.step.iter().flatten().all(whole)
     }
 
-    /// The box of a block of this shape that holds every voxel that the patch sees where no voxel is displaced by
-    /// more than `reach`.
-    pub(super) fn window(&self, shape: [usize; 3], reach: f64) -> [Range<usize>; 3] {
+    /// First voxel, and the one after the last, that the patch sees along each axis where no voxel is displaced by
+    /// more than `reach`. An identity map sees no voxel that it does not copy.
+    pub(super) fn bounds(&self, reach: f64) -> [[i64; 3]; 2] {
         let reach = (reach * ONE as f64).ceil() as i64;
-        std::array::from_fn(|axis| {
-            let (mut low, mut high) = (self.base[axis], self.base[axis]);
+        let (mut low, mut high) = (self.base, self.base);
+        for axis in 0..3 {
             for e in 0..3 {
                 let swept = self.step[e][axis] * (self.patch[e] as i64 - 1);
-                low += swept.min(0);
-                high += swept.max(0);
+                low[axis] += swept.min(0);
+                high[axis] += swept.max(0);
             }
-            let inside = |coordinate: i64| coordinate.clamp(0, shape[axis] as i64) as usize;
-            inside((low - reach) >> 32)..inside(((high + reach) >> 32) + 2)
-        })
+        }
+        [low.map(|at| (at - reach) >> 32), high.map(|at| ((at + reach + ONE - 1) >> 32) + 1)]
     }
 
     /// The same map for a block that begins at voxel `start`.

@@ -1,17 +1,24 @@
 //! Where the voxels of the training cases are: in memory as far as it reaches, else on disk.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::Result;
-use crate::augment::{Cut, Draw, Grid, Sketches};
-use crate::prepare::{PreparedCase, Sample};
-use crate::sampler::{Placement, Sites};
+use crate::augment::{Cut, Sketches};
+use crate::network::Field;
+use crate::prepare::{Geometry, PreparedCase, Sample};
+use crate::sampler::Sites;
 
 /// The cases that batches are made of. Threads share one.
 #[derive(Debug)]
 pub struct SampleSource {
-    cases: Vec<(Case, Sketches)>,
+    cases: Vec<Case>,
     classes: usize,
+    /// What the network sees, where that is more than the labelled patch.
+    field: Option<Field>,
+    /// Means over the corners of the cases, channel by channel, once they have been asked for.
+    corners: Vec<OnceLock<Vec<f32>>>,
+    /// What changes know of the whole images, once it has been asked for.
+    sketches: Vec<Sketches>,
 }
 
 #[derive(Debug)]
@@ -26,8 +33,7 @@ enum Case {
 impl SampleSource {
     /// Samples that are in memory already. `classes` counts the trained classes, background included.
     pub fn in_memory(samples: Vec<Sample>, classes: usize) -> Self {
-        let case = |sample| (Case::Memory(Arc::new(sample)), Sketches::new());
-        Self { cases: samples.into_iter().map(case).collect(), classes }
+        Self::new(samples.into_iter().map(|sample| Case::Memory(Arc::new(sample))).collect(), classes)
     }
 
     /// Cases of the cache, as returned by [`crate::prepare::prepare_all`]. As many as fit into `memory_bytes`
@@ -42,8 +48,45 @@ impl SampleSource {
             }
             None => Case::Disk(case),
         };
-        let cases = cases.into_iter().map(place).map(|case| (case, Sketches::new()));
-        Self { cases: cases.collect(), classes }
+        Self::new(cases.into_iter().map(place).collect(), classes)
+    }
+
+    fn new(cases: Vec<Case>, classes: usize) -> Self {
+        let corners = cases.iter().map(|_| OnceLock::new()).collect();
+        let sketches = cases.iter().map(|_| Sketches::new()).collect();
+        Self { cases, classes, field: None, corners, sketches }
+    }
+
+    /// Makes batches as a network takes them that sees `field`; the sampler's patch is then `field.output`.
+    /// Without it a batch has one input, which shows the patch.
+    pub fn seen_by(mut self, field: Field) -> Self {
+        self.field = Some(field);
+        self
+    }
+
+    /// Edges of the sampler's patch for a network that takes `segment`.
+    pub fn patch(&self, segment: [usize; 3]) -> [usize; 3] {
+        self.field.as_ref().map_or(segment, |field| field.output)
+    }
+
+    /// What batches show for patches of these edges.
+    pub(super) fn field(&self, patch: [usize; 3]) -> Field {
+        self.field.clone().unwrap_or_else(|| Field::same(patch))
+    }
+
+    /// Means over the corners of a case, channel by channel.
+    pub(super) fn corners(&self, case: usize, opened: &Opened<'_>) -> Result<&[f32]> {
+        let known = &self.corners[case];
+        if known.get().is_none() {
+            // Another thread may have been faster; it found the same.
+            drop(known.set(opened.corners()?));
+        }
+        Ok(known.get().map_or(&[], Vec::as_slice))
+    }
+
+    /// What changes know of the whole image of a case.
+    pub(super) fn sketches(&self, case: usize) -> &Sketches {
+        &self.sketches[case]
     }
 
     /// Number of cases.
@@ -62,10 +105,9 @@ impl SampleSource {
     }
 
     pub(super) fn open(&self, case: usize) -> Result<Opened<'_>> {
-        let (case, sketches) = &self.cases[case];
-        Ok(match case {
-            Case::Memory(sample) => Opened::Memory(Arc::clone(sample), sketches),
-            Case::Disk(case) => Opened::Disk(case, sketches),
+        Ok(match &self.cases[case] {
+            Case::Memory(sample) => Opened::Memory(Arc::clone(sample)),
+            Case::Disk(case) => Opened::Disk(case),
             Case::Kept(case, sample) => {
                 // Held while reading, so that no case is read twice. Reading leaves nothing half done.
                 let mut sample = sample.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,7 +115,7 @@ impl SampleSource {
                     Some(read) => Arc::clone(read),
                     None => Arc::clone(sample.insert(Arc::new(case.load()?))),
                 };
-                Opened::Memory(read, sketches)
+                Opened::Memory(read)
             }
         })
     }
@@ -81,48 +123,63 @@ impl SampleSource {
 
 /// A case that patches can be cut from.
 pub(super) enum Opened<'a> {
-    Memory(Arc<Sample>, &'a Sketches),
-    Disk(&'a PreparedCase, &'a Sketches),
+    Memory(Arc<Sample>),
+    Disk(&'a PreparedCase),
 }
 
 impl Opened<'_> {
     pub(super) fn id(&self) -> &str {
         match self {
-            Self::Memory(sample, _) => &sample.id,
-            Self::Disk(case, _) => &case.id,
+            Self::Memory(sample) => &sample.id,
+            Self::Disk(case) => &case.id,
         }
     }
 
     pub(super) fn channels(&self) -> usize {
         match self {
-            Self::Memory(sample, _) => sample.images.dim().0,
-            Self::Disk(case, _) => case.channels,
+            Self::Memory(sample) => sample.images.dim().0,
+            Self::Disk(case) => case.channels,
+        }
+    }
+
+    pub(super) fn shape(&self) -> [usize; 3] {
+        match self {
+            Self::Memory(sample) => {
+                let (_, x, y, z) = sample.images.dim();
+                [x, y, z]
+            }
+            Self::Disk(case) => case.shape,
+        }
+    }
+
+    pub(super) fn geometry(&self) -> &Geometry {
+        match self {
+            Self::Memory(sample) => &sample.geometry,
+            Self::Disk(case) => &case.geometry,
         }
     }
 
     pub(super) fn sites(&self) -> Result<Sites<'_>> {
         match self {
-            Self::Memory(sample, _) => Sites::of_sample(sample),
-            Self::Disk(case, _) => Sites::of_case(case),
+            Self::Memory(sample) => Sites::of_sample(sample),
+            Self::Disk(case) => Sites::of_case(case),
         }
     }
 
+    /// Cuts out of the case; see [`Cut::from_sample`].
     pub(super) fn cut(
         &self,
-        placement: &Placement,
-        patch: [usize; 3],
-        draw: &Draw,
-        images: &mut [f32],
+        cut: &Cut<'_>,
+        sketches: &Sketches,
+        images: &mut [&mut [f32]],
         labels: &mut [u8],
     ) -> Result<()> {
-        let grids = [Grid::patch(patch)];
-        let cut = Cut { placement, patch, grids: &grids, draw };
         match self {
-            Self::Memory(sample, sketches) => {
-                cut.from_sample(sample, sketches, &mut [images], labels);
+            Self::Memory(sample) => {
+                cut.from_sample(sample, sketches, images, labels);
                 Ok(())
             }
-            Self::Disk(case, sketches) => cut.from_case(case, sketches, &mut [images], labels),
+            Self::Disk(case) => cut.from_case(case, sketches, images, labels),
         }
     }
 }
