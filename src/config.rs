@@ -504,12 +504,16 @@ impl Config {
             "sampling.foreground_share",
             "between 0 and 1",
         );
-        demand(self.plan.batch != Some(0), "plan.batch", "at least 1");
-        demand(self.plan.base_features != Some(0), "plan.base_features", "at least 1");
+        demand(self.plan.batch.is_none_or(|n| (1..=65_536).contains(&n)), "plan.batch", "from 1 to 65536");
         demand(
-            self.plan.patch.is_none_or(|p| p.iter().all(|&n| n > 0)),
+            self.plan.base_features.is_none_or(|n| (1..=4096).contains(&n)),
+            "plan.base_features",
+            "from 1 to 4096",
+        );
+        demand(
+            self.plan.patch.is_none_or(|p| p.iter().all(|n| (1..=4096).contains(n))),
             "plan.patch",
-            "three edges of at least 1 voxel",
+            "three edges from 1 to 4096 voxels",
         );
         demand(
             self.plan.spacing.is_none_or(|s| s.iter().all(|&edge| edge > 0.0 && edge.is_finite())),
@@ -523,14 +527,10 @@ impl Config {
         );
         demand(self.plan.memory_gib.is_none_or(|g| g > 0.0), "plan.memory_gib", "above 0");
         demand(self.plan.step_seconds.is_none_or(|s| s >= 0.0), "plan.step_seconds", "0 or more");
-        demand(
-            self.validation.step > 0.0 && self.validation.step <= 1.0,
-            "validation.step",
-            "above 0 and at most 1",
-        );
+        demand((0.05..=1.0).contains(&self.validation.step), "validation.step", "from 0.05 to 1");
         demand(self.checkpoint.every_seconds > 0.0, "checkpoint.every_seconds", "above 0");
-        demand(self.loader.threads > 0, "loader.threads", "at least 1");
-        demand(self.loader.queue > 0, "loader.queue", "at least 1");
+        demand((1..=1024).contains(&self.loader.threads), "loader.threads", "from 1 to 1024");
+        demand((1..=4096).contains(&self.loader.queue), "loader.queue", "from 1 to 4096");
         demand(self.loader.memory_gib >= 0.0, "loader.memory_gib", "0 or more");
         problems.extend(self.policy.problems());
         if problems.is_empty() {

@@ -9,6 +9,7 @@ mod dataset;
 mod import;
 mod loader;
 mod metrics;
+mod networks;
 mod nifti;
 mod phantom;
 mod plan;

@@ -32,7 +32,7 @@ impl Made {
             folder: folder.path().join("Dataset001_Made"),
             name: "Dataset001_Made".to_owned(),
             channels: (0..channels).map(|channel| format!("MRI{channel}")).collect(),
-            labels: LabelScheme { names, regions, ignore: None, regions_class_order: None },
+            labels: LabelScheme { names, regions, ignore: None, regions_class_order: None, trained: Default::default() },
             file_ending: ".nii.gz".to_owned(),
             training: Vec::new(),
             test: Vec::new(),
