@@ -32,6 +32,7 @@ pub mod resample;
 
 pub mod augment;
 pub mod loader;
+pub mod policy;
 pub mod sampler;
 
 pub mod loss;

@@ -201,7 +201,9 @@ impl Sampler {
         let volume = sites.shape.iter().product::<usize>() as u64;
         let start = match (self.centred(sought, sites, random), sought) {
             (Some(start), _) => start,
-            (None, Some(class)) => self.around(draw_position(&sites.classes[class].positions, random), sites.shape),
+            (None, Some(class)) => {
+                self.around(draw_position(&sites.classes[class].positions, random), sites.shape)
+            }
             (None, None) if known < volume && known > 0 => {
                 let counts = sites
                     .classes
@@ -229,12 +231,7 @@ impl Sampler {
     }
 
     /// Where a patch by [`Share::Centred`] begins.
-    fn centred(
-        &self,
-        sought: Option<usize>,
-        sites: &Sites<'_>,
-        random: &mut ChaCha8Rng,
-    ) -> Option<[i64; 3]> {
+    fn centred(&self, sought: Option<usize>, sites: &Sites<'_>, random: &mut ChaCha8Rng) -> Option<[i64; 3]> {
         let Share::Centred(_) = self.share else { return None };
         let background = || sites.classes.first().filter(|class| !class.positions.is_empty()).map(|_| 0);
         let class = match sought {
