@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use segen::config::PlanOverrides;
+use segen::config::Config;
 use segen::dataset::Dataset;
 use segen::plan::{Budget, CpuBudget, Plan};
 use segen::prepare::{PreparedCase, prepare_all};
@@ -16,6 +17,9 @@ use crate::output::Output;
 pub(crate) struct Args {
     /// Folder with `dataset.json`, or the name of a data set under $nnUNet_raw
     dataset: PathBuf,
+    /// Plan for a preset (see `segen train --preset`): its classes, its network, and what it sets itself
+    #[arg(long, value_name = "P")]
+    preset: Option<String>,
     /// Memory for patch and batch by nnU-Net's rule, for example 8G or 512M
     #[arg(long, value_name = "SIZE", default_value = "8G", value_parser = bytes)]
     memory: u64,
@@ -38,7 +42,9 @@ enum Limit {
 }
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
-    let dataset = Dataset::open(&args.dataset)?;
+    let mut dataset = Dataset::open(&args.dataset)?;
+    let config = Config::resolve_preset(args.preset.as_deref(), None, &[])?;
+    dataset.labels = dataset.labels.select(&config.task.classes)?;
     let cases: Vec<_> = dataset.training.iter().collect();
     let mut budget = Budget { memory_bytes: args.memory, ..PlanOverrides::default().budget() };
     budget.cpu = match (args.cpu_budget, budget.cpu) {
@@ -49,7 +55,9 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
         (_, unchanged) => unchanged,
     };
     let fingerprint = Plan::measure(&dataset, &cases, output)?;
-    let plan = Plan::decide(&dataset, fingerprint, &budget)?;
+    let mut plan = Plan::decide(&dataset, fingerprint, &budget)?;
+    config.network.apply(&mut plan)?;
+    config.plan.apply(&mut plan)?;
     if let Some(path) = &args.output {
         plan.save(path)?;
     }
