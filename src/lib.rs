@@ -42,16 +42,21 @@ pub mod run;
 pub mod train;
 
 pub mod infer;
+pub mod logits;
 pub mod predict;
 pub mod session;
 
 pub mod metrics;
 pub mod regions;
+pub mod statistics;
 
 pub mod phantom;
 pub mod picture;
 
 pub mod progress;
+
+pub mod report;
+pub mod sweep;
 
 pub mod demo;
 

@@ -52,6 +52,12 @@ pub struct Manifest {
     pub peak_memory_bytes: u64,
     /// `running`, `finished`, `stopped early` or `failed: ...`.
     pub state: String,
+    /// Folder of the data set, absolute.
+    #[serde(default)]
+    pub dataset: PathBuf,
+    /// Folder of the prepared samples, absolute.
+    #[serde(default)]
+    pub cache: PathBuf,
 }
 
 impl Run {

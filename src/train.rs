@@ -15,6 +15,7 @@ use crate::augment::{self, Augmentation};
 use crate::checkpoint::{Checkpoint, History, Pointer};
 use crate::config::{AugmentationKind, Config, DEFAULT_EPOCHS, SamplingRule};
 use crate::loader::{Batch, Loader, SampleSource};
+use crate::logits::{ShiftMonitor, ShiftWatch};
 use crate::loss::{Loss, LossValue};
 use crate::network::{Pass, UNet, Weights, values};
 use crate::optimiser::{self, OptimiserState};
@@ -158,6 +159,7 @@ impl<'a> Job<'a> {
         let planned = state.history.planned_steps;
         let mut events = Events::open(self.run, state.step)?;
         let epoch_length = self.config.schedule.steps_per_epoch;
+        let mut shift = self.shift_watch()?;
         let session = Instant::now();
         let before = state.history.train_seconds;
         let mut saved = Instant::now();
@@ -210,6 +212,17 @@ impl<'a> Job<'a> {
                 if better {
                     pointers.push(Pointer::Best);
                 }
+                if let Some((watch, monitor)) = &mut shift {
+                    let timer = Instant::now();
+                    let measured = watch.measure(self.plan, &network, &state.weights, self.device)?;
+                    events.record(&json!({
+                        "event": "logits", "step": state.step - 1, "seen": measured.seen,
+                        "unseen": measured.unseen, "seconds": seconds(timer.elapsed()),
+                    }))?;
+                    if let Some(warning) = monitor.observe(&measured) {
+                        progress.note(&warning);
+                    }
+                }
                 clock = Clock::default();
                 stopped_early = self.out_of_patience(&state.history) && state.step < planned;
             }
@@ -231,6 +244,25 @@ impl<'a> Job<'a> {
             weights: state.weights,
             stopped_early,
         })
+    }
+
+    /// What measures the shift of the logits, and a monitor that knows the epochs of earlier sessions.
+    fn shift_watch(&self) -> Result<Option<(ShiftWatch, ShiftMonitor)>> {
+        let patches = self.config.schedule.steps_per_epoch * self.plan.batch as u64;
+        let windows = self.config.validation.logit_windows;
+        let watch =
+            ShiftWatch::choose(self.plan, self.train, self.validation, windows, patches, self.config.seed)?;
+        let Some(watch) = watch else { return Ok(None) };
+        let rare: Vec<bool> = (0..self.classes.len()).map(|class| class > 0).collect();
+        let mut monitor = ShiftMonitor::new(self.classes, &rare);
+        for event in crate::run::read_events(&self.run.path("events.jsonl"))? {
+            if event["event"] == "logits"
+                && let Ok(measured) = serde_json::from_value(event)
+            {
+                monitor.observe(&measured);
+            }
+        }
+        Ok(Some((watch, monitor)))
     }
 
     fn out_of_patience(&self, history: &History) -> bool {
@@ -581,6 +613,14 @@ pub fn keep_fraction(cases: &[String], fraction: f64, seed: u64) -> Vec<String> 
     shuffled.truncate(((fraction * cases.len() as f64).round() as usize).max(1));
     shuffled.sort();
     shuffled
+}
+
+/// Keeps the first `fraction` of the cases by name, at least one.
+pub fn keep_prefix(cases: &[String], fraction: f64) -> Vec<String> {
+    let mut sorted = cases.to_vec();
+    sorted.sort();
+    sorted.truncate(((fraction * cases.len() as f64).round() as usize).max(1));
+    sorted
 }
 
 /// The folder of the checkpoints of a run.

@@ -17,4 +17,5 @@ mod prepare;
 mod regions;
 mod resample;
 mod sampler;
+mod statistics;
 mod support;
