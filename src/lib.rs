@@ -39,6 +39,7 @@ pub mod optimiser;
 
 pub mod checkpoint;
 pub mod run;
+pub mod step;
 pub mod train;
 
 pub mod infer;

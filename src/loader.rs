@@ -27,12 +27,12 @@ pub use source::SampleSource;
 pub struct Batch {
     /// The step it is for.
     pub step: u64,
-    /// (batch, channel, x, y, z).
-    pub images: Vec<f32>,
-    /// (batch, x, y, z).
+    /// What the network takes: one array per input pathway, full resolution first.
+    pub inputs: Vec<Input>,
+    /// (batch, x, y, z): the labels of the voxels that the network gives logits for.
     pub labels: Vec<u8>,
-    /// Edges of `images`.
-    pub shape: [usize; 5],
+    /// Edges of `labels`.
+    pub label_shape: [usize; 4],
     /// Name of each patch's case.
     pub cases: Vec<String>,
     /// Label of the voxel that each patch is centred on.
@@ -44,6 +44,15 @@ pub struct Batch {
     pub class_voxels: Vec<u64>,
     /// Seconds that one thread worked on it, by the clock.
     pub seconds: f64,
+}
+
+/// The images of a batch for one input pathway of the network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Input {
+    /// (batch, channel, x, y, z), row-major.
+    pub values: Vec<f32>,
+    /// Edges of `values`.
+    pub shape: [usize; 5],
 }
 
 /// How often each class was seen over many batches.
@@ -247,9 +256,9 @@ impl Recipe {
         let voxels = patch.iter().product::<usize>();
         let mut made = Batch {
             step,
-            images: Vec::new(),
+            inputs: vec![Input { values: Vec::new(), shape: [batch, 0, patch[0], patch[1], patch[2]] }],
             labels: vec![0; batch * voxels],
-            shape: [batch, 0, patch[0], patch[1], patch[2]],
+            label_shape: [batch, patch[0], patch[1], patch[2]],
             cases: Vec::with_capacity(batch),
             centre_classes: Vec::with_capacity(batch),
             sought: Vec::with_capacity(batch),
@@ -261,20 +270,21 @@ impl Recipe {
             let case = self.sampler.draw_case(self.source.len(), &mut random);
             let opened = self.source.open(case)?;
             let channels = opened.channels();
+            let input = &mut made.inputs[0];
             if index == 0 {
-                made.shape[1] = channels;
-                made.images = vec![0.0; batch * channels * voxels];
-            } else if made.shape[1] != channels {
+                input.shape[1] = channels;
+                input.values = vec![0.0; batch * channels * voxels];
+            } else if input.shape[1] != channels {
                 return Err(Error::config(
                     "training cases",
-                    format!("case `{}` has {channels} channels, others {}", opened.id(), made.shape[1]),
+                    format!("case `{}` has {channels} channels, others {}", opened.id(), input.shape[1]),
                     "run `segen check` on the data set",
                 ));
             }
             let placement = self.sampler.place(index, case, &opened.sites()?, &mut random)?;
             let mut random = generator(self.seed, step, index, Purpose::Augmentation);
             let draw = self.augmentation.draw(channels, &mut random);
-            let images = &mut made.images[index * channels * voxels..(index + 1) * channels * voxels];
+            let images = &mut input.values[index * channels * voxels..(index + 1) * channels * voxels];
             let labels = &mut made.labels[index * voxels..(index + 1) * voxels];
             opened.cut(&placement, patch, &draw, images, labels)?;
             self.add_counts(opened.id(), labels, &mut made.class_voxels)?;

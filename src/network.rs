@@ -8,12 +8,115 @@ use std::collections::HashMap;
 
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use rand_distr::{Distribution, StandardNormal};
+use segen_kernels::Activation;
 
 use crate::rng::generator;
 
 mod unet;
 
 pub use unet::UNet;
+
+/// How a forward pass treats the layers that behave differently in training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// No dropout; batch norm uses its running statistics.
+    Evaluation,
+    /// Batch norm uses the batch's statistics. Dropout masks are drawn for (seed, layer name, step): passes of
+    /// the same step use the same masks.
+    Training {
+        /// Seed of the run.
+        seed: u64,
+        /// Step of the batch.
+        step: u64,
+    },
+}
+
+/// What a forward pass gives.
+#[derive(Debug)]
+pub struct Output {
+    /// (batch, x, y, z, class): at the labels' resolution first, then, with deep supervision, further ones.
+    pub logits: Vec<Activation>,
+    /// What batch norms measured in a pass in training mode; the caller decides whether the running statistics
+    /// follow them.
+    pub statistics: Vec<Statistics>,
+}
+
+/// Mean and variance of one layer's input over a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statistics {
+    /// Name of the layer.
+    pub layer: String,
+    /// Per channel.
+    pub mean: Vec<f32>,
+    /// Per channel, biased.
+    pub variance: Vec<f32>,
+    /// Values per channel.
+    pub count: usize,
+}
+
+/// A network of any kind; holds no weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// 3-D U-Net.
+    UNet(UNet),
+}
+
+impl Network {
+    /// Input channels.
+    pub fn channels(&self) -> usize {
+        match self {
+            Self::UNet(network) => network.channels,
+        }
+    }
+
+    /// Output classes.
+    pub fn classes(&self) -> usize {
+        match self {
+            Self::UNet(network) => network.classes,
+        }
+    }
+
+    /// Every parameter, in the order of use.
+    pub fn specifications(&self) -> Vec<Specification> {
+        match self {
+            Self::UNet(network) => network.specifications(),
+        }
+    }
+
+    /// Initial weights.
+    pub fn initialise(&self, seed: u64) -> Weights {
+        Weights::initialise(&self.specifications(), seed)
+    }
+
+    /// Strides from the labels' resolution to that of each output of [`Self::forward`].
+    pub fn output_strides(&self) -> Vec<[usize; 3]> {
+        match self {
+            Self::UNet(network) => network.output_strides(),
+        }
+    }
+
+    /// Logits of `inputs`, one (batch, x, y, z, channel) per pathway.
+    pub fn forward(&self, weights: &Bound, inputs: Vec<Activation>, mode: Mode) -> Output {
+        self.forward_observed(weights, inputs, mode, &mut |_, _| {})
+    }
+
+    /// As [`Self::forward`], showing every layer's output to `observe` with the layer's name.
+    pub fn forward_observed(
+        &self,
+        weights: &Bound,
+        mut inputs: Vec<Activation>,
+        _mode: Mode,
+        observe: &mut dyn FnMut(&str, &Activation),
+    ) -> Output {
+        match self {
+            Self::UNet(network) => {
+                assert_eq!(inputs.len(), 1, "a U-Net has one input");
+                let logits = network.forward_observed(weights, inputs.swap_remove(0), observe);
+                Output { logits, statistics: Vec::new() }
+            }
+        }
+    }
+}
 
 /// One named array of weights.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ndarray::{Array3, ArrayView3, ArrayView4, s};
 use segen_kernels::Activation;
 
-use crate::network::{Bound, Pass, UNet, Weights, values};
+use crate::network::{Bound, Mode, Network, Pass, Weights, values};
 use crate::plan::Plan;
 use crate::prepare::{Restorer, Sample};
 use crate::volume::Labels;
@@ -37,7 +37,7 @@ impl Default for WindowOptions {
 /// One or several networks of the same plan, ready to predict.
 #[derive(Debug)]
 pub struct Predictor {
-    networks: Vec<(UNet, Bound)>,
+    networks: Vec<(Network, Bound)>,
     patch: [usize; 3],
     channels: usize,
     classes: usize,
@@ -50,18 +50,21 @@ impl Predictor {
     /// Joins networks that were trained with plans of the same shape (an ensemble); one is enough.
     pub fn new(
         plan: &Plan,
-        networks: Vec<(UNet, &Weights)>,
+        networks: Vec<(Network, &Weights)>,
         options: WindowOptions,
         device: &Device,
     ) -> Result<Self> {
         assert!(!networks.is_empty(), "a predictor has at least one network");
         for (network, _) in &networks {
-            if network.channels != plan.channels || network.classes != plan.classes {
+            if network.channels() != plan.channels || network.classes() != plan.classes {
                 return Err(Error::config(
                     "--with",
                     format!(
                         "a network has {} channels and {} classes, the plan {} and {}",
-                        network.channels, network.classes, plan.channels, plan.classes
+                        network.channels(),
+                        network.classes(),
+                        plan.channels,
+                        plan.classes
                     ),
                     "join only runs that were trained on the same data set with the same plan",
                 ));
@@ -173,7 +176,7 @@ impl Predictor {
             for (network, weights) in &self.networks {
                 let data = TensorData::new(input.clone(), [group.len(), px, py, pz, self.channels]);
                 let x = Activation::from_channels_last(Tensor::from_data(data, &self.device));
-                let logits = network.forward(weights, x).swap_remove(0);
+                let logits = network.forward(weights, vec![x], Mode::Evaluation).logits.swap_remove(0);
                 let probabilities = values(segen_kernels::softmax(logits).into_channels_last());
                 for (place, window) in
                     group.iter().zip(probabilities.chunks_exact(px * py * pz * self.classes))

@@ -11,6 +11,7 @@ use crate::dataset::{Case, Dataset};
 use crate::files::create_folder;
 use crate::io;
 use crate::metrics::{CaseScores, ScoreOptions, Summary, score};
+use crate::network::{Network, Weights};
 use crate::plan::Plan;
 use crate::predict::{Predictor, WindowOptions, segment};
 use crate::prepare::{self, PreparedCase};
@@ -188,7 +189,12 @@ fn work(
     };
     let outcome = job.train(progress)?;
     let options = WindowOptions { step: config.validation.step, ..WindowOptions::default() };
-    let predictor = Predictor::new(plan, vec![(job.network(), &outcome.weights)], options, request.device)?;
+    let predictor = Predictor::new(
+        plan,
+        vec![(train::network(plan, config), &outcome.weights)],
+        options,
+        request.device,
+    )?;
     let cases: Vec<_> = validation.iter().copied().zip(validation_prepared.iter().map(Some)).collect();
     let validation = predict_and_score(&predictor, dataset, plan, &cases, &run.path("validation"), progress)?;
     let labelled: Vec<_> =
@@ -282,14 +288,9 @@ pub fn predict_and_score(
 }
 
 /// The network, weights and plan of a run, for prediction.
-pub fn load(run: &Run) -> Result<(crate::network::UNet, crate::network::Weights, Plan, Config)> {
+pub fn load(run: &Run) -> Result<(Network, Weights, Plan, Config)> {
     let (config, plan) = (run.config()?, run.plan()?);
-    let network = crate::network::UNet {
-        channels: plan.channels,
-        classes: plan.classes,
-        shape: plan.unet.clone(),
-        deep_supervision: config.network.deep_supervision,
-    };
+    let network = train::network(&plan, &config);
     let weights = train::weights(run, Pointer::Latest)?;
     let expected = network.specifications();
     let fits = expected.len() == weights.parameters.len()

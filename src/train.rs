@@ -7,17 +7,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use segen_kernels::Activation;
+use burn::tensor::Device;
 use serde_json::json;
 
 use crate::augment::{self, Augmentation};
 use crate::checkpoint::{Checkpoint, History, Pointer};
 use crate::config::{AugmentationKind, Config, DEFAULT_EPOCHS, SamplingRule};
-use crate::loader::{Batch, Loader, SampleSource};
+use crate::loader::{Loader, SampleSource};
 use crate::logits::{ShiftMonitor, ShiftWatch};
-use crate::loss::{Loss, LossValue};
-use crate::network::{Pass, UNet, Weights, values};
+use crate::loss::Loss;
+use crate::network::{Network, UNet, Weights};
 use crate::optimiser::{self, OptimiserState};
 use crate::plan::Plan;
 use crate::predict::{Predictor, WindowOptions};
@@ -25,6 +24,7 @@ use crate::prepare::{IGNORE, PreparedCase};
 use crate::progress::Progress;
 use crate::run::{Events, Run};
 use crate::sampler::{Sampler, Share};
+use crate::step::{Gradient, Objective};
 use crate::{Error, Result};
 
 /// What training works on.
@@ -63,14 +63,6 @@ pub struct Outcome {
     pub stopped_early: bool,
 }
 
-/// One step's result, before the optimiser.
-struct Gradient {
-    value: LossValue,
-    gradients: Vec<Vec<f32>>,
-    forward: Duration,
-    backward: Duration,
-}
-
 /// Sums over the current epoch that only the screen needs.
 #[derive(Default)]
 struct Clock {
@@ -82,21 +74,17 @@ struct Clock {
 }
 
 impl<'a> Job<'a> {
-    /// The network that the plan and configuration describe.
-    pub fn network(&self) -> UNet {
-        UNet {
-            channels: self.plan.channels,
-            classes: self.plan.classes,
-            shape: self.plan.unet.clone(),
-            deep_supervision: self.config.network.deep_supervision,
-        }
-    }
-
-    fn loss(&self) -> Loss {
-        Loss {
-            cross_entropy: self.config.loss.cross_entropy,
-            dice: self.config.loss.dice,
-            reduction: self.config.loss.dice_reduction.unwrap_or(self.plan.dice),
+    fn objective<'b>(&'b self, network: &'b Network) -> Objective<'b> {
+        let loss = &self.config.loss;
+        Objective {
+            network,
+            loss: Loss {
+                cross_entropy: loss.cross_entropy,
+                dice: loss.dice,
+                reduction: loss.dice_reduction.unwrap_or(self.plan.dice),
+            },
+            device: self.device,
+            seed: self.config.seed,
         }
     }
 
@@ -129,7 +117,8 @@ impl<'a> Job<'a> {
     /// Trains from the last checkpoint, or from initial weights, to the last planned step.
     pub fn train(&self, progress: &dyn Progress) -> Result<Outcome> {
         let folder = self.run.path("checkpoint");
-        let network = self.network();
+        let network = network(self.plan, self.config);
+        let objective = self.objective(&network);
         let memory = gib(self.config.loader.memory_gib);
         let source = Arc::new(SampleSource::prepared(self.train.to_vec(), self.plan.classes, memory));
         let mut state = match Checkpoint::latest(&folder)? {
@@ -173,7 +162,7 @@ impl<'a> Job<'a> {
             let waited = Instant::now();
             let batch = loader.next()?;
             let waited = waited.elapsed();
-            let mut result = self.gradient(&network, &state.weights, &batch)?;
+            let mut result = objective.gradient(&state.weights, &batch)?;
             let updating = Instant::now();
             let rate = optimiser::learning_rate(&self.config.optimiser, step, planned);
             let length = optimiser::clip(&mut result.gradients, self.config.optimiser.clip_norm);
@@ -273,7 +262,7 @@ impl<'a> Job<'a> {
     /// the first steps, which are done on a copy of the weights and thrown away.
     fn planned_steps(
         &self,
-        network: &UNet,
+        network: &Network,
         weights: &Weights,
         source: &Arc<SampleSource>,
         progress: &dyn Progress,
@@ -287,6 +276,7 @@ impl<'a> Job<'a> {
         let Some(budget) = schedule.time_budget_seconds else {
             return Ok(schedule.epochs.unwrap_or(DEFAULT_EPOCHS) * schedule.steps_per_epoch);
         };
+        let objective = self.objective(network);
         let mut loader = self.loader(source, 0..WARM_UP + TIMED);
         let mut copy = weights.clone();
         let mut optimiser = OptimiserState::new(self.config.optimiser.kind, weights);
@@ -296,7 +286,7 @@ impl<'a> Job<'a> {
                 timer = Instant::now();
             }
             let batch = loader.next()?;
-            let mut result = self.gradient(network, &copy, &batch)?;
+            let mut result = objective.gradient(&copy, &batch)?;
             optimiser::clip(&mut result.gradients, self.config.optimiser.clip_norm);
             optimiser::step(&self.config.optimiser, &mut optimiser, &mut copy, &result.gradients, 1e-6);
         }
@@ -317,96 +307,10 @@ impl<'a> Job<'a> {
         Ok(steps)
     }
 
-    /// Loss and gradients of one batch.
-    fn gradient(&self, network: &UNet, weights: &Weights, batch: &Batch) -> Result<Gradient> {
-        let [size, channels, x, y, z] = batch.shape;
-        let loss = self.loss();
-        let timer = Instant::now();
-        let device = self.device.clone().autodiff();
-        let bound = weights.bind(self.device, Pass::Training);
-        let images = TensorData::new(batch.images.clone(), [size, channels, x, y, z]);
-        let input = || Activation::from_channels_first(Tensor::from_data(images.clone(), &device));
-        let outputs = network.forward(&bound, input());
-        let scales = supervision_weights(outputs.len());
-        let mut value = LossValue::default();
-        let mut objective: Option<Tensor<1>> = None;
-        for (i, ((logits, stride), scale)) in
-            outputs.into_iter().zip(network.output_strides()).zip(scales).enumerate()
-        {
-            let target = self.target(batch, stride);
-            let sums = segen_kernels::segmentation_sums(logits, target);
-            let numbers: Vec<f64> = values(sums.clone()).into_iter().map(f64::from).collect();
-            let (part, mut slope) = loss.evaluate(&numbers, network.classes);
-            slope.iter_mut().for_each(|s| *s *= scale);
-            value.add(&part, scale, i == 0);
-            // The gradient of this linear form is `slope`, so the backward pass starts from exact numbers.
-            let slope: Vec<f32> = slope.into_iter().map(|s| s as f32).collect();
-            let slope = Tensor::<2>::from_data(TensorData::new(slope, sums.dims()), &device);
-            let part = (sums * slope).flatten::<1>(0, 1).sum_dim(0);
-            objective = Some(match objective {
-                Some(sum) => sum + part,
-                None => part,
-            });
-        }
-        let forward = timer.elapsed();
-        if !value.total.is_finite() {
-            return Err(self.divergence(network, weights, batch, &value));
-        }
-        let timer = Instant::now();
-        let Some(objective) = objective else { unreachable!("a network has at least one output") };
-        let gradients = bound.gradients(objective.backward());
-        if let Some(bad) = gradients.iter().position(|g| g.iter().any(|v| !v.is_finite())) {
-            let name = &weights.parameters[bad].name;
-            return Err(diverged(batch, format!("the gradient of `{name}` is not finite")));
-        }
-        Ok(Gradient { value, gradients, forward, backward: timer.elapsed() })
-    }
-
-    /// Labels of a batch on the grid of an output: every `stride`-th voxel.
-    fn target(&self, batch: &Batch, stride: [usize; 3]) -> Tensor<4, Int> {
-        let [size, _, x, y, z] = batch.shape;
-        let shape = [x / stride[0], y / stride[1], z / stride[2]];
-        let mut labels = Vec::with_capacity(size * shape.iter().product::<usize>());
-        for b in 0..size {
-            for i in 0..shape[0] {
-                for j in 0..shape[1] {
-                    let row = ((b * x + i * stride[0]) * y + j * stride[1]) * z;
-                    labels
-                        .extend(batch.labels[row..row + z].iter().step_by(stride[2]).map(|&l| i32::from(l)));
-                }
-            }
-        }
-        Tensor::from_data(TensorData::new(labels, [size, shape[0], shape[1], shape[2]]), self.device)
-    }
-
-    /// Finds where numbers stopped being finite: the first layer, and the cases whose loss is not.
-    fn divergence(&self, network: &UNet, weights: &Weights, batch: &Batch, value: &LossValue) -> Error {
-        let bound = weights.bind(self.device, Pass::Inference);
-        let images = TensorData::new(batch.images.clone(), batch.shape);
-        let mut layer = None;
-        let input = Activation::from_channels_first(Tensor::from_data(images, self.device));
-        network.forward_observed(&bound, input, &mut |name, activation| {
-            if layer.is_none()
-                && values(activation.clone().into_channels_last()).iter().any(|v| !v.is_finite())
-            {
-                layer = Some(name.to_owned());
-            }
-        });
-        let bad: Vec<&str> = batch
-            .cases
-            .iter()
-            .zip(&value.per_sample)
-            .filter(|(_, loss)| !loss.is_finite())
-            .map(|(case, _)| case.as_str())
-            .collect();
-        let layer = layer.map_or("in the loss itself".to_owned(), |name| format!("first in layer `{name}`"));
-        diverged(batch, format!("the loss of case {} is not finite, {layer}", bad.join(", ")))
-    }
-
     /// Validates, records the epoch, draws the curves. Returns whether this is the best epoch so far.
     fn end_epoch(
         &self,
-        network: &UNet,
+        network: &Network,
         state: &mut Checkpoint,
         steps: u64,
         clock: &Clock,
@@ -470,7 +374,7 @@ impl<'a> Job<'a> {
     }
 
     /// TP, FP, FN per class of one validation case on its prepared grid.
-    fn confusion(&self, network: &UNet, weights: &Weights, case: &PreparedCase) -> Result<Vec<[u64; 3]>> {
+    fn confusion(&self, network: &Network, weights: &Weights, case: &PreparedCase) -> Result<Vec<[u64; 3]>> {
         let sample = case.load()?;
         let mut counts = vec![[0u64; 3]; self.plan.classes];
         let Some(labels) = &sample.labels else { return Ok(counts) };
@@ -515,19 +419,6 @@ impl<'a> Job<'a> {
     }
 }
 
-impl LossValue {
-    /// Adds `scale` times another value; the parts that people read come from the full resolution alone.
-    fn add(&mut self, other: &Self, scale: f64, full_resolution: bool) {
-        if full_resolution {
-            self.cross_entropy = other.cross_entropy;
-            self.dice = other.dice;
-            self.per_sample = vec![0.0; other.per_sample.len()];
-        }
-        self.total += scale * other.total;
-        self.per_sample.iter_mut().zip(&other.per_sample).for_each(|(sum, v)| *sum += scale * v);
-    }
-}
-
 impl Clock {
     fn add(&mut self, wait: Duration, result: &Gradient, update: Duration) {
         self.wait += wait;
@@ -562,29 +453,22 @@ impl Clock {
     }
 }
 
-/// Weights of the losses at each resolution: 1, 1/2, 1/4, ..., normalised to sum 1.
-fn supervision_weights(outputs: usize) -> Vec<f64> {
-    let raw: Vec<f64> = (0..outputs).map(|i| 0.5f64.powi(i as i32)).collect();
-    let sum: f64 = raw.iter().sum();
-    raw.into_iter().map(|w| w / sum).collect()
-}
-
-fn diverged(batch: &Batch, what: String) -> Error {
-    Error::Diverged {
-        step: batch.step,
-        what: format!("{what} (batch of {})", batch.cases.join(", ")),
-        mend: "look at these cases with `segen check`; a lower `optimiser.learning_rate` or `optimiser.clip_norm` \
-               keeps steps small"
-            .to_owned(),
-    }
-}
-
 fn seconds(duration: Duration) -> f64 {
     duration.as_secs_f64()
 }
 
 fn gib(value: f64) -> u64 {
     (value * (1u64 << 30) as f64) as u64
+}
+
+/// The network that a plan and a configuration describe.
+pub fn network(plan: &Plan, config: &Config) -> Network {
+    Network::UNet(UNet {
+        channels: plan.channels,
+        classes: plan.classes,
+        shape: plan.unet.clone(),
+        deep_supervision: config.network.deep_supervision,
+    })
 }
 
 /// Sets the CPU operators' path as configured and says which one is used.

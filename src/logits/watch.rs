@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::collect::draw;
 use super::shift::margin;
 use crate::Result;
-use crate::network::UNet;
-use crate::network::Weights;
+use crate::network::{Network, Weights};
 use crate::plan::Plan;
 use crate::predict::{Predictor, WindowOptions};
 use crate::prepare::{IGNORE, PreparedCase};
@@ -88,7 +87,7 @@ impl ShiftWatch {
     pub fn measure(
         &self,
         plan: &Plan,
-        network: &UNet,
+        network: &Network,
         weights: &Weights,
         device: &burn::tensor::Device,
     ) -> Result<Watched> {

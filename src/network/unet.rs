@@ -8,7 +8,7 @@
 use segen_kernels as kernels;
 use segen_kernels::Activation;
 
-use super::{Bound, Initial, Specification, Weights};
+use super::{Bound, Initial, Specification};
 use crate::plan::UNetShape;
 
 /// Shape of a U-Net; holds no weights.
@@ -44,7 +44,7 @@ impl UNet {
         std::array::from_fn(|axis| self.shape.strides.iter().map(|s| s[axis]).product())
     }
 
-    /// Strides from full resolution to the resolution of each output of [`Self::forward`].
+    /// Strides from full resolution to the resolution of each output of [`Self::forward_observed`].
     pub fn output_strides(&self) -> Vec<[usize; 3]> {
         (0..self.heads())
             .map(|head| {
@@ -135,18 +135,9 @@ impl UNet {
         all
     }
 
-    /// Initial weights.
-    pub fn initialise(&self, seed: u64) -> Weights {
-        Weights::initialise(&self.specifications(), seed)
-    }
-
     /// Logits (batch, x, y, z, class) at full resolution, then, with deep supervision, at every further
     /// decoder resolution. `x` is (batch, x, y, z, channel); its edges are multiples of [`Self::total_stride`].
-    pub fn forward(&self, weights: &Bound, x: Activation) -> Vec<Activation> {
-        self.forward_observed(weights, x, &mut |_, _| {})
-    }
-
-    /// As [`Self::forward`], showing every layer's output to `observe` with the layer's name.
+    /// Every layer's output is shown to `observe` with the layer's name.
     pub fn forward_observed(
         &self,
         weights: &Bound,

@@ -7,7 +7,7 @@ use ndarray::ArrayView4;
 use segen_kernels::Activation;
 
 use super::{Predictor, starts};
-use crate::network::values;
+use crate::network::{Mode, values};
 
 impl Predictor {
     /// Logits, before any softmax, of the voxels at `positions` (x, y, z) of a prepared volume
@@ -39,7 +39,8 @@ impl Predictor {
             let input = self.cut(images, group, shape, [false; 3]);
             let data = TensorData::new(input, [group.len(), px, py, pz, self.channels]);
             let x = Activation::from_channels_last(Tensor::from_data(data, &self.device));
-            let logits = values(network.forward(weights, x).swap_remove(0).into_channels_last());
+            let output = network.forward(weights, vec![x], Mode::Evaluation).logits.swap_remove(0);
+            let logits = values(output.into_channels_last());
             for (place, window) in group.iter().zip(logits.chunks_exact(px * py * pz * self.classes)) {
                 for &i in &windows[place] {
                     let [x, y, z]: [usize; 3] =

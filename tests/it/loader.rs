@@ -76,8 +76,10 @@ fn classes_are_counted_exactly() {
     let (mut centres, mut sought, mut voxels) = ([0_u64; 256], [0_u64; 3], [0_u64; 256]);
     for batch in load(&source, 0..20, 2, 4) {
         seen.add(&batch);
-        assert_eq!(batch.shape, [3, 2, 9, 12, 10]);
-        assert_eq!(batch.images.len(), batch.shape.iter().product::<usize>());
+        let [input] = batch.inputs.as_slice() else { panic!("one pathway") };
+        assert_eq!(input.shape, [3, 2, 9, 12, 10]);
+        assert_eq!(batch.label_shape, [3, 9, 12, 10]);
+        assert_eq!(input.values.len(), input.shape.iter().product::<usize>());
         batch.labels.iter().for_each(|label| voxels[usize::from(*label)] += 1);
         for index in 0..3 {
             let mut random = generator(4, batch.step, index, Purpose::Placement);
