@@ -168,6 +168,11 @@ pub fn read_events(path: &Path) -> Result<Vec<Value>> {
 /// Draws `progress.png` from `events.jsonl`: loss, scores of the validation cases, time per step.
 pub fn draw_progress(run: &Run, classes: &[String]) -> Result<()> {
     let events = read_events(&run.path("events.jsonl"))?;
+    picture::curves(&run.path("progress.png"), &progress_panels(&events, classes))
+}
+
+/// The charts of `progress.png`.
+pub(crate) fn progress_panels(events: &[Value], classes: &[String]) -> Vec<Panel> {
     let of = |kind: &str| events.iter().filter(move |e| e["event"] == kind).collect::<Vec<_>>();
     let (steps, epochs) = (of("step"), of("epoch"));
     let line = |name: &str, from: &[&Value], pointer: &str| Series {
@@ -198,7 +203,7 @@ pub fn draw_progress(run: &Run, classes: &[String]) -> Result<()> {
     {
         panels.push(Panel { y_range: Some((0.0, 1.0)), ..panel(title, key, per_class(key)) });
     }
-    picture::curves(&run.path("progress.png"), &panels)
+    panels
 }
 
 /// What the system says of this process and machine; empty or 0 where it says nothing.

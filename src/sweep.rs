@@ -18,6 +18,7 @@ mod scores;
 mod table;
 
 pub use experiment::{Experiment, FoldName, Row, ScoredOn};
+pub(crate) use output::{NOTE, blocks};
 pub use output::{csv, figure, markdown, text, write};
 pub use results::{CaseLine, CellResult, append, read};
 pub use run::{Launch, Outcome, run};

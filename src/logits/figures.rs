@@ -42,8 +42,10 @@ pub(crate) fn scatter(collection: &Collection) -> Vec<Panel> {
             cloud.rows().take(POINTS).map(|row| place(&view, row)).collect()
         };
         let everything: Vec<(f64, f64)> = collection.clouds.iter().flat_map(points).collect();
-        let (x_range, y_range) = (range(everything.iter().map(|p| p.0)), range(everything.iter().map(|p| p.1)));
-        let length = [x_range.0, x_range.1, y_range.0, y_range.1].map(f64::abs).into_iter().fold(1.0, f64::max);
+        let (x_range, y_range) =
+            (range(everything.iter().map(|p| p.0)), range(everything.iter().map(|p| p.1)));
+        let length =
+            [x_range.0, x_range.1, y_range.0, y_range.1].map(f64::abs).into_iter().fold(1.0, f64::max);
         for origin in Origin::ALL {
             let mut clouds = Vec::new();
             for cloud in collection.clouds.iter().filter(|cloud| cloud.origin == origin) {

@@ -42,8 +42,9 @@ pub(super) fn write(path: &Path, collection: &Collection) -> Result<()> {
 }
 
 pub(super) fn read(path: &Path) -> Result<Collection> {
-    let bad =
-        |problem: String| Error::invalid(path, "safetensors", problem, "collect the logits again: segen logits RUN");
+    let bad = |problem: String| {
+        Error::invalid(path, "safetensors", problem, "collect the logits again: segen logits RUN")
+    };
     let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
     let (_, head) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| bad(e.to_string()))?;

@@ -70,7 +70,10 @@ mod tests {
         assert_eq!(monitor.observe(&epoch(0.1, 0.5)), None);
         assert_eq!(monitor.observe(&epoch(0.1, 0.5)), None);
         let told = monitor.observe(&epoch(0.1, 0.62)).unwrap();
-        assert!(told.contains("`lesion`") && told.contains("62 %") && told.contains("asym-combination"), "{told}");
+        assert!(
+            told.contains("`lesion`") && told.contains("62 %") && told.contains("asym-combination"),
+            "{told}"
+        );
         assert_eq!(monitor.observe(&epoch(0.1, 0.9)), None);
     }
 

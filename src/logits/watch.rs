@@ -122,13 +122,7 @@ impl ShiftWatch {
     }
 }
 
-fn spots(
-    plan: &Plan,
-    cases: &[&PreparedCase],
-    windows: usize,
-    seed: u64,
-    origin: &str,
-) -> Result<Vec<Spot>> {
+fn spots(plan: &Plan, cases: &[&PreparedCase], windows: usize, seed: u64, origin: &str) -> Result<Vec<Spot>> {
     let mut random = generator(seed, &["logit watch", origin]);
     let mut found = Vec::new();
     let foreground = plan.classes - 1;
@@ -152,7 +146,9 @@ fn spots(
             let kept = places.len().min(VOXELS);
             // A random offset and even steps: spread over the window without a second draw per voxel.
             let offset = if places.is_empty() { 0 } else { random.random_range(0..places.len()) };
-            voxels.extend((0..kept).map(|i| (places[(offset + i * places.len() / kept) % places.len()], class)));
+            voxels.extend(
+                (0..kept).map(|i| (places[(offset + i * places.len() / kept) % places.len()], class)),
+            );
         }
         found.push(Spot { case: cases[case].clone(), start, voxels });
     }

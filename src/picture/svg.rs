@@ -75,7 +75,8 @@ fn draw(out: &mut String, shape: &Shape, scale: f32) {
         ),
         Shape::Dots { centres, radius, fill } => {
             for group in centres.chunks(DOTS_PER_PATH) {
-                let dots: String = group.iter().map(|c| format!("M{} {}h0", short(c[0]), short(c[1]))).collect();
+                let dots: String =
+                    group.iter().map(|c| format!("M{} {}h0", short(c[0]), short(c[1]))).collect();
                 let _ = writeln!(
                     out,
                     "<path d=\"{dots}\" fill=\"none\" {} stroke-width=\"{}\" stroke-linecap=\"round\"/>",
@@ -166,9 +167,14 @@ mod tests {
 
     #[test]
     fn base64_equals_the_vectors_of_rfc_4648() {
-        for (plain, coded) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
-        {
+        for (plain, coded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
             assert_eq!(base64(plain.as_bytes()), coded);
         }
     }

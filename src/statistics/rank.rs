@@ -25,9 +25,8 @@ pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     assert_eq!(x.len(), y.len(), "values come in pairs");
     let (a, b) = (ranks(x).0, ranks(y).0);
     let middle = 0.5 * (x.len() + 1) as f64;
-    let product = |p: &[f64], q: &[f64]| -> f64 {
-        p.iter().zip(q).map(|(p, q)| (p - middle) * (q - middle)).sum()
-    };
+    let product =
+        |p: &[f64], q: &[f64]| -> f64 { p.iter().zip(q).map(|(p, q)| (p - middle) * (q - middle)).sum() };
     let scale = (product(&a, &a) * product(&b, &b)).sqrt();
     (scale > 0.0).then(|| product(&a, &b) / scale)
 }

@@ -35,8 +35,7 @@ pub fn wilcoxon_signed_rank(differences: &[f64]) -> Option<SignedRank> {
     let positive: f64 = kept.iter().zip(&ranks).filter(|(d, _)| **d > 0.0).map(|(_, r)| r).sum();
     let total = 0.5 * (n * (n + 1)) as f64;
     let plain = n == differences.len() && groups.iter().all(|&size| size == 1);
-    let exact =
-        if plain { n <= EXACT_UP_TO } else { differences.len() <= EXACT_WITH_TIES_UP_TO };
+    let exact = if plain { n <= EXACT_UP_TO } else { differences.len() <= EXACT_WITH_TIES_UP_TO };
     let p = if exact { exact_p(&ranks, positive) } else { normal_p(n, &groups, positive) };
     Some(SignedRank { statistic: positive.min(total - positive), p, n })
 }

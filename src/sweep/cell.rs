@@ -46,12 +46,26 @@ fn cell(
 ) -> Cell {
     let what = &experiment.row[row];
     let content = json!([
-        dataset, experiment.preset, experiment.config, experiment.set, what.set, what.method, what.policy,
-        fraction, experiment.fraction_mode, fold, seed, experiment.steps, experiment.train_cases,
+        dataset,
+        experiment.preset,
+        experiment.config,
+        experiment.set,
+        what.set,
+        what.method,
+        what.policy,
+        fraction,
+        experiment.fraction_mode,
+        fold,
+        seed,
+        experiment.steps,
+        experiment.train_cases,
     ]);
     let hash = format!("{:032x}", twox_hash::XxHash3_128::oneshot(content.to_string().as_bytes()));
-    let plain: String =
-        what.name().chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    let plain: String = what
+        .name()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .collect();
     // The hash keeps apart what the plain name does not.
     let name = format!("fraction-{fraction}_fold-{}_seed-{seed}_{}", fold.name(), &hash[..8]);
     Cell { row, fraction, fold: fold.clone(), seed, hash, folder: Path::new("cells").join(plain).join(name) }

@@ -144,10 +144,7 @@ impl Experiment {
             unique(self.fractions.iter().map(f64::to_string).collect()),
             "a fraction stands twice".to_owned(),
         );
-        demand(
-            unique(self.folds.iter().map(FoldName::name).collect()),
-            "a fold stands twice".to_owned(),
-        );
+        demand(unique(self.folds.iter().map(FoldName::name).collect()), "a fold stands twice".to_owned());
         demand(self.steps > 0, "`steps` must be at least 1".to_owned());
         demand(self.runs > 0, "`runs` must be at least 1".to_owned());
         demand(self.threads != Some(0), "`threads` must be at least 1".to_owned());

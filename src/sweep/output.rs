@@ -82,7 +82,11 @@ pub fn csv(table: &Table) -> String {
 
 /// As RFC 4180 has it.
 fn quoted(field: &str) -> String {
-    if field.contains([',', '"', '\n']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field.to_owned() }
+    if field.contains([',', '"', '\n']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
 }
 
 /// The table for a terminal: one block for each region.
@@ -129,7 +133,8 @@ pub fn markdown(table: &Table) -> String {
     out
 }
 
-const NOTE: &str = "Mean [95 % interval by a bootstrap over seeds, then cases]; p by Wilcoxon's signed-rank test on \
+/// What the tables mean.
+pub(crate) const NOTE: &str = "Mean [95 % interval by a bootstrap over seeds, then cases]; p by Wilcoxon's signed-rank test on \
                     cases averaged over seeds, corrected after Holm. The gap is the mean on training cases minus \
                     the mean on the cases scored.\n";
 

@@ -79,7 +79,11 @@ enum Start {
 pub fn run(launch: &Launch<'_>, progress: &dyn Progress) -> Result<Outcome> {
     let experiment = launch.experiment;
     let dataset = launch.dataset.or(experiment.dataset.as_deref()).ok_or_else(|| {
-        Error::config("dataset", "the experiment names no data set", "add `dataset = ...`, or give --dataset DIR")
+        Error::config(
+            "dataset",
+            "the experiment names no data set",
+            "add `dataset = ...`, or give --dataset DIR",
+        )
     })?;
     create_folder(launch.folder)?;
     let _lock = lock(launch.folder)?;

@@ -135,9 +135,9 @@ impl Table {
 
     /// The cell of a row, fraction, region and measure.
     pub fn cell(&self, row: &str, fraction: f64, region: &str, measure: Measure) -> Option<&TableCell> {
-        self.cells.iter().find(|c| {
-            c.row == row && c.fraction == fraction && c.region == region && c.measure == measure
-        })
+        self.cells
+            .iter()
+            .find(|c| c.row == row && c.fraction == fraction && c.region == region && c.measure == measure)
     }
 
     /// Of the comparisons of one measure between the two forms of one method, in how many the asymmetric one has
@@ -235,8 +235,11 @@ impl Table {
                     let grids: Vec<&Grid> = grids.iter().collect();
                     self.pooled.extend(pool(&pair.row, &pair.twin, pair.same_method, &grids));
                 }
-                let both: Vec<&Grid> =
-                    of_pair.iter().filter(|(pair, _)| pair.same_method).flat_map(|(_, grids)| grids).collect();
+                let both: Vec<&Grid> = of_pair
+                    .iter()
+                    .filter(|(pair, _)| pair.same_method)
+                    .flat_map(|(_, grids)| grids)
+                    .collect();
                 self.pooled.extend(pool("all pairs", "symmetric", true, &both));
             }
         }
