@@ -124,12 +124,14 @@ fn a_run_records_its_shift_and_reports_it() {
     let collected = logits::run(&run, None, &options, &device, &Silent).unwrap();
     assert_eq!(collected.shifts.classes.len(), 4, "two classes, unseen and test");
     let (read, collection) = logits::read(&run).unwrap();
-    assert_eq!(read, collected);
-    for shift in &read.shifts.classes {
+    assert_eq!(read.cases, collected.cases);
+    for (shift, measured) in read.shifts.classes.iter().zip(&collected.shifts.classes) {
+        // JSON keeps all but the last digit.
+        assert!((shift.shift - measured.shift).abs() < 1e-12 && shift.origin == measured.origin);
         let class = collection.classes.iter().position(|name| *name == shift.class).unwrap();
         let cloud = collection.cloud(shift.origin, class).unwrap();
         let crossed = margins(cloud).iter().filter(|m| **m < 0.0).count();
-        assert_eq!(shift.crossing, crossed as f64 / 200.0);
+        assert!((shift.crossing - crossed as f64 / 200.0).abs() < 1e-12);
     }
     for name in ["scatter.svg", "scatter.png", "margins.svg", "margins.png"] {
         assert!(run.path("logits").join(name).is_file(), "{name}");

@@ -92,8 +92,7 @@ fn cells_run_once_a_failure_stops_nothing_and_a_second_call_mends_it() {
     assert_eq!(calls().lines().count(), 8);
     let first = calls();
     let first = first.lines().next().unwrap();
-    for part in
-        ["train Dataset900_Phantom", "--threads 2", "--steps 10", "--fold 0", "fraction_mode=random"]
+    for part in ["train Dataset900_Phantom", "--threads 2", "--steps 10", "--fold 0", "fraction_mode=random"]
     {
         assert!(first.contains(part), "{part}: {first}");
     }
@@ -163,7 +162,8 @@ fn mistakes_in_an_experiment_are_named() {
     assert!(unknown.contains("seds") && unknown.contains("docs/sweeps.md"), "{unknown}");
     let in_row = read(&EXPERIMENT.replace("label = \"Cross", "lable = \"Cross"));
     assert!(in_row.contains("lable"), "{in_row}");
-    let values = read(&EXPERIMENT.replace("[0.5, 1.0]", "[0.5, 1.5, 0.5]").replace("steps = 10", "steps = 0"));
+    let values =
+        read(&EXPERIMENT.replace("[0.5, 1.0]", "[0.5, 1.5, 0.5]").replace("steps = 10", "steps = 0"));
     for part in ["1.5", "a fraction stands twice", "`steps`"] {
         assert!(values.contains(part), "{part}: {values}");
     }
