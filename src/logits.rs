@@ -29,7 +29,7 @@ pub(crate) use figures::{densities, scatter};
 pub use monitor::ShiftMonitor;
 pub use session::{Collected, read, run};
 pub use shift::{ClassShift, Shifts, margins, shifts, table};
-pub use watch::{ShiftWatch, Watched};
+pub use watch::{Rate, ShiftWatch, WatchOptions, Watched};
 
 /// Where a voxel comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 
 use crate::checkpoint::Pointer;
 use crate::config::{Config, FractionMode};
-use crate::dataset::{Case, Dataset};
+use crate::dataset::{Case, Dataset, Trained};
 use crate::files::create_folder;
 use crate::io;
 use crate::metrics::{CaseScores, ScoreOptions, Summary, score};
@@ -64,8 +64,9 @@ pub struct Finished {
 /// Runs, or goes on with, one training and everything that belongs to it.
 pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
     let run = request.run;
-    let dataset = Dataset::open(request.dataset)?;
+    let mut dataset = Dataset::open(request.dataset)?;
     let config = resolve(request)?;
+    dataset.labels = dataset.labels.select(&config.task.classes)?;
     let path = train::select_kernels(&config)?;
     let mut manifest = Manifest {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -96,6 +97,7 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
             (plan, split)
         }
     };
+    fits_memory(&plan)?;
     run.write_json("run.json", &manifest)?;
     let finished = work(request, &dataset, &config, &plan, &split, progress);
     manifest.wall_seconds = request.started.elapsed().as_secs_f64();
@@ -139,6 +141,23 @@ fn resolve(request: &Request<'_>) -> Result<Config> {
     }
 }
 
+/// Refuses a plan that is certain not to fit: starting it would end the process, or other people's, without a
+/// word.
+fn fits_memory(plan: &Plan) -> Result<()> {
+    // Predictions are good to a third.
+    const MARGIN: f64 = 1.5;
+    let (needed, available) = (plan.predicted_peak_bytes(), machine::available_memory_bytes());
+    if available == 0 || needed as f64 <= MARGIN * available as f64 {
+        return Ok(());
+    }
+    let gib = |bytes: u64| bytes as f64 / f64::from(1u32 << 30);
+    Err(Error::config(
+        "plan",
+        format!("training needs about {:.1} GiB, and {:.1} GiB are free", gib(needed), gib(available)),
+        "lower `plan.patch`, `plan.batch` or `plan.base_features`",
+    ))
+}
+
 fn split(dataset: &Dataset, config: &Config) -> Result<Split> {
     let fold = dataset.fold(config.fold)?;
     Ok(Split {
@@ -155,6 +174,7 @@ pub fn plan(dataset: &Dataset, config: &Config, progress: &dyn Progress) -> Resu
     let cases: Vec<&Case> = dataset.training.iter().collect();
     let fingerprint = Plan::measure(dataset, &cases, progress)?;
     let mut plan = Plan::decide(dataset, fingerprint, &config.plan.budget())?;
+    config.network.apply(&mut plan)?;
     config.plan.apply(&mut plan)?;
     Ok(plan)
 }
@@ -212,7 +232,8 @@ fn work(
     Ok(Finished { outcome, validation, test })
 }
 
-/// `dataset.json` as it is, without the lists of files: what a reader of predictions needs.
+/// `dataset.json` without the lists of files and with the labels that are trained: what a reader of predictions
+/// needs.
 fn description(dataset: &Dataset) -> Result<serde_json::Value> {
     let path = dataset.folder.join("dataset.json");
     let text = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
@@ -222,6 +243,9 @@ fn description(dataset: &Dataset) -> Result<serde_json::Value> {
     if let Some(object) = value.as_object_mut() {
         for list in ["dataset", "training", "test"] {
             object.shift_remove(list);
+        }
+        if dataset.labels.trained != Trained::Values {
+            object.extend(dataset.labels.describe().map(|(key, value)| (key.to_owned(), value)));
         }
     }
     Ok(value)
@@ -266,7 +290,8 @@ pub fn predict_and_score(
             None => plan.prepare(dataset, case)?,
         };
         let mask = case.mask.as_deref().map(io::read_labels).transpose()?.map(|(mask, _)| mask);
-        let prediction = segment(predictor, &sample, mask.as_ref(), &mut |_| {});
+        let mut prediction = segment(predictor, &sample, mask.as_ref(), &mut |_| {});
+        dataset.labels.paint(&mut prediction);
         let file: PathBuf = folder.join(format!("{}{}", case.id, dataset.file_ending));
         let header = io::read_header(&case.images[0])?;
         io::write_labels(&file, &prediction, Some(&header))?;
@@ -292,10 +317,7 @@ pub fn load(run: &Run) -> Result<(Network, Weights, Plan, Config)> {
     let (config, plan) = (run.config()?, run.plan()?);
     let network = train::network(&plan, &config);
     let weights = train::weights(run, Pointer::Latest)?;
-    let expected = network.specifications();
-    let fits = expected.len() == weights.parameters.len()
-        && expected.iter().zip(&weights.parameters).all(|(s, p)| s.name == p.name && s.shape == p.shape);
-    if !fits {
+    if !network.fits(&weights) {
         return Err(Error::invalid(
             run.path("checkpoint"),
             "weights",

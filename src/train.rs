@@ -14,9 +14,9 @@ use crate::augment::{self, Augmentation};
 use crate::checkpoint::{Checkpoint, History, Pointer};
 use crate::config::{AugmentationKind, Config, DEFAULT_EPOCHS, SamplingRule};
 use crate::loader::{Loader, SampleSource};
-use crate::logits::{ShiftMonitor, ShiftWatch};
+use crate::logits::{ShiftMonitor, ShiftWatch, WatchOptions};
 use crate::loss::Loss;
-use crate::network::{Network, UNet, Weights};
+use crate::network::{DeepMedic, Network, UNet, Weights};
 use crate::optimiser::{self, OptimiserState};
 use crate::plan::Plan;
 use crate::predict::{Predictor, WindowOptions};
@@ -90,10 +90,11 @@ impl<'a> Job<'a> {
 
     fn loader(&self, source: &Arc<SampleSource>, steps: std::ops::Range<u64>) -> Loader {
         let sampling = &self.config.sampling;
-        let mut sampler = Sampler::new(self.plan.patch, self.plan.batch);
+        let mut sampler = Sampler::new(source.patch(self.plan.patch), self.plan.batch);
         sampler.share = match sampling.rule {
             SamplingRule::LastThird => Share::LastThird,
             SamplingRule::Probability => Share::Probability(sampling.foreground_share),
+            SamplingRule::Centred => Share::Centred(sampling.foreground_share),
         };
         let augmentation = match self.config.augmentation.kind {
             AugmentationKind::None => Augmentation::none(),
@@ -120,7 +121,8 @@ impl<'a> Job<'a> {
         let network = network(self.plan, self.config);
         let objective = self.objective(&network);
         let memory = gib(self.config.loader.memory_gib);
-        let source = Arc::new(SampleSource::prepared(self.train.to_vec(), self.plan.classes, memory));
+        let source = SampleSource::prepared(self.train.to_vec(), self.plan.classes, memory);
+        let source = Arc::new(source.seen_by(network.field(self.plan.patch)?));
         let mut state = match Checkpoint::latest(&folder)? {
             Some((checkpoint, passed)) => {
                 for error in passed {
@@ -148,7 +150,7 @@ impl<'a> Job<'a> {
         let planned = state.history.planned_steps;
         let mut events = Events::open(self.run, state.step)?;
         let epoch_length = self.config.schedule.steps_per_epoch;
-        let mut shift = self.shift_watch()?;
+        let mut shift = self.shift_watch(&network)?;
         let session = Instant::now();
         let before = state.history.train_seconds;
         let mut saved = Instant::now();
@@ -173,6 +175,7 @@ impl<'a> Job<'a> {
                 &result.gradients,
                 rate,
             );
+            state.weights.follow(&result.statistics, step);
             let updating = updating.elapsed();
             let history = &mut state.history;
             for &class in &batch.centre_classes {
@@ -236,11 +239,13 @@ impl<'a> Job<'a> {
     }
 
     /// What measures the shift of the logits, and a monitor that knows the epochs of earlier sessions.
-    fn shift_watch(&self) -> Result<Option<(ShiftWatch, ShiftMonitor)>> {
-        let patches = self.config.schedule.steps_per_epoch * self.plan.batch as u64;
-        let windows = self.config.validation.logit_windows;
-        let watch =
-            ShiftWatch::choose(self.plan, self.train, self.validation, windows, patches, self.config.seed)?;
+    fn shift_watch(&self, network: &Network) -> Result<Option<(ShiftWatch, ShiftMonitor)>> {
+        let options = WatchOptions {
+            windows: self.config.validation.logit_windows,
+            patches_per_epoch: self.config.schedule.steps_per_epoch * self.plan.batch as u64,
+            seed: self.config.seed,
+        };
+        let watch = ShiftWatch::choose(self.plan, network, self.train, self.validation, &options)?;
         let Some(watch) = watch else { return Ok(None) };
         let rare: Vec<bool> = (0..self.classes.len()).map(|class| class > 0).collect();
         let mut monitor = ShiftMonitor::new(self.classes, &rare);
@@ -289,6 +294,7 @@ impl<'a> Job<'a> {
             let mut result = objective.gradient(&copy, &batch)?;
             optimiser::clip(&mut result.gradients, self.config.optimiser.clip_norm);
             optimiser::step(&self.config.optimiser, &mut optimiser, &mut copy, &result.gradients, 1e-6);
+            copy.follow(&result.statistics, step);
         }
         drop(loader);
         let step = seconds(timer.elapsed()) / TIMED as f64;
@@ -463,12 +469,16 @@ fn gib(value: f64) -> u64 {
 
 /// The network that a plan and a configuration describe.
 pub fn network(plan: &Plan, config: &Config) -> Network {
-    Network::UNet(UNet {
-        channels: plan.channels,
-        classes: plan.classes,
-        shape: plan.unet.clone(),
-        deep_supervision: config.network.deep_supervision,
-    })
+    let (channels, classes) = (plan.channels, plan.classes);
+    match plan.deepmedic.clone() {
+        Some(shape) => Network::DeepMedic(DeepMedic { channels, classes, shape }),
+        None => Network::UNet(UNet {
+            channels,
+            classes,
+            shape: plan.unet.clone(),
+            deep_supervision: config.network.deep_supervision,
+        }),
+    }
 }
 
 /// Sets the CPU operators' path as configured and says which one is used.

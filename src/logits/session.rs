@@ -44,9 +44,10 @@ pub fn run(
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Collected> {
-    let (network, weights, plan, _) = session::load(run)?;
+    let (network, weights, plan, config) = session::load(run)?;
     let manifest: Manifest = run.read_json("run.json")?;
-    let dataset = Dataset::open(dataset_folder(run, dataset, &manifest)?)?;
+    let mut dataset = Dataset::open(dataset_folder(run, dataset, &manifest)?)?;
+    dataset.labels = dataset.labels.select(&config.task.classes)?;
     let split: Split = run.read_json("split.json")?;
     let train = session::find(&dataset, &split.train)?;
     let mut unseen = session::find(&dataset, &split.validation)?;

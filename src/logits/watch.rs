@@ -9,7 +9,7 @@ use crate::Result;
 use crate::network::{Network, Weights};
 use crate::plan::Plan;
 use crate::predict::{Predictor, WindowOptions};
-use crate::prepare::{IGNORE, PreparedCase};
+use crate::prepare::{IGNORE, PreparedCase, Window};
 use crate::rng::generator;
 
 /// Voxels of one class that are looked at in one window, at most.
@@ -44,40 +44,63 @@ pub struct ShiftWatch {
     seen: Vec<Spot>,
     unseen: Vec<Spot>,
     classes: usize,
+    area: Area,
+}
+
+/// What is read around a window.
+#[derive(Clone, Copy, Debug)]
+struct Area {
+    /// Edges of the window.
+    window: [usize; 3],
+    /// How many voxels beyond it the network looks at.
+    margin: [usize; 3],
 }
 
 /// One window.
 #[derive(Clone, Debug)]
 struct Spot {
     case: PreparedCase,
+    /// First voxel of the window.
     start: [i64; 3],
+    /// Places in what is read around the window, with their classes.
     voxels: Vec<([usize; 3], usize)>,
 }
 
+/// What [`ShiftWatch::choose`] chooses from.
+#[derive(Clone, Copy, Debug)]
+pub struct WatchOptions {
+    /// Windows of training cases, and as many of validation cases, at most; 0 for none.
+    pub windows: usize,
+    /// Patches that are trained on in an epoch; the cost is bounded to about 2 % of theirs.
+    pub patches_per_epoch: u64,
+    /// Seed of the choice.
+    pub seed: u64,
+}
+
 impl ShiftWatch {
-    /// Chooses at most `windows` windows among the training and as many among the validation cases, each around
-    /// a voxel of a foreground class (in turn; case-balanced), and up to 64 voxels of each class in its middle.
-    /// `patches_per_epoch` bounds the cost to about 2 % of an epoch. `None` where there is nothing to compare:
-    /// no windows wanted, or no foreground on one side.
+    /// Chooses windows, each around a voxel of a foreground class (in turn; case-balanced), and up to 64 voxels of
+    /// each class in its middle. `None` where there is nothing to compare: no windows wanted, or no foreground
+    /// on one side. Validation cases that are trained on (fold `all`) are not unseen.
     ///
     /// # Errors
     /// Where a prepared case cannot be read.
     pub fn choose(
         plan: &Plan,
+        network: &Network,
         train: &[PreparedCase],
         validation: &[PreparedCase],
-        windows: usize,
-        patches_per_epoch: u64,
-        seed: u64,
+        options: &WatchOptions,
     ) -> Result<Option<Self>> {
-        let affordable = (SHARE * 3.0 * patches_per_epoch as f64 / 2.0) as usize;
-        let windows = windows.min(affordable.max(1));
+        let affordable = (SHARE * 3.0 * options.patches_per_epoch as f64 / 2.0) as usize;
+        let options = WatchOptions { windows: options.windows.min(affordable.max(1)), ..*options };
+        let field = network.field(plan.inference_segment())?;
+        let area = Area { window: field.output, margin: field.margin() };
         let held_out: Vec<&PreparedCase> =
             validation.iter().filter(|case| !train.iter().any(|t| t.id == case.id)).collect();
-        let seen = spots(plan, &train.iter().collect::<Vec<_>>(), windows, seed, "seen")?;
-        let unseen = spots(plan, &held_out, windows, seed, "unseen")?;
+        let seen = spots(plan.classes, area, &train.iter().collect::<Vec<_>>(), &options, "seen")?;
+        let unseen = spots(plan.classes, area, &held_out, &options, "unseen")?;
         let both = !seen.is_empty() && !unseen.is_empty();
-        Ok(both.then_some(Self { seen, unseen, classes: plan.classes }))
+        Ok(both.then_some(Self { seen, unseen, classes: plan.classes, area }))
     }
 
     /// Measures the network as it is.
@@ -94,17 +117,17 @@ impl ShiftWatch {
         let networks = vec![(network.clone(), weights)];
         let predictor = Predictor::new(plan, networks, WindowOptions::default(), device)?;
         Ok(Watched {
-            seen: self.rates(&self.seen, plan, &predictor)?,
-            unseen: self.rates(&self.unseen, plan, &predictor)?,
+            seen: self.rates(&self.seen, &predictor)?,
+            unseen: self.rates(&self.unseen, &predictor)?,
         })
     }
 
-    fn rates(&self, spots: &[Spot], plan: &Plan, predictor: &Predictor) -> Result<Vec<Rate>> {
+    fn rates(&self, spots: &[Spot], predictor: &Predictor) -> Result<Vec<Rate>> {
         let mut sums = vec![(0.0, 0usize, 0usize); self.classes];
         for spot in spots {
-            let window = spot.case.read_window(spot.start, plan.patch)?;
+            let read = self.area.read(spot)?;
             let positions: Vec<[usize; 3]> = spot.voxels.iter().map(|(position, _)| *position).collect();
-            let logits = predictor.logits_at(window.images.view(), &positions, &mut |_| {});
+            let logits = predictor.logits_in_window(read.images.view(), self.area.margin, &positions);
             for ((_, class), row) in spot.voxels.iter().zip(logits.chunks_exact(self.classes)) {
                 let margin = margin(row, *class);
                 let (sum, crossed, count) = &mut sums[*class];
@@ -122,35 +145,49 @@ impl ShiftWatch {
     }
 }
 
-fn spots(plan: &Plan, cases: &[&PreparedCase], windows: usize, seed: u64, origin: &str) -> Result<Vec<Spot>> {
-    let mut random = generator(seed, &["logit watch", origin]);
+impl Area {
+    /// The window with everything that the network looks at around it; 0 beyond the sample.
+    fn read(&self, spot: &Spot) -> Result<Window> {
+        let start = std::array::from_fn(|axis| spot.start[axis] - self.margin[axis] as i64);
+        let shape = std::array::from_fn(|axis| self.window[axis] + 2 * self.margin[axis]);
+        spot.case.read_window(start, shape)
+    }
+}
+
+fn spots(
+    classes: usize,
+    area: Area,
+    cases: &[&PreparedCase],
+    options: &WatchOptions,
+    origin: &str,
+) -> Result<Vec<Spot>> {
+    let mut random = generator(options.seed, &["logit watch", origin]);
     let mut found = Vec::new();
-    let foreground = plan.classes - 1;
-    for window in 0..if foreground > 0 { windows } else { 0 } {
-        let drawn = draw(cases, 1 + window % foreground, 1, &mut random);
+    for (_, class) in (0..options.windows).zip((1..classes).cycle()) {
+        let drawn = draw(cases, class, 1, &mut random);
         let Some(&(case, centre)) = drawn.first() else { continue };
-        let start = std::array::from_fn(|axis| i64::from(centre[axis]) - (plan.patch[axis] / 2) as i64);
-        let labels = cases[case].read_window(start, plan.patch)?;
+        let start = std::array::from_fn(|axis| i64::from(centre[axis]) - (area.window[axis] / 2) as i64);
+        let mut spot = Spot { case: cases[case].clone(), start, voxels: Vec::new() };
+        let labels = spot.case.read_window(start, area.window)?;
         // Near its edges a window has seen too little to be judged.
-        let edge = plan.patch.map(|length| length / 4);
-        let mut places: Vec<Vec<[usize; 3]>> = vec![Vec::new(); plan.classes];
+        let edge = area.window.map(|length| length / 4);
+        let mut places: Vec<Vec<[usize; 3]>> = vec![Vec::new(); classes];
         for ((x, y, z), &label) in labels.labels.indexed_iter() {
-            let inside = [x, y, z].iter().zip(edge).zip(plan.patch).all(|((&p, e), n)| p >= e && p < n - e);
-            let masked = labels.mask.as_ref().is_some_and(|mask| mask[[x, y, z]] == 0);
+            let at = [x, y, z];
+            let inside = (0..3).all(|axis| (edge[axis]..area.window[axis] - edge[axis]).contains(&at[axis]));
+            let masked = labels.mask.as_ref().is_some_and(|mask| mask[at] == 0);
             if inside && !masked && label != IGNORE {
-                places[usize::from(label)].push([x, y, z]);
+                places[usize::from(label)].push(std::array::from_fn(|axis| at[axis] + area.margin[axis]));
             }
         }
-        let mut voxels = Vec::new();
-        for (class, places) in places.iter().enumerate() {
+        for (class, places) in places.iter().enumerate().filter(|(_, places)| !places.is_empty()) {
             let kept = places.len().min(VOXELS);
             // A random offset and even steps: spread over the window without a second draw per voxel.
-            let offset = if places.is_empty() { 0 } else { random.random_range(0..places.len()) };
-            voxels.extend(
-                (0..kept).map(|i| (places[(offset + i * places.len() / kept) % places.len()], class)),
-            );
+            let offset = random.random_range(0..places.len());
+            let place = |i: usize| places[(offset + i * places.len() / kept) % places.len()];
+            spot.voxels.extend((0..kept).map(|i| (place(i), class)));
         }
-        found.push(Spot { case: cases[case].clone(), start, voxels });
+        found.push(spot);
     }
     Ok(found)
 }

@@ -2,28 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Tensor, TensorData};
 use ndarray::ArrayView4;
-use segen_kernels::Activation;
 
-use super::{Predictor, starts};
+use super::Predictor;
 use crate::network::{Mode, values};
 
 impl Predictor {
+    /// Edges of a window: the box of voxels that one forward pass gives logits for.
+    pub fn window(&self) -> [usize; 3] {
+        self.patch
+    }
+
+    /// How many voxels beyond a window the network looks at, on either side of each axis.
+    pub fn margin(&self) -> [usize; 3] {
+        self.field.margin()
+    }
+
     /// Logits, before any softmax, of the voxels at `positions` (x, y, z) of a prepared volume
     /// (channel, x, y, z): `classes` values for each, in the order of `positions`. Each comes from the sliding
     /// window in which its voxel lies most centrally; nothing is averaged over windows or mirror images, and of
-    /// several networks the first one is asked. `advance` receives the number of windows done since its last call.
-    pub fn logits_at(
-        &self,
-        images: ArrayView4<f32>,
-        positions: &[[usize; 3]],
-        advance: &mut dyn FnMut(usize),
-    ) -> Vec<f32> {
+    /// several networks the first one is asked.
+    pub fn logits_at(&self, images: ArrayView4<f32>, positions: &[[usize; 3]]) -> Vec<f32> {
         let (_, nx, ny, nz) = images.dim();
-        let shape = [nx, ny, nz];
-        let starts: [Vec<i64>; 3] =
-            std::array::from_fn(|axis| starts(shape[axis], self.patch[axis], self.options.step));
+        let starts = self.starts([nx, ny, nz]);
         let mut windows: BTreeMap<[i64; 3], Vec<usize>> = BTreeMap::new();
         for (i, position) in positions.iter().enumerate() {
             let place = std::array::from_fn(|axis| {
@@ -32,26 +33,45 @@ impl Predictor {
             windows.entry(place).or_default().push(i);
         }
         let mut out = vec![0.0; positions.len() * self.classes];
-        let (network, weights) = &self.networks[0];
-        let [px, py, pz] = self.patch;
         let places: Vec<[i64; 3]> = windows.keys().copied().collect();
         for group in places.chunks(self.options.batch.max(1)) {
-            let input = self.cut(images, group, shape, [false; 3]);
-            let data = TensorData::new(input, [group.len(), px, py, pz, self.channels]);
-            let x = Activation::from_channels_last(Tensor::from_data(data, &self.device));
-            let output = network.forward(weights, vec![x], Mode::Evaluation).logits.swap_remove(0);
-            let logits = values(output.into_channels_last());
-            for (place, window) in group.iter().zip(logits.chunks_exact(px * py * pz * self.classes)) {
+            let logits = self.windows(images, group);
+            for (place, window) in group.iter().zip(&logits) {
                 for &i in &windows[place] {
-                    let [x, y, z]: [usize; 3] =
-                        std::array::from_fn(|axis| (positions[i][axis] as i64 - place[axis]) as usize);
-                    let at = ((x * py + y) * pz + z) * self.classes;
-                    out[i * self.classes..][..self.classes].copy_from_slice(&window[at..][..self.classes]);
+                    let row = self.pick(window, *place, positions[i]);
+                    out[i * self.classes..][..self.classes].copy_from_slice(row);
                 }
             }
-            advance(group.len());
         }
         out
+    }
+
+    /// As [`Self::logits_at`], from the one window whose first voxel is `start`; it holds all positions.
+    pub fn logits_in_window(
+        &self,
+        images: ArrayView4<f32>,
+        start: [usize; 3],
+        positions: &[[usize; 3]],
+    ) -> Vec<f32> {
+        let start = start.map(|s| s as i64);
+        let window = self.windows(images, &[start]).swap_remove(0);
+        positions.iter().flat_map(|&position| self.pick(&window, start, position)).copied().collect()
+    }
+
+    /// Logits (x, y, z, class) of whole windows.
+    fn windows(&self, images: ArrayView4<f32>, places: &[[i64; 3]]) -> Vec<Vec<f32>> {
+        let (network, weights) = &self.networks[0];
+        let inputs = self.inputs(images, &self.padding(images), places, [false; 3]);
+        let output = network.forward(weights, inputs, Mode::Evaluation).logits.swap_remove(0);
+        let size = self.patch.iter().product::<usize>() * self.classes;
+        values(output.into_channels_last()).chunks_exact(size).map(<[f32]>::to_vec).collect()
+    }
+
+    fn pick<'a>(&self, window: &'a [f32], start: [i64; 3], position: [usize; 3]) -> &'a [f32] {
+        let [_, py, pz] = self.patch;
+        let [x, y, z]: [usize; 3] =
+            std::array::from_fn(|axis| (position[axis] as i64 - start[axis]) as usize);
+        &window[((x * py + y) * pz + z) * self.classes..][..self.classes]
     }
 }
 
@@ -63,6 +83,7 @@ fn most_central(starts: &[i64], patch: usize, position: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::starts;
     use super::*;
 
     #[test]

@@ -42,7 +42,7 @@ pub(super) fn write(
     let manifest: Manifest = run.read_json("run.json")?;
     page.section(&format!("Run {}", run.folder.display()));
     what(page, run, &manifest)?;
-    let scheme = LabelScheme::read(&run.path("dataset.json"))?;
+    let scheme = LabelScheme::read(&run.path("dataset.json"))?.select(&run.config()?.task.classes)?;
     let events = run.path("events.jsonl");
     let events = if events.is_file() { read_events(&events)? } else { Vec::new() };
     if !events.is_empty() {

@@ -78,7 +78,7 @@ fn voxels_are_drawn_case_balanced_and_their_logits_are_those_of_the_network() {
     // The middle voxel of a volume of one patch: one forward pass says the same.
     let window = prepared[0].read_window([4, 5, 6], plan.patch).unwrap();
     let at = [[8, 8, 8], [0, 15, 3]];
-    let found = predictor.logits_at(window.images.view(), &at, &mut |_| {});
+    let found = predictor.logits_at(window.images.view(), &at);
     let data = TensorData::new(window.images.iter().copied().collect(), [1, plan.channels, 16, 16, 16]);
     let input = segen_kernels::Activation::from_channels_first(Tensor::from_data(data, &device));
     let bound = weights.bind(&device, Pass::Inference);

@@ -10,6 +10,7 @@ mod import;
 mod loader;
 mod logits;
 mod metrics;
+mod networks;
 mod nifti;
 mod phantom;
 mod plan;

@@ -77,6 +77,7 @@ fn one_class() -> LabelScheme {
         regions: vec![Region { name: "lesion".into(), values: vec![1] }],
         ignore: None,
         regions_class_order: None,
+        trained: Default::default(),
     }
 }
 

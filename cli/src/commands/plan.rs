@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use segen::config::PlanOverrides;
 use segen::dataset::Dataset;
 use segen::plan::{Budget, CpuBudget, Plan};
 use segen::prepare::{PreparedCase, prepare_all};
@@ -10,7 +11,7 @@ use super::Exit;
 use crate::output::Output;
 
 /// Measures the training cases and decides spacing, patch, batch, network shape and normalisation by nnU-Net's
-/// published rules, made small enough for this processor. Each choice is printed with its reason.
+/// published rules, made small enough for two processor cores. Each choice is printed with its reason.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Folder with `dataset.json`, or the name of a data set under $nnUNet_raw
@@ -18,7 +19,7 @@ pub(crate) struct Args {
     /// Memory for patch and batch by nnU-Net's rule, for example 8G or 512M
     #[arg(long, value_name = "SIZE", default_value = "8G", value_parser = bytes)]
     memory: u64,
-    /// Longest training step in seconds on this processor, or `off` for nnU-Net's own choices
+    /// Longest training step in seconds on two cores of a nominal 150 GFLOP/s, or `off` for nnU-Net's own choices
     #[arg(long, value_name = "SECONDS|off", value_parser = cpu_seconds)]
     cpu_budget: Option<Limit>,
     /// Write the plan as JSON to this file
@@ -39,7 +40,7 @@ enum Limit {
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     let dataset = Dataset::open(&args.dataset)?;
     let cases: Vec<_> = dataset.training.iter().collect();
-    let mut budget = Budget { memory_bytes: args.memory, ..Budget::processor(rayon::current_num_threads()) };
+    let mut budget = Budget { memory_bytes: args.memory, ..PlanOverrides::default().budget() };
     budget.cpu = match (args.cpu_budget, budget.cpu) {
         (Some(Limit::Off), _) => CpuBudget::Off,
         (Some(Limit::Seconds(seconds)), CpuBudget::Step { gflops, .. }) => {
@@ -65,7 +66,11 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     if output.json() {
         output.data(&serde_json::to_string_pretty(&plan).context("the plan as JSON")?);
     } else {
-        output.data(&plan.describe());
+        let speed = {
+            segen::train::select_kernels(&segen::config::Config::default())?;
+            segen_kernels::convolution_speed()
+        };
+        output.data(&plan.describe(speed));
     }
     Ok(Exit::Done)
 }
