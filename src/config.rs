@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::dataset::FoldChoice;
 use crate::network::Variant;
 use crate::plan::{Budget, CpuBudget, DiceReduction, Plan, Reason};
+use crate::policy::settings::PolicyConfig;
 use crate::{Error, Result};
 
 /// One run.
@@ -32,8 +33,8 @@ pub struct Config {
     pub loss: LossConfig,
     /// Where patches are cut.
     pub sampling: Sampling,
-    /// How patches are changed.
-    pub augmentation: AugmentationConfig,
+    /// How patches are augmented.
+    pub policy: PolicyConfig,
     /// What is segmented.
     pub task: TaskConfig,
     /// Network options that the plan leaves open.
@@ -153,25 +154,6 @@ pub enum SamplingRule {
     Probability,
     /// Each patch by chance on foreground or on background.
     Centred,
-}
-
-/// How patches are changed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AugmentationConfig {
-    /// `none`, or `basic`: nnU-Net's rotation, scaling, noise, blur, brightness, contrast, low resolution,
-    /// gamma and mirroring.
-    pub kind: AugmentationKind,
-}
-
-/// See [`AugmentationConfig::kind`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AugmentationKind {
-    /// Patches as they are.
-    None,
-    /// nnU-Net's default list.
-    Basic,
 }
 
 /// What is segmented.
@@ -297,7 +279,7 @@ impl Default for Config {
             optimiser: Optimiser::default(),
             loss: LossConfig::default(),
             sampling: Sampling::default(),
-            augmentation: AugmentationConfig::default(),
+            policy: PolicyConfig::default(),
             task: TaskConfig::default(),
             network: NetworkConfig::default(),
             plan: PlanOverrides::default(),
@@ -340,12 +322,6 @@ impl Default for LossConfig {
 impl Default for Sampling {
     fn default() -> Self {
         Self { rule: SamplingRule::LastThird, foreground_share: 0.5 }
-    }
-}
-
-impl Default for AugmentationConfig {
-    fn default() -> Self {
-        Self { kind: AugmentationKind::Basic }
     }
 }
 
@@ -576,6 +552,7 @@ impl Config {
         demand((1..=1024).contains(&self.loader.threads), "loader.threads", "from 1 to 1024");
         demand((1..=4096).contains(&self.loader.queue), "loader.queue", "from 1 to 4096");
         demand(self.loader.memory_gib >= 0.0, "loader.memory_gib", "0 or more");
+        problems.extend(self.policy.problems());
         if problems.is_empty() {
             return Ok(());
         }

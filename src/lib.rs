@@ -31,6 +31,7 @@ pub mod resample;
 
 pub mod augment;
 pub mod loader;
+pub mod policy;
 pub mod sampler;
 
 pub mod loss;

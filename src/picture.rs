@@ -19,6 +19,7 @@ mod curves;
 mod overlay;
 mod paint;
 mod scene;
+mod sheet;
 mod slice;
 mod svg;
 
@@ -105,6 +106,35 @@ pub struct OverlayRow<'a> {
     /// Heading and class per voxel for each picture right of the plain image. The first one is taken as the
     /// reference: it chooses the slice, and its outline is repeated, dashed, over the others.
     pub columns: Vec<(String, ArrayView3<'a, u8>)>,
+}
+
+/// A heading and small pictures under it.
+#[derive(Clone, Debug)]
+pub struct TileRow {
+    /// Printed above the row.
+    pub heading: String,
+    /// The pictures, left to right.
+    pub tiles: Vec<Tile>,
+}
+
+/// One small picture: the middle axial slice of a patch with its labels.
+#[derive(Clone, Debug)]
+pub struct Tile {
+    /// Printed below.
+    pub caption: String,
+    /// Intensities along right, front, top.
+    pub image: ndarray::Array3<f32>,
+    /// Classes on the same grid.
+    pub labels: ndarray::Array3<u8>,
+}
+
+/// Draws rows of small pictures, all of one shape (voxels of this spacing) and on one grey scale, which the first
+/// sets.
+///
+/// # Errors
+/// Where the file cannot be written, there is no picture, or one differs in shape.
+pub fn sheet(path: &Path, rows: &[TileRow], spacing: [f64; 3]) -> Result<()> {
+    paint::write(path, &sheet::layout(path, rows, spacing)?)
 }
 
 /// Draws line charts side by side, two in a row, and writes them as PNG to `path`.

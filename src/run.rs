@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::files::{create_folder, write_atomically};
 use crate::picture::{self, Panel, Series};
 use crate::plan::Plan;
+use crate::policy::Policy;
 use crate::{Error, Result};
 
 /// A folder that holds one run.
@@ -27,6 +28,9 @@ pub struct Split {
     pub train: Vec<String>,
     /// Cases held out; scored at the end.
     pub validation: Vec<String>,
+    /// Cases set aside for the policy to learn from, before `fraction`; neither trained on nor scored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policy_validation: Vec<String>,
 }
 
 /// `run.json`: with what, how long, how it ended.
@@ -109,10 +113,23 @@ impl Run {
         self.read_json("plan.json")
     }
 
-    /// Sets the folder up: plan, split and data set description first, `config.toml` last, so that a run whose
+    /// The policy that training began with.
+    pub fn policy(&self) -> Result<Policy> {
+        Policy::read(&self.path("policy.toml"))
+    }
+
+    /// Sets the folder up: plan, split, policy and data set description first, `config.toml` last, so that a run whose
     /// configuration is there is complete.
-    pub fn set_up(&self, config: &Config, plan: &Plan, split: &Split, description: &Value) -> Result<()> {
+    pub fn set_up(
+        &self,
+        config: &Config,
+        plan: &Plan,
+        split: &Split,
+        policy: &Policy,
+        description: &Value,
+    ) -> Result<()> {
         create_folder(&self.folder)?;
+        write_atomically(&self.path("policy.toml"), policy.to_toml().as_bytes())?;
         self.write_json("plan.json", plan)?;
         self.write_json("dataset.json", description)?;
         self.write_json("split.json", split)?;

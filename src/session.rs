@@ -13,6 +13,7 @@ use crate::io;
 use crate::metrics::{CaseScores, ScoreOptions, Summary, score};
 use crate::network::{Network, Weights};
 use crate::plan::Plan;
+use crate::policy::Policy;
 use crate::predict::{Predictor, WindowOptions, segment};
 use crate::prepare::{self, PreparedCase};
 use crate::progress::Progress;
@@ -88,18 +89,19 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
             before.kernels_path, manifest.kernels_path
         ));
     }
-    let (plan, split) = match run.exists() {
-        true => (run.plan()?, run.read_json::<Split>("split.json")?),
+    let (plan, split, policy) = match run.exists() {
+        true => (run.plan()?, run.read_json::<Split>("split.json")?, run.policy()?),
         false => {
             let split = split(&dataset, &config)?;
             let plan = plan(&dataset, &config, progress)?;
-            run.set_up(&config, &plan, &split, &description(&dataset)?)?;
-            (plan, split)
+            let policy = config.policy.resolve(&plan, &dataset.labels.names)?;
+            run.set_up(&config, &plan, &split, &policy, &description(&dataset)?)?;
+            (plan, split, policy)
         }
     };
     fits_memory(&plan)?;
     run.write_json("run.json", &manifest)?;
-    let finished = work(request, &dataset, &config, &plan, &split, progress);
+    let finished = work(request, &dataset, &config, &plan, (&split, &policy), progress);
     manifest.wall_seconds = request.started.elapsed().as_secs_f64();
     manifest.peak_memory_bytes = machine::peak_memory_bytes();
     match &finished {
@@ -160,12 +162,15 @@ fn fits_memory(plan: &Plan) -> Result<()> {
 
 fn split(dataset: &Dataset, config: &Config) -> Result<Split> {
     let fold = dataset.fold(config.fold)?;
+    let (left, policy_validation) =
+        train::set_aside(&fold.train, config.policy.validation_share(), config.seed)?;
     Ok(Split {
         train: match config.fraction_mode {
-            FractionMode::Random => train::keep_fraction(&fold.train, config.fraction, config.seed),
-            FractionMode::Prefix => train::keep_prefix(&fold.train, config.fraction),
+            FractionMode::Random => train::keep_fraction(&left, config.fraction, config.seed),
+            FractionMode::Prefix => train::keep_prefix(&left, config.fraction),
         },
         validation: fold.validation,
+        policy_validation,
     })
 }
 
@@ -184,7 +189,7 @@ fn work(
     dataset: &Dataset,
     config: &Config,
     plan: &Plan,
-    split: &Split,
+    (split, policy): (&Split, &Policy),
     progress: &dyn Progress,
 ) -> Result<Finished> {
     let run = request.run;
@@ -205,6 +210,7 @@ fn work(
         validation: &validation_prepared,
         classes: &dataset.labels.names,
         device: request.device,
+        policy,
         started: request.started,
     };
     let outcome = job.train(progress)?;

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use serde_json::json;
 
-use crate::augment::{self, Augmentation};
 use crate::checkpoint::{Checkpoint, History, Pointer};
-use crate::config::{AugmentationKind, Config, DEFAULT_EPOCHS, SamplingRule};
+use crate::config::{Config, DEFAULT_EPOCHS, SamplingRule};
 use crate::loader::{Loader, SampleSource};
 use crate::logits::{ShiftMonitor, ShiftWatch, WatchOptions};
 use crate::loss::Loss;
 use crate::network::{DeepMedic, Network, UNet, Weights};
 use crate::optimiser::{self, OptimiserState};
 use crate::plan::Plan;
+use crate::policy::{Policy, Timeline};
 use crate::predict::{Predictor, WindowOptions};
 use crate::prepare::{IGNORE, PreparedCase};
 use crate::progress::Progress;
@@ -44,6 +44,8 @@ pub struct Job<'a> {
     pub classes: &'a [String],
     /// Where to compute.
     pub device: &'a Device,
+    /// How patches are augmented, to begin with.
+    pub policy: &'a Policy,
     /// When the command began; a time budget counts from here.
     pub started: Instant,
 }
@@ -88,7 +90,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn loader(&self, source: &Arc<SampleSource>, steps: std::ops::Range<u64>) -> Loader {
+    fn loader(&self, source: &Arc<SampleSource>, policy: Timeline, steps: std::ops::Range<u64>) -> Loader {
         let sampling = &self.config.sampling;
         let mut sampler = Sampler::new(source.patch(self.plan.patch), self.plan.batch);
         sampler.share = match sampling.rule {
@@ -96,23 +98,8 @@ impl<'a> Job<'a> {
             SamplingRule::Probability => Share::Probability(sampling.foreground_share),
             SamplingRule::Centred => Share::Centred(sampling.foreground_share),
         };
-        let augmentation = match self.config.augmentation.kind {
-            AugmentationKind::None => Augmentation::none(),
-            AugmentationKind::Basic => {
-                let thick = augment::thick_axis(self.plan.patch, self.plan.spacing);
-                Augmentation::basic(thick, augment::mirror_axes(self.classes))
-            }
-        };
         let loader = &self.config.loader;
-        Loader::start(
-            source.clone(),
-            sampler,
-            augmentation,
-            self.config.seed,
-            steps,
-            loader.threads,
-            loader.queue,
-        )
+        Loader::start(source.clone(), sampler, policy, self.config.seed, steps, loader.threads, loader.queue)
     }
 
     /// Trains from the last checkpoint, or from initial weights, to the last planned step.
@@ -155,7 +142,7 @@ impl<'a> Job<'a> {
         let before = state.history.train_seconds;
         let mut saved = Instant::now();
         let mut clock = Clock::default();
-        let mut loader = self.loader(&source, state.step..planned);
+        let mut loader = self.loader(&source, Timeline::fixed(self.policy.clone()), state.step..planned);
         let mut stopped_early = self.out_of_patience(&state.history);
         progress.begin("training", planned);
         progress.advance(state.step);
@@ -282,7 +269,7 @@ impl<'a> Job<'a> {
             return Ok(schedule.epochs.unwrap_or(DEFAULT_EPOCHS) * schedule.steps_per_epoch);
         };
         let objective = self.objective(network);
-        let mut loader = self.loader(source, 0..WARM_UP + TIMED);
+        let mut loader = self.loader(source, Timeline::fixed(self.policy.clone()), 0..WARM_UP + TIMED);
         let mut copy = weights.clone();
         let mut optimiser = OptimiserState::new(self.config.optimiser.kind, weights);
         let mut timer = Instant::now();
@@ -515,6 +502,31 @@ pub fn keep_prefix(cases: &[String], fraction: f64) -> Vec<String> {
     sorted.sort();
     sorted.truncate(((fraction * cases.len() as f64).round() as usize).max(1));
     sorted
+}
+
+/// Takes `share` of the cases away, seeded, at least one where the share is above 0: (those left, those taken).
+///
+/// # Errors
+/// Where nothing would be left to train on.
+pub fn set_aside(cases: &[String], share: f64, seed: u64) -> Result<(Vec<String>, Vec<String>)> {
+    use rand::seq::SliceRandom;
+    if share == 0.0 {
+        return Ok((cases.to_vec(), Vec::new()));
+    }
+    let count = ((share * cases.len() as f64).round() as usize).max(1);
+    if count >= cases.len() {
+        return Err(Error::config(
+            "policy.validation_share",
+            format!("of {} training cases, {count} would be set aside for the policy", cases.len()),
+            "train on more cases, or choose a policy that does not learn",
+        ));
+    }
+    let mut shuffled = cases.to_vec();
+    shuffled.shuffle(&mut crate::rng::generator(seed, &["policy validation"]));
+    let mut left = shuffled.split_off(count);
+    left.sort();
+    shuffled.sort();
+    Ok((left, shuffled))
 }
 
 /// The folder of the checkpoints of a run.

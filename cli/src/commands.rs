@@ -16,6 +16,7 @@ mod import;
 mod logits;
 mod phantom;
 mod plan;
+mod policy;
 mod predict;
 mod report;
 mod sweep;
@@ -52,6 +53,9 @@ pub(crate) enum Command {
     Plan(plan::Args),
     /// Train a network and score it on the cases held out
     Train(Box<train::Args>),
+    /// Draw every operation of augmentation on a case, or show what a run has learned
+    #[command(subcommand)]
+    Policy(policy::Args),
     /// Segment scans with one or several trained runs
     Predict(predict::Args),
     /// Score predictions against references
@@ -75,6 +79,7 @@ impl Command {
             Self::Check(args) => check::run(args, output),
             Self::Plan(args) => plan::run(args, output),
             Self::Train(args) => train::run(*args, output, started),
+            Self::Policy(args) => policy::run(args, output),
             Self::Predict(args) => predict::run(args, output),
             Self::Evaluate(args) => evaluate::run(args, output),
             Self::Logits(args) => logits::run(args, output),

@@ -21,6 +21,10 @@ pub(crate) struct Args {
     /// One setting, as section.key=value; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// How patches are augmented: none, heuristic (DeepMedic's), heuristic-nnunet (the default), random, learned, or
+    /// a policy file
+    #[arg(long, value_name = "P")]
+    policy: Option<String>,
     /// Fold to hold out, or `all` to train and validate on every case
     #[arg(long, value_name = "N|all")]
     fold: Option<String>,
@@ -95,6 +99,7 @@ impl Args {
         let mut sets = self.set.clone();
         let mut add =
             |key: &str, value: Option<String>| sets.extend(value.map(|value| format!("{key}={value}")));
+        add("policy.name", self.policy.as_ref().map(|name| format!("{name:?}")));
         add("fold", self.fold.clone());
         add("fraction", self.fraction.map(|v| format!("{v:?}")));
         add("seed", self.seed.map(|v| v.to_string()));
