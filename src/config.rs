@@ -11,7 +11,7 @@ use crate::dataset::FoldChoice;
 use crate::network::Variant;
 use crate::plan::{Budget, CpuBudget, DiceReduction, Plan, Reason};
 use crate::policy::settings::PolicyConfig;
-use crate::{Error, Result};
+use crate::{Error, Result, preset};
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -443,15 +443,19 @@ impl NetworkConfig {
 impl Config {
     /// Defaults, then the file where there is one, then every `section.key=value` of `sets` in order.
     pub fn resolve(file: Option<&Path>, sets: &[String]) -> Result<Self> {
-        let mut table = match file {
-            None => toml::Table::new(),
-            Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-                text.parse::<toml::Table>().map_err(|e| {
-                    Error::invalid(path, "TOML", e.to_string(), "mend the line that the message points at")
-                })?
-            }
-        };
+        Self::resolve_preset(None, file, sets)
+    }
+
+    /// As [`Self::resolve`], with a preset ([`preset::names`]) between the defaults and the file.
+    pub fn resolve_preset(preset: Option<&str>, file: Option<&Path>, sets: &[String]) -> Result<Self> {
+        let mut table = preset.map(preset::table).transpose()?.unwrap_or_default();
+        if let Some(path) = file {
+            let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+            let read = text.parse::<toml::Table>().map_err(|e| {
+                Error::invalid(path, "TOML", e.to_string(), "mend the line that the message points at")
+            })?;
+            preset::overlay(&mut table, read);
+        }
         for set in sets {
             apply(&mut table, set)?;
         }

@@ -15,7 +15,10 @@ pub(crate) struct Args {
     /// Folder of the run
     #[arg(short, long, value_name = "RUN")]
     output: PathBuf,
-    /// Settings in TOML; only what differs from the defaults
+    /// Settings by name: brats-core, brats, atlas, kits, or one of these with .small, for two cores
+    #[arg(long, value_name = "P")]
+    preset: Option<String>,
+    /// Settings in TOML; only what differs from the preset or the defaults
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// One setting, as section.key=value; may be given several times
@@ -59,8 +62,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, output: &Output, started: Instant) -> anyhow::Result<Exit> {
     let sets = args.settings();
     // A resumed run needs no settings: it keeps its own.
-    let given = args.config.is_some() || !sets.is_empty();
-    let config = given.then(|| Config::resolve(args.config.as_deref(), &sets)).transpose()?;
+    let given = args.preset.is_some() || args.config.is_some() || !sets.is_empty();
+    let (preset, file) = (args.preset.as_deref(), args.config.as_deref());
+    let config = given.then(|| Config::resolve_preset(preset, file, &sets)).transpose()?;
     let run = Run::at(&args.output);
     let device = args.device.open()?;
     let request = Request {
