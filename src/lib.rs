@@ -13,9 +13,9 @@
 //! activations (batch, x, y, z, channel). Geometry and metrics are `f64`, voxels `f32`, labels `u8`.
 
 pub mod config;
-pub mod preset;
 pub mod error;
 pub mod files;
+pub mod preset;
 pub mod rng;
 pub mod volume;
 

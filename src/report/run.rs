@@ -9,6 +9,7 @@ use crate::dataset::LabelScheme;
 use crate::logits;
 use crate::picture::{Panel, Series};
 use crate::plan::Plan;
+use crate::policy::show::{self, Shown};
 use crate::progress::Progress;
 use crate::run::{Manifest, Run, Split, progress_panels, read_events};
 use crate::sweep::ScoredFolder;
@@ -49,6 +50,7 @@ pub(super) fn write(
         page.heading("Training");
         let caption = "Loss of every step and its mean; scores of validation cases after every epoch.";
         figures.chart(page, "training", caption, &progress_panels(&events, &scheme.names))?;
+        show_policy(page, run, figures)?;
         let caption = "Share of voxels on the wrong side of the decision boundary, in a few fixed windows of \
                        training cases (seen) and validation cases (unseen). Curves that part are overfitting.";
         figures.chart(page, "shift", caption, &shift_panels(&events, &scheme.names))?;
@@ -147,6 +149,19 @@ fn differences(path: &str, own: &toml::Table, standard: &toml::Table, rows: &mut
             _ => {}
         }
     }
+}
+
+/// What a policy has learned, where there is one that did.
+fn show_policy(page: &mut Page, run: &Run, figures: &mut Figures<'_>) -> Result<()> {
+    let learned = Shown::of(run).ok().filter(|shown| shown.updates > 0 && shown.history.len() > 1);
+    let Some(shown) = learned else { return Ok(()) };
+    page.heading("Augmentation policy");
+    page.text(&shown.sentence());
+    let shown = [shown];
+    let caption = "Probabilities over training of the choices that moved most.";
+    figures.chart(page, "policy", caption, &show::panels(&shown))?;
+    page.folded("Most risen and most fallen choices", &shown[0].table());
+    Ok(())
 }
 
 fn shift_panels(events: &[Value], classes: &[String]) -> Vec<Panel> {

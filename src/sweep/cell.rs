@@ -59,6 +59,7 @@ fn cell(
         seed,
         experiment.steps,
         experiment.train_cases,
+        experiment.sets_aside(),
     ]);
     let hash = format!("{:032x}", twox_hash::XxHash3_128::oneshot(content.to_string().as_bytes()));
     let plain: String = what
@@ -111,7 +112,8 @@ impl Cell {
             format!("fraction_mode={}", mode.as_str().unwrap_or_default()),
             format!("validation.train_cases={}", experiment.train_cases),
         ];
-        for set in own.iter().chain(&experiment.set).chain(&row.set) {
+        let aside = experiment.sets_aside().then(|| "policy.validation_share=0.2".to_owned());
+        for set in own.iter().chain(&aside).chain(&experiment.set).chain(&row.set) {
             command.arg("--set").arg(set);
         }
         command.arg("--method").arg(&row.method);

@@ -116,6 +116,12 @@ impl Experiment {
         self.row.len() * self.fractions.len() * self.folds.len() * self.seeds.len()
     }
 
+    /// Whether a row's policy is learned, so that every row leaves out the cases that it learns from: else arms of
+    /// one comparison would train on different numbers of cases. Settings of the experiment go before.
+    pub fn sets_aside(&self) -> bool {
+        self.row.iter().any(|row| row.policy.as_deref() == Some("learned"))
+    }
+
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let mut demand = |holds: bool, problem: String| {
