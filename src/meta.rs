@@ -76,9 +76,7 @@ impl<'a> Meta<'a> {
             return Ok(LookAhead { alignments: None, validation_loss });
         }
         let r = self.displacement;
-        let losses = |way: f64| {
-            self.training.losses(&moved(weights, &seen.gradients, way * r / norm), batch)
-        };
+        let losses = |way: f64| self.training.losses(&moved(weights, &seen.gradients, way * r / norm), batch);
         let above = losses(1.0)?;
         let alignments = match self.difference {
             Difference::OneSided => alignments(&above, &gradient.value.per_sample, r, norm),

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::checkpoint::{Checkpoint, History, Pointer, PolicyState};
 use crate::config::{Config, DEFAULT_EPOCHS, SamplingRule};
 use crate::loader::{Loader, SampleSource};
+use crate::logits::{ShiftMonitor, ShiftWatch, WatchOptions};
 use crate::loss::Loss;
 use crate::meta::{Lesson, Meta, Tutor, Update};
 use crate::network::{DeepMedic, Network, UNet, Weights};
@@ -179,6 +180,7 @@ impl<'a> Job<'a> {
         let planned = state.history.planned_steps;
         let mut events = Events::open(self.run, state.step)?;
         let epoch_length = self.config.schedule.steps_per_epoch;
+        let mut shift = self.shift_watch(&network)?;
         let session = Instant::now();
         let before = state.history.train_seconds;
         let mut saved = Instant::now();
@@ -261,6 +263,17 @@ impl<'a> Job<'a> {
                 if better {
                     pointers.push(Pointer::Best);
                 }
+                if let Some((watch, monitor)) = &mut shift {
+                    let timer = Instant::now();
+                    let measured = watch.measure(self.plan, &network, &state.weights, self.device)?;
+                    events.record(&json!({
+                        "event": "logits", "step": state.step - 1, "seen": measured.seen,
+                        "unseen": measured.unseen, "seconds": seconds(timer.elapsed()),
+                    }))?;
+                    if let Some(warning) = monitor.observe(&measured) {
+                        progress.note(&warning);
+                    }
+                }
                 clock = Clock::default();
                 stopped_early = self.out_of_patience(&state.history) && state.step < planned;
             }
@@ -283,6 +296,27 @@ impl<'a> Job<'a> {
             weights: state.weights,
             stopped_early,
         })
+    }
+
+    /// What measures the shift of the logits, and a monitor that knows the epochs of earlier sessions.
+    fn shift_watch(&self, network: &Network) -> Result<Option<(ShiftWatch, ShiftMonitor)>> {
+        let options = WatchOptions {
+            windows: self.config.validation.logit_windows,
+            patches_per_epoch: self.config.schedule.steps_per_epoch * self.plan.batch as u64,
+            seed: self.config.seed,
+        };
+        let watch = ShiftWatch::choose(self.plan, network, self.train, self.validation, &options)?;
+        let Some(watch) = watch else { return Ok(None) };
+        let rare: Vec<bool> = (0..self.classes.len()).map(|class| class > 0).collect();
+        let mut monitor = ShiftMonitor::new(self.classes, &rare);
+        for event in crate::run::read_events(&self.run.path("events.jsonl"))? {
+            if event["event"] == "logits"
+                && let Ok(measured) = serde_json::from_value(event)
+            {
+                monitor.observe(&measured);
+            }
+        }
+        Ok(Some((watch, monitor)))
     }
 
     fn out_of_patience(&self, history: &History) -> bool {
@@ -560,6 +594,14 @@ fn policy_event(step: u64, update: &Update) -> serde_json::Value {
         "event": "policy", "step": step, "updates": update.updates,
         "validation_loss": update.validation_loss, "probabilities": rounded,
     })
+}
+
+/// Keeps the first `fraction` of the cases by name, at least one.
+pub fn keep_prefix(cases: &[String], fraction: f64) -> Vec<String> {
+    let mut sorted = cases.to_vec();
+    sorted.sort();
+    sorted.truncate(((fraction * cases.len() as f64).round() as usize).max(1));
+    sorted
 }
 
 /// Takes `share` of the cases away, seeded, at least one where the share is above 0: (those left, those taken).

@@ -157,8 +157,7 @@ fn gradients_reach_the_target_and_group_that_drew() {
         let learning = Learning { repeats, estimator, ..Learning::default() };
         gradient(&policy, &twice, &[2.0, 2.0], 1.0, &learning, &mut generator(1, &["g"]))
     };
-    let (divided, counted) =
-        (of(Repeats::Divided, Estimator::Score), of(Repeats::Counted, Estimator::Score));
+    let (divided, counted) = (of(Repeats::Divided, Estimator::Score), of(Repeats::Counted, Estimator::Score));
     assert!(divided.iter().zip(&counted).all(|(d, c)| (2.0 * d - c).abs() < 1e-15));
 }
 
@@ -275,11 +274,14 @@ fn every_choice_can_be_drawn_and_one_operation_is_drawn_at_a_time() {
 fn unknown_policies_are_refused_by_name() {
     for (field, config) in [
         ("policy.name", PolicyConfig { name: "leanred".to_owned(), ..PolicyConfig::default() }),
-        ("policy.start", PolicyConfig {
-            name: "learned".to_owned(),
-            start: "nnunet".to_owned(),
-            ..PolicyConfig::default()
-        }),
+        (
+            "policy.start",
+            PolicyConfig {
+                name: "learned".to_owned(),
+                start: "nnunet".to_owned(),
+                ..PolicyConfig::default()
+            },
+        ),
     ] {
         let message = config.resolve(&crate::support::plan(), &["background", "a"]).unwrap_err().to_string();
         assert!(message.contains(field) && message.contains("hint"), "{message}");
