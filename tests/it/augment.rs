@@ -3,6 +3,7 @@
 
 use ndarray::{Array3, Array4};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use segen::augment::{
     Affine, Augmentation, Change, Cut, Draw, Elastic, Grid, Keep, Kind, Magnitude, Op, Over, Resampling,
     Rule, Sharing, Side, Sketches, cut, left_right_pairs, mirror_axes, normal, pairs, thick_axis,
@@ -268,7 +269,7 @@ fn patches() -> impl Strategy<Value = ([usize; 3], [i64; 3])> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() })]
 
     #[test]
     fn the_identity_draw_is_the_plain_cut((patch, start) in patches()) {
