@@ -23,6 +23,8 @@ pub struct Config {
     pub fold: FoldChoice,
     /// Share of the fold's training cases to train on, in (0, 1].
     pub fraction: f64,
+    /// How the cases of a fraction are chosen.
+    pub fraction_mode: FractionMode,
     /// How long to train.
     pub schedule: Schedule,
     /// How weights move.
@@ -47,6 +49,17 @@ pub struct Config {
     pub loader: LoaderConfig,
     /// CPU operators.
     pub kernels: Kernels,
+}
+
+/// How the training cases of a fraction are chosen. Either way each fraction is contained in the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FractionMode {
+    /// By the run's seed.
+    #[default]
+    Random,
+    /// The first ones by name, as in the published experiments.
+    Prefix,
 }
 
 /// How long to train. Exactly one of `steps`, `epochs` and `time_budget_seconds` rules; the first that is set.
@@ -213,8 +226,14 @@ pub struct Validation {
     /// Validation cases that are predicted after every epoch (evenly spread over the sorted list). All are
     /// predicted at the end.
     pub cases_per_epoch: usize,
+    /// Windows of training cases, and as many of validation cases, in which the shift of the logits is measured
+    /// after every epoch; 0 turns it off. Never so many that they would take more than about 2 % of an epoch.
+    pub logit_windows: usize,
     /// Share of a window's edge by which sliding windows step.
     pub step: f64,
+    /// Training cases (evenly spread over the sorted list) that are also predicted and scored at the end, into the
+    /// run's folder `train`; their scores minus those of the validation cases are the generalisation gap.
+    pub train_cases: usize,
 }
 
 /// Checkpoints.
@@ -255,6 +274,7 @@ impl Default for Config {
             seed: 1,
             fold: FoldChoice::Number(0),
             fraction: 1.0,
+            fraction_mode: FractionMode::Random,
             schedule: Schedule::default(),
             optimiser: Optimiser::default(),
             loss: LossConfig::default(),
@@ -307,7 +327,7 @@ impl Default for Sampling {
 
 impl Default for Validation {
     fn default() -> Self {
-        Self { cases_per_epoch: 4, step: 0.5 }
+        Self { cases_per_epoch: 4, logit_windows: 8, step: 0.5, train_cases: 0 }
     }
 }
 

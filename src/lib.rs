@@ -13,9 +13,9 @@
 //! activations (batch, x, y, z, channel). Geometry and metrics are `f64`, voxels `f32`, labels `u8`.
 
 pub mod config;
-pub mod preset;
 pub mod error;
 pub mod files;
+pub mod preset;
 pub mod rng;
 pub mod volume;
 
@@ -36,6 +36,7 @@ pub mod policy;
 pub mod sampler;
 
 pub mod loss;
+pub mod meta;
 pub mod network;
 pub mod optimiser;
 
@@ -45,16 +46,21 @@ pub mod step;
 pub mod train;
 
 pub mod infer;
+pub mod logits;
 pub mod predict;
 pub mod session;
 
 pub mod metrics;
 pub mod regions;
+pub mod statistics;
 
 pub mod phantom;
 pub mod picture;
 
 pub mod progress;
+
+pub mod report;
+pub mod sweep;
 
 pub mod demo;
 

@@ -56,6 +56,12 @@ pub struct Manifest {
     pub peak_memory_bytes: u64,
     /// `running`, `finished`, `stopped early` or `failed: ...`.
     pub state: String,
+    /// Folder of the data set, absolute.
+    #[serde(default)]
+    pub dataset: PathBuf,
+    /// Folder of the prepared samples, absolute.
+    #[serde(default)]
+    pub cache: PathBuf,
 }
 
 impl Run {
@@ -179,6 +185,11 @@ pub fn read_events(path: &Path) -> Result<Vec<Value>> {
 /// Draws `progress.png` from `events.jsonl`: loss, scores of the validation cases, time per step.
 pub fn draw_progress(run: &Run, classes: &[String]) -> Result<()> {
     let events = read_events(&run.path("events.jsonl"))?;
+    picture::curves(&run.path("progress.png"), &progress_panels(&events, classes))
+}
+
+/// The charts of `progress.png`.
+pub(crate) fn progress_panels(events: &[Value], classes: &[String]) -> Vec<Panel> {
     let of = |kind: &str| events.iter().filter(move |e| e["event"] == kind).collect::<Vec<_>>();
     let (steps, epochs) = (of("step"), of("epoch"));
     let line = |name: &str, from: &[&Value], pointer: &str| Series {
@@ -209,7 +220,7 @@ pub fn draw_progress(run: &Run, classes: &[String]) -> Result<()> {
     {
         panels.push(Panel { y_range: Some((0.0, 1.0)), ..panel(title, key, per_class(key)) });
     }
-    picture::curves(&run.path("progress.png"), &panels)
+    panels
 }
 
 /// What the system says of this process and machine; empty or 0 where it says nothing.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 
 use crate::checkpoint::Pointer;
-use crate::config::Config;
+use crate::config::{Config, FractionMode};
 use crate::dataset::{Case, Dataset, Trained};
 use crate::files::create_folder;
 use crate::io;
@@ -75,6 +75,8 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
         threads: request.threads,
         kernels_path: path,
         state: "running".to_owned(),
+        dataset: absolute(&dataset.folder),
+        cache: absolute(&prepare::cache_folder(request.cache, &dataset, &run.folder)),
         ..Manifest::default()
     };
     if run.exists()
@@ -163,7 +165,10 @@ fn split(dataset: &Dataset, config: &Config) -> Result<Split> {
     let (left, policy_validation) =
         train::set_aside(&fold.train, config.policy.validation_share(), config.seed)?;
     Ok(Split {
-        train: train::keep_fraction(&left, config.fraction, config.seed),
+        train: match config.fraction_mode {
+            FractionMode::Random => train::keep_fraction(&left, config.fraction, config.seed),
+            FractionMode::Prefix => train::keep_prefix(&left, config.fraction),
+        },
         validation: fold.validation,
         policy_validation,
     })
@@ -192,11 +197,14 @@ fn work(
     let (train, validation) = (find(dataset, &split.train)?, find(dataset, &split.validation)?);
     let mut all = train.clone();
     all.extend(validation.iter().filter(|case| !split.train.contains(&case.id)));
+    let policy_validation = find(dataset, &split.policy_validation)?;
+    all.extend(policy_validation.iter().filter(|case| !split.validation.contains(&case.id)));
     let prepared = prepare::prepare_all(dataset, plan, &all, &cache, progress)?;
     let pick = |cases: &[&Case]| -> Vec<PreparedCase> {
         cases.iter().filter_map(|case| prepared.iter().find(|p| p.id == case.id).cloned()).collect()
     };
     let (train_prepared, validation_prepared) = (pick(&train), pick(&validation));
+    let policy_prepared = pick(&policy_validation);
     let job = Job {
         config,
         plan,
@@ -206,6 +214,7 @@ fn work(
         classes: &dataset.labels.names,
         device: request.device,
         policy,
+        policy_validation: &policy_prepared,
         started: request.started,
     };
     let outcome = job.train(progress)?;
@@ -224,6 +233,12 @@ fn work(
         true => None,
         false => Some(predict_and_score(&predictor, dataset, plan, &labelled, &run.path("test"), progress)?),
     };
+    let few = config.validation.train_cases.min(train.len());
+    if few > 0 {
+        let place = |i: usize| i * train.len() / few;
+        let cases: Vec<_> = (0..few).map(|i| (train[place(i)], train_prepared.get(place(i)))).collect();
+        predict_and_score(&predictor, dataset, plan, &cases, &run.path("train"), progress)?;
+    }
     Ok(Finished { outcome, validation, test })
 }
 
@@ -246,7 +261,12 @@ fn description(dataset: &Dataset) -> Result<serde_json::Value> {
     Ok(value)
 }
 
-fn find<'a>(dataset: &'a Dataset, ids: &[String]) -> Result<Vec<&'a Case>> {
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// The cases of a data set by name.
+pub(crate) fn find<'a>(dataset: &'a Dataset, ids: &[String]) -> Result<Vec<&'a Case>> {
     let find = |id: &String| {
         dataset.case(id).ok_or_else(|| {
             Error::invalid(

@@ -13,10 +13,13 @@ mod device;
 mod doctor;
 mod evaluate;
 mod import;
+mod logits;
 mod phantom;
 mod plan;
 mod policy;
 mod predict;
+mod report;
+mod sweep;
 mod train;
 
 /// How a command ended, as its exit code.
@@ -57,6 +60,12 @@ pub(crate) enum Command {
     Predict(predict::Args),
     /// Score predictions against references
     Evaluate(evaluate::Args),
+    /// See how far the logits of unseen voxels have shifted, per class
+    Logits(logits::Args),
+    /// Train (method, policy) pairs x fractions x folds x seeds and print the table
+    Sweep(sweep::Args),
+    /// Make one self-contained HTML page of runs and sweeps
+    Report(report::Args),
     /// Show processor features, threads and the speed of a known convolution
     Doctor(doctor::Args),
 }
@@ -73,6 +82,9 @@ impl Command {
             Self::Policy(args) => policy::run(args, output),
             Self::Predict(args) => predict::run(args, output),
             Self::Evaluate(args) => evaluate::run(args, output),
+            Self::Logits(args) => logits::run(args, output),
+            Self::Sweep(args) => sweep::run(args, output),
+            Self::Report(args) => report::run(args, output),
             Self::Doctor(args) => doctor::run(args, output),
         }
     }

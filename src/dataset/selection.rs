@@ -66,7 +66,9 @@ impl LabelScheme {
 
     /// Turns predicted classes into the label values of the data set's files: the one that each region paints.
     pub fn paint(&self, labels: &mut Labels) {
-        let (Trained::Regions { .. }, Some(order)) = (&self.trained, &self.regions_class_order) else { return };
+        let (Trained::Regions { .. }, Some(order)) = (&self.trained, &self.regions_class_order) else {
+            return;
+        };
         labels.voxels.mapv_inplace(|class| match class {
             0 => 0,
             class => order.get(usize::from(class) - 1).copied().unwrap_or(class),

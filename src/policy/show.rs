@@ -160,6 +160,11 @@ impl Shown {
 /// # Errors
 /// Where the picture cannot be written.
 pub fn draw(shown: &[Shown], path: &Path) -> Result<()> {
+    picture::curves(path, &panels(shown))
+}
+
+/// The charts of [`draw`].
+pub(crate) fn panels(shown: &[Shown]) -> Vec<Panel> {
     let mut panels = Vec::new();
     for run in shown {
         let width = run.first.len() / run.first.targets.len();
@@ -184,7 +189,7 @@ pub fn draw(shown: &[Shown], path: &Path) -> Result<()> {
             });
         }
     }
-    picture::curves(path, &panels)
+    panels
 }
 
 /// Names of a policy's choices in the order of one target's logits.

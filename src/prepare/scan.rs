@@ -77,7 +77,8 @@ pub(crate) fn read_labels(
     same_place(grid, &labels.grid, image, path)?;
     let mut counts = [0u64; 256];
     labels.voxels.iter().for_each(|&value| counts[usize::from(value)] += 1);
-    let unknown = (scheme.values()..256).find(|&value| counts[value] > 0 && scheme.ignore != Some(value as u8));
+    let unknown =
+        (scheme.values()..256).find(|&value| counts[value] > 0 && scheme.ignore != Some(value as u8));
     if let Some(value) = unknown {
         return Err(Error::invalid(
             path,

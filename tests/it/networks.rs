@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use segen::network::{
-    Activations, DeepMedic, DeepMedicShape, Mode, Network, Pass, Statistics, Variant, WideResNet, Weights,
+    Activations, DeepMedic, DeepMedicShape, Mode, Network, Pass, Statistics, Variant, Weights, WideResNet,
     values,
 };
 use segen_kernels::Activation;
@@ -11,12 +11,11 @@ use serde_json::Value;
 use crate::support;
 
 /// The script's numbers in [-1, 1): a hash of (stream, index).
-fn uniform(length: usize, stream: u32) -> Vec<f64> {
+pub(crate) fn uniform(length: usize, stream: u32) -> Vec<f64> {
     (1..=length as u32)
         .map(|index| {
-            let mut u = index
-                .wrapping_mul(2_654_435_761)
-                .wrapping_add((stream + 1).wrapping_mul(2_246_822_519));
+            let mut u =
+                index.wrapping_mul(2_654_435_761).wrapping_add((stream + 1).wrapping_mul(2_246_822_519));
             for _ in 0..2 {
                 u ^= u >> 16;
                 u = u.wrapping_mul(0x045d_9f3b);
@@ -27,12 +26,12 @@ fn uniform(length: usize, stream: u32) -> Vec<f64> {
         .collect()
 }
 
-fn filled(length: usize, stream: u32, scale: f64, shift: f64) -> Vec<f32> {
+pub(crate) fn filled(length: usize, stream: u32, scale: f64, shift: f64) -> Vec<f32> {
     uniform(length, stream).into_iter().map(|u| (u * scale + shift) as f32).collect()
 }
 
 /// The script's weights.
-fn weights(network: &Network) -> Weights {
+pub(crate) fn weights(network: &Network) -> Weights {
     let mut weights = network.initialise(0);
     for (stream, parameter) in (0..).zip(&mut weights.parameters) {
         let fan: usize = parameter.shape[1..].iter().product();
@@ -180,9 +179,9 @@ fn small() -> Network {
 
 fn logits(network: &Network, weights: &Weights, mode: Mode) -> (Vec<f32>, Vec<Statistics>) {
     let field = network.field([19; 3]).unwrap();
-    let inputs = (0..).zip(&field.pathways).map(|(stream, p)| {
-        input([2, 1, p.size[0], p.size[1], p.size[2]], stream, &Device::flex())
-    });
+    let inputs = (0..)
+        .zip(&field.pathways)
+        .map(|(stream, p)| input([2, 1, p.size[0], p.size[1], p.size[2]], stream, &Device::flex()));
     let bound = weights.bind(&Device::flex(), Pass::Inference);
     let mut output = network.forward(&bound, inputs.collect(), mode);
     (values(output.logits.swap_remove(0).into_channels_last()), output.statistics)
