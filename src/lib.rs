@@ -36,6 +36,7 @@ pub mod policy;
 pub mod sampler;
 
 pub mod loss;
+pub mod meta;
 pub mod network;
 pub mod optimiser;
 

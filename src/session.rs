@@ -197,11 +197,14 @@ fn work(
     let (train, validation) = (find(dataset, &split.train)?, find(dataset, &split.validation)?);
     let mut all = train.clone();
     all.extend(validation.iter().filter(|case| !split.train.contains(&case.id)));
+    let policy_validation = find(dataset, &split.policy_validation)?;
+    all.extend(policy_validation.iter().filter(|case| !split.validation.contains(&case.id)));
     let prepared = prepare::prepare_all(dataset, plan, &all, &cache, progress)?;
     let pick = |cases: &[&Case]| -> Vec<PreparedCase> {
         cases.iter().filter_map(|case| prepared.iter().find(|p| p.id == case.id).cloned()).collect()
     };
     let (train_prepared, validation_prepared) = (pick(&train), pick(&validation));
+    let policy_prepared = pick(&policy_validation);
     let job = Job {
         config,
         plan,
@@ -211,6 +214,7 @@ fn work(
         classes: &dataset.labels.names,
         device: request.device,
         policy,
+        policy_validation: &policy_prepared,
         started: request.started,
     };
     let outcome = job.train(progress)?;

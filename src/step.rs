@@ -45,11 +45,40 @@ impl Objective<'_> {
 
     /// Loss and gradients of one batch.
     pub fn gradient(&self, weights: &Weights, batch: &Batch) -> Result<Gradient> {
+        self.gradient_in(weights, batch, self.mode(batch))
+    }
+
+    /// The same without dropout, normalised by the batch's statistics.
+    pub fn validation_gradient(&self, weights: &Weights, batch: &Batch) -> Result<Gradient> {
+        self.gradient_in(weights, batch, Mode::BatchStatistics)
+    }
+
+    /// The loss of every sample, with the dropout masks of [`Self::gradient`]; no backward pass, and nothing
+    /// follows the statistics.
+    pub fn losses(&self, weights: &Weights, batch: &Batch) -> Result<Vec<f64>> {
+        let network = self.network;
+        let bound = weights.bind(self.device, Pass::Inference);
+        let outputs = network.forward(&bound, inputs(batch, self.device), self.mode(batch)).logits;
+        let scales = supervision_weights(outputs.len());
+        let mut value = LossValue::default();
+        for (i, ((logits, stride), scale)) in
+            outputs.into_iter().zip(network.output_strides()).zip(scales).enumerate()
+        {
+            let sums = segen_kernels::segmentation_sums(logits, self.target(batch, stride));
+            let numbers: Vec<f64> = values(sums).into_iter().map(f64::from).collect();
+            value.add(&self.loss.evaluate(&numbers, network.classes()).0, scale, i == 0);
+        }
+        if !value.total.is_finite() {
+            return Err(self.divergence(weights, batch, &value));
+        }
+        Ok(value.per_sample)
+    }
+
+    fn gradient_in(&self, weights: &Weights, batch: &Batch, mode: Mode) -> Result<Gradient> {
         let network = self.network;
         let timer = Instant::now();
         let device = self.device.clone().autodiff();
         let bound = weights.bind(self.device, Pass::Training);
-        let mode = self.mode(batch);
         let Output { logits: outputs, statistics } = network.forward(&bound, inputs(batch, &device), mode);
         let scales = supervision_weights(outputs.len());
         let mut value = LossValue::default();

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use serde_json::json;
 
-use crate::checkpoint::{Checkpoint, History, Pointer};
+use crate::checkpoint::{Checkpoint, History, Pointer, PolicyState};
 use crate::config::{Config, DEFAULT_EPOCHS, SamplingRule};
 use crate::loader::{Loader, SampleSource};
 use crate::logits::{ShiftMonitor, ShiftWatch, WatchOptions};
 use crate::loss::Loss;
+use crate::meta::{Lesson, Meta, Tutor, Update};
 use crate::network::{DeepMedic, Network, UNet, Weights};
 use crate::optimiser::{self, OptimiserState};
-use crate::plan::Plan;
+use crate::plan::{DiceReduction, Plan};
 use crate::policy::{Policy, Timeline};
 use crate::predict::{Predictor, WindowOptions};
 use crate::prepare::{IGNORE, PreparedCase};
@@ -46,6 +47,8 @@ pub struct Job<'a> {
     pub device: &'a Device,
     /// How patches are augmented, to begin with.
     pub policy: &'a Policy,
+    /// Prepared cases that a policy learns from.
+    pub policy_validation: &'a [PreparedCase],
     /// When the command began; a time budget counts from here.
     pub started: Instant,
 }
@@ -90,7 +93,42 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn loader(&self, source: &Arc<SampleSource>, policy: Timeline, steps: std::ops::Range<u64>) -> Loader {
+    /// What a policy that learns minimises: the loss over whole batches, as scores are.
+    fn policy_objective<'b>(&'b self, network: &'b Network) -> Objective<'b> {
+        let objective = self.objective(network);
+        Objective { loss: Loss { reduction: DiceReduction::Batch, ..objective.loss }, ..objective }
+    }
+
+    /// Refuses a loss whose samples have no losses of their own.
+    fn check_learnable(&self, objective: &Objective<'_>) -> Result<()> {
+        let loss = &objective.loss;
+        if loss.dice == 0.0 || loss.reduction == DiceReduction::Sample {
+            return Ok(());
+        }
+        Err(Error::config(
+            "loss.dice_reduction",
+            "`batch`, but a policy learns from the loss of every sample by itself",
+            "set loss.dice_reduction=sample, or choose a policy that does not learn",
+        ))
+    }
+
+    fn tutor(
+        &self,
+        network: &Network,
+        source: &SampleSource,
+        state: Option<PolicyState>,
+        step: u64,
+        planned: u64,
+    ) -> Result<Tutor<'_>> {
+        let memory = gib(self.config.loader.memory_gib);
+        let cases = SampleSource::prepared(self.policy_validation.to_vec(), self.plan.classes, memory);
+        let cases = Arc::new(cases.seen_by(network.field(self.plan.patch)?));
+        let learning = &self.config.policy.learning;
+        let lesson = Lesson { learning, seed: self.config.seed, planned, step };
+        Ok(Tutor::new(lesson, self.policy, state, cases, &self.sampler(source)))
+    }
+
+    fn sampler(&self, source: &SampleSource) -> Sampler {
         let sampling = &self.config.sampling;
         let mut sampler = Sampler::new(source.patch(self.plan.patch), self.plan.batch);
         sampler.share = match sampling.rule {
@@ -98,6 +136,11 @@ impl<'a> Job<'a> {
             SamplingRule::Probability => Share::Probability(sampling.foreground_share),
             SamplingRule::Centred => Share::Centred(sampling.foreground_share),
         };
+        sampler
+    }
+
+    fn loader(&self, source: &Arc<SampleSource>, policy: Timeline, steps: std::ops::Range<u64>) -> Loader {
+        let sampler = self.sampler(source);
         let loader = &self.config.loader;
         Loader::start(source.clone(), sampler, policy, self.config.seed, steps, loader.threads, loader.queue)
     }
@@ -142,7 +185,22 @@ impl<'a> Job<'a> {
         let before = state.history.train_seconds;
         let mut saved = Instant::now();
         let mut clock = Clock::default();
-        let mut loader = self.loader(&source, Timeline::fixed(self.policy.clone()), state.step..planned);
+        let learning = &self.config.policy.learning;
+        let policy_objective = self.policy_objective(&network);
+        let meta = Meta::new(&objective, &policy_objective, learning);
+        let mut tutor = match self.config.policy.learns() {
+            false => None,
+            true => {
+                self.check_learnable(&objective)?;
+                let known = state.history.policy_state(self.policy)?;
+                Some(self.tutor(&network, &source, known, state.step, planned)?)
+            }
+        };
+        let timeline = match &tutor {
+            Some(tutor) => tutor.timeline(),
+            None => Timeline::fixed(self.policy.clone()),
+        };
+        let mut loader = self.loader(&source, timeline, state.step..planned);
         let mut stopped_early = self.out_of_patience(&state.history);
         progress.begin("training", planned);
         progress.advance(state.step);
@@ -154,6 +212,11 @@ impl<'a> Job<'a> {
             let mut result = objective.gradient(&state.weights, &batch)?;
             let updating = Instant::now();
             let rate = optimiser::learning_rate(&self.config.optimiser, step, planned);
+            let update = match &mut tutor {
+                Some(tutor) => tutor.update(&meta, &state.weights, &batch, &result, rate)?,
+                None => None,
+            };
+            let learning_policy = updating.elapsed();
             let length = optimiser::clip(&mut result.gradients, self.config.optimiser.clip_norm);
             optimiser::step(
                 &self.config.optimiser,
@@ -178,11 +241,20 @@ impl<'a> Job<'a> {
                 "learning_rate": rate, "gradient_norm": length,
                 "seconds": {
                     "wait": seconds(waited), "forward": seconds(result.forward),
-                    "backward": seconds(result.backward), "update": seconds(updating),
+                    "backward": seconds(result.backward), "update": seconds(updating - learning_policy),
+                    "policy": seconds(learning_policy),
                 },
             }))?;
             clock.add(waited, &result, updating);
             state.step += 1;
+            if let Some(update) = &update
+                && (update.updates % POLICY_EVENTS == 1 || step + learning.every >= planned)
+            {
+                events.record(&policy_event(step, update))?;
+            }
+            if let Some(tutor) = &mut tutor {
+                tutor.publish(state.step, update.map(|update| update.policy), &loader);
+            }
             progress.advance(1);
             let mut pointers = Vec::new();
             if state.step.is_multiple_of(epoch_length) || state.step == planned {
@@ -210,6 +282,7 @@ impl<'a> Job<'a> {
                 || (checkpoint.every_steps > 0 && state.step.is_multiple_of(checkpoint.every_steps));
             if due || !pointers.is_empty() || state.step == planned || stopped_early {
                 pointers.push(Pointer::Latest);
+                state.history.policy = tutor.as_ref().map_or(String::new(), |t| t.state().to_toml());
                 state.history.train_seconds = before + seconds(session.elapsed());
                 state.write(&folder, &pointers)?;
                 saved = Instant::now();
@@ -273,6 +346,7 @@ impl<'a> Job<'a> {
         let mut copy = weights.clone();
         let mut optimiser = OptimiserState::new(self.config.optimiser.kind, weights);
         let mut timer = Instant::now();
+        let mut last = None;
         for step in 0..WARM_UP + TIMED {
             if step == WARM_UP {
                 timer = Instant::now();
@@ -282,9 +356,19 @@ impl<'a> Job<'a> {
             optimiser::clip(&mut result.gradients, self.config.optimiser.clip_norm);
             optimiser::step(&self.config.optimiser, &mut optimiser, &mut copy, &result.gradients, 1e-6);
             copy.follow(&result.statistics, step);
+            last = Some((batch, result));
         }
         drop(loader);
-        let step = seconds(timer.elapsed()) / TIMED as f64;
+        let mut step = seconds(timer.elapsed()) / TIMED as f64;
+        if let Some((batch, result)) = last
+            && self.config.policy.learns()
+        {
+            let learning = &self.config.policy.learning;
+            let policy_objective = self.policy_objective(network);
+            let meta = Meta::new(&objective, &policy_objective, learning);
+            let mut tutor = self.tutor(network, source, None, 0, learning.every)?;
+            step += seconds(tutor.time(&meta, &copy, &batch, &result)?) / learning.every as f64;
+        }
         let timer = Instant::now();
         let cases = self.epoch_cases();
         if let Some(case) = cases.first() {
@@ -494,6 +578,22 @@ pub fn keep_fraction(cases: &[String], fraction: f64, seed: u64) -> Vec<String> 
     shuffled.truncate(((fraction * cases.len() as f64).round() as usize).max(1));
     shuffled.sort();
     shuffled
+}
+
+/// Every so many updates the policy is recorded.
+const POLICY_EVENTS: u64 = 10;
+
+/// Probabilities of all choices after an update, in the order target, group, choice, to six digits.
+fn policy_event(step: u64, update: &Update) -> serde_json::Value {
+    let policy = &update.policy;
+    let groups = 0..policy.groups.len();
+    let all = (0..policy.targets.len())
+        .flat_map(|target| groups.clone().flat_map(move |group| policy.probabilities(target, group)));
+    let rounded: Vec<f64> = all.map(|p| (p * 1e6).round() / 1e6).collect();
+    json!({
+        "event": "policy", "step": step, "updates": update.updates,
+        "validation_loss": update.validation_loss, "probabilities": rounded,
+    })
 }
 
 /// Keeps the first `fraction` of the cases by name, at least one.

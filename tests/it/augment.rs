@@ -3,11 +3,11 @@
 
 use ndarray::{Array3, Array4};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use segen::augment::{
     Affine, Augmentation, Change, Cut, Draw, Elastic, Grid, Keep, Kind, Magnitude, Op, Over, Resampling,
     Rule, Sharing, Side, Sketches, cut, left_right_pairs, mirror_axes, normal, pairs, thick_axis,
 };
-use segen::plan::{DiceReduction, Fingerprint, Normalisation, Plan, UNetShape};
 use segen::prepare::{IGNORE, Sample};
 use segen::sampler::{Placement, Purpose, generator};
 
@@ -269,7 +269,7 @@ fn patches() -> impl Strategy<Value = ([usize; 3], [i64; 3])> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() })]
 
     #[test]
     fn the_identity_draw_is_the_plain_cut((patch, start) in patches()) {
@@ -417,28 +417,7 @@ fn voxels_that_were_zero_in_all_channels_stay_zero() {
 
 #[test]
 fn a_plan_decides_what_is_mirrored_tilted_and_kept_zero() {
-    let z_score = |masked| Normalisation::ZScore { masked };
-    let plan = Plan {
-        axis_order: "RAS+ x y z".to_owned(),
-        dataset: "thick slices".to_owned(),
-        spacing: [0.6, 0.6, 3.0],
-        patch: [256, 320, 16],
-        batch: 2,
-        channels: 3,
-        classes: 3,
-        normalisation: vec![z_score(false), z_score(true), Normalisation::None],
-        dice: DiceReduction::Sample,
-        unet: UNetShape { features: vec![], strides: vec![], kernels: vec![], convolutions: 2 },
-        deepmedic: None,
-        reasons: vec![],
-        fingerprint: Fingerprint {
-            spacings: vec![],
-            shapes: vec![],
-            relative_size_after_cropping: 1.0,
-            intensities: vec![],
-            class_voxels: vec![],
-        },
-    };
+    let plan = support::plan();
     let list = Augmentation::for_plan(&plan, &["background", "left kidney", "right kidney"]);
     list.check().unwrap();
     let ops: Vec<&Op> = list.rules.iter().map(|rule| &rule.op).collect();

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support;
 
 /// The script's numbers in [-1, 1): a hash of (stream, index).
-fn uniform(length: usize, stream: u32) -> Vec<f64> {
+pub(crate) fn uniform(length: usize, stream: u32) -> Vec<f64> {
     (1..=length as u32)
         .map(|index| {
             let mut u =
@@ -26,12 +26,12 @@ fn uniform(length: usize, stream: u32) -> Vec<f64> {
         .collect()
 }
 
-fn filled(length: usize, stream: u32, scale: f64, shift: f64) -> Vec<f32> {
+pub(crate) fn filled(length: usize, stream: u32, scale: f64, shift: f64) -> Vec<f32> {
     uniform(length, stream).into_iter().map(|u| (u * scale + shift) as f32).collect()
 }
 
 /// The script's weights.
-fn weights(network: &Network) -> Weights {
+pub(crate) fn weights(network: &Network) -> Weights {
     let mut weights = network.initialise(0);
     for (stream, parameter) in (0..).zip(&mut weights.parameters) {
         let fan: usize = parameter.shape[1..].iter().product();
