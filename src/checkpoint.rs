@@ -58,6 +58,9 @@ struct State {
     history: History,
     /// Parameter names in module order; safetensors files sort by name.
     parameters: Vec<String>,
+    /// Names of running statistics, which lie beside the parameters in the file of weights.
+    #[serde(default)]
+    buffers: Vec<String>,
     weights: FileSum,
     optimiser: FileSum,
 }
@@ -109,8 +112,9 @@ impl Checkpoint {
             let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
             let _ = std::fs::remove_dir_all(&temporary);
             create_folder(&temporary)?;
+            let Weights { parameters, buffers } = &self.weights;
             let weights =
-                encode(self.weights.parameters.iter().map(|p| (p.name.clone(), p.shape.clone(), &p.values)));
+                encode(parameters.iter().chain(buffers).map(|p| (p.name.clone(), p.shape.clone(), &p.values)));
             let slots = [("first", &self.optimiser.first), ("second", &self.optimiser.second)];
             let optimiser = encode(slots.into_iter().flat_map(|(slot, arrays)| {
                 let named = self.weights.parameters.iter().zip(arrays);
@@ -121,7 +125,8 @@ impl Checkpoint {
                 step: self.step,
                 optimiser_steps: self.optimiser.steps,
                 history: self.history.clone(),
-                parameters: self.weights.parameters.iter().map(|p| p.name.clone()).collect(),
+                parameters: parameters.iter().map(|p| p.name.clone()).collect(),
+                buffers: buffers.iter().map(|b| b.name.clone()).collect(),
                 weights: FileSum::of(&weights),
                 optimiser: FileSum::of(&optimiser),
             };
@@ -174,13 +179,15 @@ impl Checkpoint {
         };
         let mut weights = load(WEIGHTS, &state.weights)?;
         let mut slots = load(OPTIMISER, &state.optimiser)?;
+        let mut take = |name: &String| {
+            let missing = || damaged(&place.join(WEIGHTS), format!("`{name}` is missing"));
+            weights.remove(name).ok_or_else(missing)
+        };
         let mut parameters = Vec::new();
+        let buffers = state.buffers.iter().map(&mut take).collect::<Result<Vec<_>>>()?;
         let (mut first, mut second) = (Vec::new(), Vec::new());
         for name in &state.parameters {
-            let parameter = weights
-                .remove(name)
-                .ok_or_else(|| damaged(&place.join(WEIGHTS), format!("`{name}` is missing")))?;
-            parameters.push(parameter);
+            parameters.push(take(name)?);
             first.extend(slots.remove(&format!("first/{name}")).map(|p| p.values));
             second.extend(slots.remove(&format!("second/{name}")).map(|p| p.values));
         }
@@ -188,7 +195,7 @@ impl Checkpoint {
         if !whole(&first) || !(second.is_empty() || whole(&second)) {
             return Err(damaged(&place.join(OPTIMISER), "arrays are missing".to_owned()));
         }
-        let weights = Weights { parameters };
+        let weights = Weights { parameters, buffers };
         let optimiser = OptimiserState { steps: state.optimiser_steps, first, second };
         Ok(Self { step: state.step, history: state.history, weights, optimiser })
     }

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::FoldChoice;
+use crate::network::Variant;
 use crate::plan::{Budget, CpuBudget, DiceReduction, Plan, Reason};
 use crate::{Error, Result};
 
@@ -31,6 +32,8 @@ pub struct Config {
     pub sampling: Sampling,
     /// How patches are changed.
     pub augmentation: AugmentationConfig,
+    /// What is segmented.
+    pub task: TaskConfig,
     /// Network options that the plan leaves open.
     pub network: NetworkConfig,
     /// Values that replace the plan's.
@@ -81,6 +84,13 @@ pub struct Optimiser {
     pub weight_decay: f64,
     /// Gradients longer than this (L2 norm over all parameters) are shortened to it.
     pub clip_norm: f64,
+    /// Shares of the run after each of which the learning rate is halved, ascending in (0, 1).
+    pub halve_at: Vec<f64>,
+    /// DeepMedic's penalty `l1 sum |w| + l2 sum w^2` over the kernels of convolutions alone. Its gradient joins
+    /// that of the loss after clipping, in every pass that moves the weights; the reported loss is without it.
+    pub l1: f64,
+    /// See `l1`.
+    pub l2: f64,
 }
 
 /// Optimiser rules.
@@ -113,7 +123,8 @@ pub struct LossConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct Sampling {
     /// `last-third`: as nnU-Net, the last third of every batch (at least one patch) is centred on a foreground
-    /// voxel; `probability`: every patch is, with probability `foreground_share`.
+    /// voxel; `probability`: every patch is, with probability `foreground_share`; `centred`: DeepMedic's, every
+    /// patch is centred exactly, with probability `foreground_share` on foreground, else on background.
     pub rule: SamplingRule,
     /// See `rule`.
     pub foreground_share: f64,
@@ -127,6 +138,8 @@ pub enum SamplingRule {
     LastThird,
     /// Each patch by chance.
     Probability,
+    /// Each patch by chance on foreground or on background.
+    Centred,
 }
 
 /// How patches are changed.
@@ -148,26 +161,57 @@ pub enum AugmentationKind {
     Basic,
 }
 
+/// What is segmented.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TaskConfig {
+    /// Classes and regions of the data set, by name, that are trained and scored; of overlapping ones a later
+    /// one lies on top. All other voxels are background. Empty: as the data set has them.
+    pub classes: Vec<String>,
+}
+
 /// Network options that the plan leaves open.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NetworkConfig {
+    /// `unet`: the 3-D U-Net that the plan describes; `deepmedic`: DeepMedic.
+    pub kind: NetworkKind,
+    /// DeepMedic's shape by name: `default`, `basic`, `small`, `basic-small`.
+    pub variant: Variant,
     /// Also compute the loss at the lower resolutions of the decoder, weights 1, 1/2, 1/4, ... (the coarsest
     /// left out), normalised to sum 1.
     pub deep_supervision: bool,
+}
+
+/// See [`NetworkConfig::kind`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkKind {
+    /// 3-D U-Net.
+    #[default]
+    UNet,
+    /// DeepMedic.
+    DeepMedic,
 }
 
 /// Values that replace the plan's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PlanOverrides {
-    /// Patch edges, voxels; each a multiple of the network's total stride along its axis.
+    /// Voxel spacing after preparation, millimetres, (x, y, z) along the nearest RAS+ axes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spacing: Option<[f64; 3]>,
+    /// Patch edges, voxels; for the U-Net each a multiple of its total stride along its axis, for DeepMedic the
+    /// full-resolution input in training, at least 17.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patch: Option<[usize; 3]>,
+    /// DeepMedic: edges of the full-resolution input in prediction, voxels; at least 17.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inference_patch: Option<[usize; 3]>,
     /// Patches in a batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<usize>,
-    /// Feature maps of the first stage; they double at every further stage up to 320.
+    /// U-Net: feature maps of the first stage; they double at every further stage up to 320.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_features: Option<usize>,
     /// Memory that training may take, GiB, as the planner sees it.
@@ -234,6 +278,7 @@ impl Default for Config {
             loss: LossConfig::default(),
             sampling: Sampling::default(),
             augmentation: AugmentationConfig::default(),
+            task: TaskConfig::default(),
             network: NetworkConfig::default(),
             plan: PlanOverrides::default(),
             validation: Validation::default(),
@@ -259,6 +304,9 @@ impl Default for Optimiser {
             momentum: 0.99,
             weight_decay: 3e-5,
             clip_norm: 12.0,
+            halve_at: Vec::new(),
+            l1: 0.0,
+            l2: 0.0,
         }
     }
 }
@@ -323,8 +371,9 @@ impl PlanOverrides {
     /// Replaces what the planner decided by what is set here.
     ///
     /// # Errors
-    /// Where a patch edge is no multiple of the network's total stride along its axis.
+    /// Where the network cannot take the patch, or a value is set that it does not have.
     pub fn apply(&self, plan: &mut Plan) -> Result<()> {
+        self.check_kind(plan)?;
         let mut explain = |field: &str| {
             plan.reasons.retain(|reason| reason.field != field);
             let text = format!("Set in the configuration (`plan.{field}`).");
@@ -333,6 +382,9 @@ impl PlanOverrides {
         if self.patch.is_some() {
             explain("patch");
         }
+        if self.spacing.is_some() {
+            explain("spacing");
+        }
         if self.batch.is_some() {
             explain("batch");
         }
@@ -340,6 +392,13 @@ impl PlanOverrides {
             explain("base_features");
         }
         plan.batch = self.batch.unwrap_or(plan.batch);
+        plan.spacing = self.spacing.unwrap_or(plan.spacing);
+        if let Some(shape) = &mut plan.deepmedic {
+            shape.inference_segment = self.inference_patch.unwrap_or(shape.inference_segment);
+            plan.patch = self.patch.unwrap_or(plan.patch);
+            shape.field(plan.patch)?;
+            return shape.check();
+        }
         if let Some(base) = self.base_features {
             const MOST: usize = 320;
             plan.unet.features =
@@ -358,6 +417,30 @@ impl PlanOverrides {
             plan.patch = patch;
         }
         Ok(())
+    }
+
+    /// Refuses values that the plan's network does not have.
+    fn check_kind(&self, plan: &Plan) -> Result<()> {
+        let (field, network) = match &plan.deepmedic {
+            Some(_) if self.base_features.is_some() => ("plan.base_features", "DeepMedic"),
+            None if self.inference_patch.is_some() => ("plan.inference_patch", "the U-Net"),
+            _ => return Ok(()),
+        };
+        let mend = "leave it out, or change `network.kind`; DeepMedic's maps are set by `network.variant`";
+        Err(Error::config(field, format!("{network} has no such value"), mend))
+    }
+}
+
+impl NetworkConfig {
+    /// Makes a plan one for the network that is asked for.
+    ///
+    /// # Errors
+    /// Where options exclude each other.
+    pub fn apply(&self, plan: &mut Plan) -> Result<()> {
+        match self.kind {
+            NetworkKind::UNet => Ok(()),
+            NetworkKind::DeepMedic => plan.for_deepmedic(self.variant.shape()),
+        }
     }
 }
 
@@ -426,6 +509,13 @@ impl Config {
         demand((0.0..1.0).contains(&optimiser.momentum), "optimiser.momentum", "at least 0 and below 1");
         demand(optimiser.weight_decay >= 0.0, "optimiser.weight_decay", "0 or more");
         demand(optimiser.clip_norm > 0.0, "optimiser.clip_norm", "above 0");
+        demand(
+            optimiser.halve_at.iter().all(|&share| share > 0.0 && share < 1.0)
+                && optimiser.halve_at.is_sorted_by(|a, b| a < b),
+            "optimiser.halve_at",
+            "an ascending list of shares above 0 and below 1",
+        );
+        demand(optimiser.l1 >= 0.0 && optimiser.l2 >= 0.0, "optimiser.l1 and optimiser.l2", "0 or more");
         let loss = &self.loss;
         demand(
             loss.cross_entropy >= 0.0 && loss.dice >= 0.0,
@@ -444,6 +534,16 @@ impl Config {
             self.plan.patch.is_none_or(|p| p.iter().all(|&n| n > 0)),
             "plan.patch",
             "three edges of at least 1 voxel",
+        );
+        demand(
+            self.plan.spacing.is_none_or(|s| s.iter().all(|&edge| edge > 0.0 && edge.is_finite())),
+            "plan.spacing",
+            "three lengths above 0, in millimetres",
+        );
+        demand(
+            !(self.network.deep_supervision && self.network.kind == NetworkKind::DeepMedic),
+            "network.deep_supervision",
+            "false for DeepMedic, which has logits at one resolution only",
         );
         demand(self.plan.memory_gib.is_none_or(|g| g > 0.0), "plan.memory_gib", "above 0");
         demand(self.plan.step_seconds.is_none_or(|s| s >= 0.0), "plan.step_seconds", "0 or more");

@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::augment::Augmentation;
+use crate::network::Padding;
 use crate::prepare::IGNORE;
 use crate::sampler::{Purpose, Sampler, generator};
 use crate::{Error, Result};
 
 mod source;
+mod views;
 
 pub use source::SampleSource;
 
@@ -53,6 +55,14 @@ pub struct Input {
     pub values: Vec<f32>,
     /// Edges of `values`.
     pub shape: [usize; 5],
+}
+
+impl Input {
+    /// The images of one sample, (channel, x, y, z).
+    pub fn sample_mut(&mut self, index: usize) -> &mut [f32] {
+        let length = self.shape[1..].iter().product::<usize>();
+        &mut self.values[index * length..(index + 1) * length]
+    }
 }
 
 /// How often each class was seen over many batches.
@@ -254,9 +264,16 @@ impl Recipe {
         }
         let Sampler { patch, batch, .. } = self.sampler;
         let voxels = patch.iter().product::<usize>();
+        let field = self.source.field(patch);
+        if field.output != patch {
+            let what = format!("patches of {patch:?} for a network that labels {:?}", field.output);
+            return Err(Error::Internal { what });
+        }
+        let input =
+            |[x, y, z]: [usize; 3]| Input { values: Vec::new(), shape: [batch, 0, x, y, z] };
         let mut made = Batch {
             step,
-            inputs: vec![Input { values: Vec::new(), shape: [batch, 0, patch[0], patch[1], patch[2]] }],
+            inputs: field.pathways.iter().map(|pathway| input(pathway.size)).collect(),
             labels: vec![0; batch * voxels],
             label_shape: [batch, patch[0], patch[1], patch[2]],
             cases: Vec::with_capacity(batch),
@@ -270,23 +287,28 @@ impl Recipe {
             let case = self.sampler.draw_case(self.source.len(), &mut random);
             let opened = self.source.open(case)?;
             let channels = opened.channels();
-            let input = &mut made.inputs[0];
-            if index == 0 {
-                input.shape[1] = channels;
-                input.values = vec![0.0; batch * channels * voxels];
-            } else if input.shape[1] != channels {
-                return Err(Error::config(
-                    "training cases",
-                    format!("case `{}` has {channels} channels, others {}", opened.id(), input.shape[1]),
-                    "run `segen check` on the data set",
-                ));
+            for input in &mut made.inputs {
+                if index == 0 {
+                    input.shape[1] = channels;
+                    input.values = vec![0.0; input.shape.iter().product()];
+                } else if input.shape[1] != channels {
+                    return Err(Error::config(
+                        "training cases",
+                        format!("case `{}` has {channels} channels, others {}", opened.id(), input.shape[1]),
+                        "run `segen check` on the data set",
+                    ));
+                }
             }
             let placement = self.sampler.place(index, case, &opened.sites()?, &mut random)?;
             let mut random = generator(self.seed, step, index, Purpose::Augmentation);
             let draw = self.augmentation.draw(channels, &mut random);
-            let images = &mut input.values[index * channels * voxels..(index + 1) * channels * voxels];
+            let mut inputs: Vec<&mut [f32]> = made.inputs.iter_mut().map(|input| input.sample_mut(index)).collect();
             let labels = &mut made.labels[index * voxels..(index + 1) * voxels];
-            opened.cut(&placement, patch, &draw, images, labels)?;
+            let corners = match field.padding {
+                Padding::Zero => &[],
+                Padding::Corners => self.source.corners(case, &opened)?,
+            };
+            views::cut(&opened, &field, corners, &placement, &draw, &mut inputs, labels)?;
             self.add_counts(opened.id(), labels, &mut made.class_voxels)?;
             made.cases.push(opened.id().to_owned());
             made.centre_classes.push(placement.centre_class);

@@ -1,4 +1,4 @@
-//! How weights move: SGD with Nesterov momentum, Adam, RMSProp; gradient clipping; the poly schedule.
+//! How weights move: SGD with Nesterov momentum, Adam, RMSProp; gradient clipping; the schedules.
 //!
 //! Element by element in host memory, so a step is the same for any number of threads and its whole state is a
 //! list of arrays that a checkpoint keeps bit for bit.
@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use crate::config::{Optimiser, OptimiserKind};
-use crate::network::Weights;
+use crate::network::{Parameter, Weights};
 
 /// The moving state of an optimiser.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,8 +35,11 @@ impl OptimiserState {
 
 /// The learning rate of step `step` out of `steps`.
 pub fn learning_rate(optimiser: &Optimiser, step: u64, steps: u64) -> f64 {
-    let left = 1.0 - step as f64 / steps.max(1) as f64;
-    optimiser.learning_rate * left.max(0.0).powf(optimiser.poly_power)
+    let done = step as f64 / steps.max(1) as f64;
+    let halvings = optimiser.halve_at.iter().filter(|&&share| share <= done).count();
+    optimiser.learning_rate
+        * (1.0 - done).max(0.0).powf(optimiser.poly_power)
+        * 0.5f64.powi(halvings as i32)
 }
 
 /// Shortens the gradients to `norm` where they are longer (L2 over all parameters, summed in module order) and
@@ -65,6 +68,14 @@ pub fn step(
     rate: f64,
 ) {
     state.steps += 1;
+    let penalised;
+    let gradients = match optimiser.l1 > 0.0 || optimiser.l2 > 0.0 {
+        true => {
+            penalised = with_penalty(optimiser, weights, gradients);
+            &penalised
+        }
+        false => gradients,
+    };
     let (rate32, momentum, decay) = (rate as f32, optimiser.momentum as f32, optimiser.weight_decay as f32);
     let parameters = weights.parameters.par_iter_mut().zip(gradients);
     match optimiser.kind {
@@ -105,6 +116,86 @@ pub fn step(
                     }
                 },
             );
+        }
+    }
+}
+
+/// The gradients plus that of `l1 sum |w| + l2 sum w^2` over the kernels of convolutions.
+fn with_penalty(optimiser: &Optimiser, weights: &Weights, gradients: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    const KERNEL_RANK: usize = 5;
+    let (l1, l2) = (optimiser.l1 as f32, 2.0 * optimiser.l2 as f32);
+    let slope = |w: f32| if w == 0.0 { 0.0 } else { l1.copysign(w) + l2 * w };
+    let add = |(gradient, parameter): (&Vec<f32>, &Parameter)| match parameter.shape.len() {
+        KERNEL_RANK => gradient.iter().zip(&parameter.values).map(|(g, &w)| g + slope(w)).collect(),
+        _ => gradient.clone(),
+    };
+    gradients.par_iter().zip(&weights.parameters).map(add).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weights(shape: Vec<usize>, values: Vec<f32>) -> Weights {
+        let parameters = vec![Parameter { name: "w".to_owned(), shape, values }];
+        Weights { parameters, buffers: Vec::new() }
+    }
+
+    #[test]
+    fn rmsprop_is_that_of_deepmedic() {
+        let optimiser = Optimiser {
+            kind: OptimiserKind::RmsProp,
+            momentum: 0.6,
+            weight_decay: 0.0,
+            ..Optimiser::default()
+        };
+        let mut weights = weights(vec![1], vec![1.0]);
+        let mut state = OptimiserState::new(optimiser.kind, &weights);
+        let (mut theta, mut square, mut velocity) = (1.0f64, 0.0f64, 0.0f64);
+        for gradient in [0.5, -0.25, 2.0, 0.01] {
+            step(&optimiser, &mut state, &mut weights, &[vec![gradient as f32]], 1e-3);
+            square = 0.9 * square + 0.1 * gradient * gradient;
+            let slope = 1e-3 * gradient / (square + 1e-4).sqrt();
+            velocity = 0.6 * velocity - slope;
+            theta += 0.6 * velocity - slope;
+            assert!((f64::from(weights.parameters[0].values[0]) - theta).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn the_rate_is_halved_where_deepmedic_halves_it() {
+        let optimiser = Optimiser {
+            learning_rate: 1e-3,
+            poly_power: 0.0,
+            halve_at: [17.0, 22.0, 27.0, 30.0, 33.0].map(|epoch: f64| epoch / 35.0).to_vec(),
+            ..Optimiser::default()
+        };
+        // 35 epochs of 2000 steps.
+        let rate = |epoch: u64| learning_rate(&optimiser, epoch * 2000, 70_000) / 1e-3;
+        assert_eq!([0, 16, 17, 21, 22, 27, 30, 33, 34].map(rate), [
+            1.0, 1.0, 0.5, 0.5, 0.25, 0.125, 0.0625, 0.03125, 0.03125
+        ]);
+    }
+
+    #[test]
+    fn the_penalty_pulls_at_kernels_alone() {
+        let optimiser = Optimiser {
+            momentum: 0.0,
+            weight_decay: 0.0,
+            l1: 0.01,
+            l2: 0.1,
+            ..Optimiser::default()
+        };
+        let run = |shape: Vec<usize>| {
+            let mut weights = weights(shape, vec![0.5, -0.5, 0.0]);
+            let mut state = OptimiserState::new(optimiser.kind, &weights);
+            step(&optimiser, &mut state, &mut weights, &[vec![0.0; 3]], 1.0);
+            weights.parameters.swap_remove(0).values
+        };
+        assert_eq!(run(vec![3]), [0.5, -0.5, 0.0]);
+        // 0.01 sign(w) + 2 x 0.1 w = 0.11.
+        for (value, expected) in run(vec![3, 1, 1, 1, 1]).into_iter().zip([0.39, -0.39, 0.0]) {
+            assert!((value - expected).abs() < 1e-7, "{value}");
         }
     }
 }

@@ -9,9 +9,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Dataset;
+use crate::network::DeepMedicShape;
 use crate::{Error, Result};
 
 mod cost;
+mod deepmedic;
 mod decide;
 mod describe;
 mod measure;
@@ -137,8 +139,11 @@ pub struct Plan {
     pub normalisation: Vec<Normalisation>,
     /// Default Dice reduction.
     pub dice: DiceReduction,
-    /// Network shape.
+    /// Shape of the U-Net that these numbers were planned for.
     pub unet: UNetShape,
+    /// Shape of DeepMedic where it is trained instead; `patch` is then the full-resolution input in training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deepmedic: Option<DeepMedicShape>,
     /// Why, in words, one or more per field.
     pub reasons: Vec<Reason>,
     /// The measurements behind the decisions.

@@ -4,12 +4,15 @@
 //! final and handed on, so only a band as deep as one patch is held for all classes, never the whole volume.
 //! Windows overlap by half and are weighted by a Gaussian of 1/8 of the patch edge, as in nnU-Net (Isensee et
 //! al. 2021); probabilities, not logits, are averaged over windows, mirrored passes and networks.
+//!
+//! Networks that see more than they label (DeepMedic) need no overlap: their windows stand side by side, the last
+//! one flush with the end of the volume, and all voxels of a window count alike.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ndarray::{Array3, ArrayView3, ArrayView4, s};
 use segen_kernels::Activation;
 
-use crate::network::{Bound, Mode, Network, Pass, Weights, values};
+use crate::network::{Bound, Field, Mode, Network, Padding, Pass, Pathway, Weights, values};
 use crate::plan::Plan;
 use crate::prepare::{Restorer, Sample};
 use crate::volume::Labels;
@@ -18,7 +21,8 @@ use crate::{Error, Result};
 /// How to predict.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WindowOptions {
-    /// Share of the patch edge by which windows step, in (0, 1].
+    /// Share of the patch edge by which windows step, in (0, 1]; without effect on networks that see more than
+    /// they label.
     pub step: f64,
     /// Axes whose mirror images are predicted too and averaged: 2^n passes for n axes.
     pub mirror: [bool; 3],
@@ -36,6 +40,8 @@ impl Default for WindowOptions {
 #[derive(Debug)]
 pub struct Predictor {
     networks: Vec<(Network, Bound)>,
+    field: Field,
+    /// Edges of a window, that is of the box of voxels that get probabilities.
     patch: [usize; 3],
     channels: usize,
     classes: usize,
@@ -68,22 +74,43 @@ impl Predictor {
                 ));
             }
         }
+        let segment = plan.inference_segment();
+        let field = networks[0].0.field(segment)?;
+        for (network, _) in &networks {
+            if network.field(segment)? != field {
+                return Err(Error::config(
+                    "--with",
+                    "a network sees other voxels around a window than the first one does",
+                    "join runs of the same kind of network only",
+                ));
+            }
+        }
+        let patch = field.output;
+        let weighting = if field.is_same() { patch.map(gaussian) } else { patch.map(|edge| vec![1.0; edge]) };
         Ok(Self {
             networks: networks.into_iter().map(|(n, w)| (n, w.bind(device, Pass::Inference))).collect(),
-            patch: plan.patch,
+            field,
+            patch,
             channels: plan.channels,
             classes: plan.classes,
             options,
             device: device.clone(),
-            weighting: plan.patch.map(gaussian),
+            weighting,
         })
     }
 
     /// Number of forward passes that a volume of this shape takes, windows x mirror images x networks.
     pub fn passes(&self, shape: [usize; 3]) -> usize {
-        let windows: usize =
-            (0..3).map(|axis| starts(shape[axis], self.patch[axis], self.options.step).len()).product();
+        let windows: usize = self.starts(shape).iter().map(Vec::len).product();
         windows * (1 << self.options.mirror.iter().filter(|&&m| m).count()) * self.networks.len()
+    }
+
+    /// First voxels of the windows along each axis.
+    fn starts(&self, shape: [usize; 3]) -> [Vec<i64>; 3] {
+        std::array::from_fn(|axis| match self.field.is_same() {
+            true => starts(shape[axis], self.patch[axis], self.options.step),
+            false => tiles(shape[axis], self.patch[axis]),
+        })
     }
 
     /// Predicts a prepared volume (channel, x, y, z). `planes` receives class probabilities as
@@ -99,8 +126,8 @@ impl Predictor {
         let (channels, nx, ny, nz) = images.dim();
         assert_eq!(channels, self.channels, "channels of the sample and the network");
         let shape = [nx, ny, nz];
-        let starts: [Vec<i64>; 3] =
-            std::array::from_fn(|axis| starts(shape[axis], self.patch[axis], self.options.step));
+        let starts = self.starts(shape);
+        let padding = self.padding(images);
         let row = ny * nz * self.classes;
         // Planes `done..done + band.len() / row` of weighted probability sums, (x, y, z, class).
         let mut band: Vec<f32> = Vec::new();
@@ -113,7 +140,7 @@ impl Predictor {
             let (wanted, skipped): (Vec<_>, Vec<_>) =
                 places.into_iter().partition(|&place| mask.is_none_or(|mask| self.touches(mask, place)));
             for group in wanted.chunks(self.options.batch.max(1)) {
-                self.add_group(images, group, shape, done, &mut band, advance);
+                self.add_group(images, &padding, group, done, &mut band, advance);
             }
             if !skipped.is_empty() {
                 let passes = self.passes(self.patch) * skipped.len();
@@ -153,58 +180,92 @@ impl Predictor {
         }
     }
 
+    /// What stands for voxels beyond the volume, channel by channel.
+    fn padding(&self, images: ArrayView4<f32>) -> Vec<f32> {
+        let (channels, nx, ny, nz) = images.dim();
+        match self.field.padding {
+            Padding::Zero => vec![0.0; channels],
+            Padding::Corners => {
+                let corner = |channel: usize, bits: usize| {
+                    let at = |edge: usize, bit: usize| (bits >> bit & 1) * (edge - 1);
+                    f64::from(images[[channel, at(nx, 0), at(ny, 1), at(nz, 2)]])
+                };
+                let mean = |channel| (0..8).map(|bits| corner(channel, bits)).sum::<f64>() / 8.0;
+                (0..channels).map(|channel| mean(channel) as f32).collect()
+            }
+        }
+    }
+
     /// Predicts the windows of a group in one pass per network and mirror image and adds them to the band.
     fn add_group(
         &self,
         images: ArrayView4<f32>,
+        padding: &[f32],
         group: &[[i64; 3]],
-        shape: [usize; 3],
         first: usize,
         band: &mut [f32],
         advance: &mut dyn FnMut(usize),
     ) {
-        let [px, py, pz] = self.patch;
+        let (_, nx, ny, nz) = images.dim();
+        let size = self.patch.iter().product::<usize>() * self.classes;
         let flips: Vec<[bool; 3]> = (0..8)
             .map(|bits| std::array::from_fn(|axis| bits >> axis & 1 == 1))
             .filter(|flip: &[bool; 3]| (0..3).all(|axis| self.options.mirror[axis] || !flip[axis]))
             .collect();
         let share = 1.0 / (flips.len() * self.networks.len()) as f32;
         for flip in flips {
-            let input = self.cut(images, group, shape, flip);
+            let inputs = self.inputs(images, padding, group, flip);
             for (network, weights) in &self.networks {
-                let data = TensorData::new(input.clone(), [group.len(), px, py, pz, self.channels]);
-                let x = Activation::from_channels_last(Tensor::from_data(data, &self.device));
-                let logits = network.forward(weights, vec![x], Mode::Evaluation).logits.swap_remove(0);
+                let logits =
+                    network.forward(weights, inputs.clone(), Mode::Evaluation).logits.swap_remove(0);
                 let probabilities = values(segen_kernels::softmax(logits).into_channels_last());
-                for (place, window) in
-                    group.iter().zip(probabilities.chunks_exact(px * py * pz * self.classes))
-                {
-                    self.add_window(window, *place, shape, flip, share, first, band);
+                for (place, window) in group.iter().zip(probabilities.chunks_exact(size)) {
+                    self.add_window(window, *place, [nx, ny, nz], flip, share, first, band);
                 }
                 advance(group.len());
             }
         }
     }
 
-    /// Windows (batch, x, y, z, channel), mirrored by `flip`; 0 outside the volume.
+    /// What the networks see around windows, one (batch, x, y, z, channel) per pathway, mirrored by `flip`.
+    fn inputs(
+        &self,
+        images: ArrayView4<f32>,
+        padding: &[f32],
+        group: &[[i64; 3]],
+        flip: [bool; 3],
+    ) -> Vec<Activation> {
+        let input = |pathway: &Pathway| {
+            let [x, y, z] = pathway.size;
+            let cut = self.cut(images, padding, group, pathway, flip);
+            let data = TensorData::new(cut, [group.len(), x, y, z, self.channels]);
+            Activation::from_channels_last(Tensor::from_data(data, &self.device))
+        };
+        self.field.pathways.iter().map(input).collect()
+    }
+
+    /// The voxels of one pathway around windows (batch, x, y, z, channel), mirrored by `flip`.
     fn cut(
         &self,
         images: ArrayView4<f32>,
+        padding: &[f32],
         group: &[[i64; 3]],
-        shape: [usize; 3],
+        pathway: &Pathway,
         flip: [bool; 3],
     ) -> Vec<f32> {
-        let patch = self.patch;
-        let mut out = vec![0.0; group.len() * patch.iter().product::<usize>() * self.channels];
-        let size = patch.iter().product::<usize>() * self.channels;
-        for (place, window) in group.iter().zip(out.chunks_exact_mut(size)) {
-            for (x, y, row) in rows(window, patch, self.channels) {
-                let source = |axis: usize, i: usize| {
-                    let i = if flip[axis] { patch[axis] - 1 - i } else { i };
-                    usize::try_from(place[axis] + i as i64).ok().filter(|&p| p < shape[axis])
-                };
+        let (channels, nx, ny, nz) = images.dim();
+        let shape = [nx, ny, nz];
+        let size = pathway.size.iter().product::<usize>();
+        let mut out = padding.repeat(group.len() * size);
+        for (place, window) in group.iter().zip(out.chunks_exact_mut(size * channels)) {
+            let source = |axis: usize, index: usize| {
+                let at = pathway.at(index);
+                let at = if flip[axis] { self.patch[axis] as i64 - 1 - at } else { at };
+                usize::try_from(place[axis] + at).ok().filter(|&p| p < shape[axis])
+            };
+            for (x, y, row) in rows(window, pathway.size, channels) {
                 let (Some(sx), Some(sy)) = (source(0, x), source(1, y)) else { continue };
-                for (z, voxel) in row.chunks_exact_mut(self.channels).enumerate() {
+                for (z, voxel) in row.chunks_exact_mut(channels).enumerate() {
                     if let Some(sz) = source(2, z) {
                         for (channel, value) in voxel.iter_mut().enumerate() {
                             *value = images[[channel, sx, sy, sz]];
@@ -334,6 +395,16 @@ pub fn starts(length: usize, patch: usize, step: f64) -> Vec<i64> {
     starts
 }
 
+/// First voxels of windows that stand side by side along one axis, the last one flush with the end. A volume
+/// shorter than the window gets one window around its middle.
+pub fn tiles(length: usize, patch: usize) -> Vec<i64> {
+    if length <= patch {
+        return starts(length, patch, 1.0);
+    }
+    let last = length - patch;
+    (0..last).step_by(patch).chain([last]).map(|start| start as i64).collect()
+}
+
 /// Gaussian of standard deviation `length / 8` around the middle voxel, 1 at its top.
 fn gaussian(length: usize) -> Vec<f32> {
     let (middle, deviation) = ((length / 2) as f64, length as f64 / 8.0);
@@ -362,6 +433,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn tiles_stand_side_by_side_and_end_flush() {
+        assert_eq!(tiles(29, 29), [0]);
+        assert_eq!(tiles(58, 29), [0, 29]);
+        assert_eq!(tiles(60, 29), [0, 29, 31]);
+        assert_eq!(tiles(10, 29), [-9]);
+        assert_eq!(tiles(30, 29), [0, 1]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The rules are nnU-Net's (Isensee et al. 2021, `oversample_foreground_percent`): the case is uniform with
 //! replacement; part of every batch is centred on a foreground voxel, its class uniform among the foreground
 //! classes that the case has, then the voxel uniform; the rest lies anywhere in the case. Every decision is a
-//! pure function of (seed, step, index in the batch).
+//! pure function of (seed, step, index in the batch). [`Share::Centred`] is DeepMedic's rule instead.
 
 use ndarray::ArrayView3;
 use rand::rngs::ChaCha8Rng;
@@ -36,6 +36,9 @@ pub enum Share {
     LastThird,
     /// Each patch by itself with this probability.
     Probability(f64),
+    /// Each patch is centred, exactly, on a voxel inside the mask: with this probability on one of the
+    /// foreground, else on one of the background. Where a case has only one of the two, it is centred on that.
+    Centred(f64),
 }
 
 /// A patch of a case.
@@ -146,7 +149,7 @@ impl Sampler {
                 "every edge of the patch and the batch must be at least 1",
             ));
         }
-        if let Share::Probability(p) = self.share
+        if let Share::Probability(p) | Share::Centred(p) = self.share
             && !(0.0..=1.0).contains(&p)
         {
             return Err(Error::config(
@@ -191,14 +194,15 @@ impl Sampler {
     ) -> Result<Placement> {
         let wants_foreground = match self.share {
             Share::LastThird => index as f64 >= (self.batch as f64 * (1.0 - 0.33)).round_ties_even(),
-            Share::Probability(p) => random.random::<f64>() < p,
+            Share::Probability(p) | Share::Centred(p) => random.random::<f64>() < p,
         };
         let sought = if wants_foreground { self.draw_class(sites.classes, random) } else { None };
         let known: u64 = sites.classes.iter().filter(|c| !c.positions.is_empty()).map(|c| c.count).sum();
         let volume = sites.shape.iter().product::<usize>() as u64;
-        let start = match sought {
-            Some(class) => self.around(draw_position(&sites.classes[class].positions, random), sites.shape),
-            None if known < volume && known > 0 => {
+        let start = match (self.centred(sought, sites, random), sought) {
+            (Some(start), _) => start,
+            (None, Some(class)) => self.around(draw_position(&sites.classes[class].positions, random), sites.shape),
+            (None, None) if known < volume && known > 0 => {
                 let counts = sites
                     .classes
                     .iter()
@@ -206,7 +210,7 @@ impl Sampler {
                 let class = draw_weighted(counts, random).unwrap_or(0);
                 self.around(draw_position(&sites.classes[class].positions, random), sites.shape)
             }
-            None => std::array::from_fn(|axis| {
+            (None, None) => std::array::from_fn(|axis| {
                 let (low, high) = self.range(sites.shape, axis);
                 random.random_range(low..=high)
             }),
@@ -222,6 +226,23 @@ impl Sampler {
     fn range(&self, shape: [usize; 3], axis: usize) -> (i64, i64) {
         let room = shape[axis] as i64 - self.patch[axis] as i64;
         if room >= 0 { (0, room) } else { (room.div_euclid(2), -((-room).div_euclid(2))) }
+    }
+
+    /// Where a patch by [`Share::Centred`] begins.
+    fn centred(
+        &self,
+        sought: Option<usize>,
+        sites: &Sites<'_>,
+        random: &mut ChaCha8Rng,
+    ) -> Option<[i64; 3]> {
+        let Share::Centred(_) = self.share else { return None };
+        let background = || sites.classes.first().filter(|class| !class.positions.is_empty()).map(|_| 0);
+        let class = match sought {
+            Some(class) => class,
+            None => background().or_else(|| self.draw_class(sites.classes, random))?,
+        };
+        let voxel = draw_position(&sites.classes[class].positions, random);
+        Some(std::array::from_fn(|axis| i64::from(voxel[axis]) - (self.patch[axis] / 2) as i64))
     }
 
     fn around(&self, voxel: [u32; 3], shape: [usize; 3]) -> [i64; 3] {

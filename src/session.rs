@@ -150,6 +150,7 @@ pub fn plan(dataset: &Dataset, config: &Config, progress: &dyn Progress) -> Resu
     let cases: Vec<&Case> = dataset.training.iter().collect();
     let fingerprint = Plan::measure(dataset, &cases, progress)?;
     let mut plan = Plan::decide(dataset, fingerprint, &config.plan.budget())?;
+    config.network.apply(&mut plan)?;
     config.plan.apply(&mut plan)?;
     Ok(plan)
 }
@@ -276,10 +277,7 @@ pub fn load(run: &Run) -> Result<(Network, Weights, Plan, Config)> {
     let (config, plan) = (run.config()?, run.plan()?);
     let network = train::network(&plan, &config);
     let weights = train::weights(run, Pointer::Latest)?;
-    let expected = network.specifications();
-    let fits = expected.len() == weights.parameters.len()
-        && expected.iter().zip(&weights.parameters).all(|(s, p)| s.name == p.name && s.shape == p.shape);
-    if !fits {
+    if !network.fits(&weights) {
         return Err(Error::invalid(
             run.path("checkpoint"),
             "weights",

@@ -7,7 +7,7 @@ use segen_kernels::Activation;
 
 use crate::loader::Batch;
 use crate::loss::{Loss, LossValue};
-use crate::network::{Mode, Network, Pass, Weights, values};
+use crate::network::{Mode, Network, Output, Pass, Statistics, Weights, values};
 use crate::{Error, Result};
 
 /// What is minimised, on which network, where.
@@ -30,6 +30,8 @@ pub struct Gradient {
     pub value: LossValue,
     /// In the order of [`Weights::parameters`].
     pub gradients: Vec<Vec<f32>>,
+    /// What batch norms measured.
+    pub statistics: Vec<Statistics>,
     /// Time of the forward pass and the loss.
     pub forward: Duration,
     /// Time of the backward pass.
@@ -48,7 +50,7 @@ impl Objective<'_> {
         let device = self.device.clone().autodiff();
         let bound = weights.bind(self.device, Pass::Training);
         let mode = self.mode(batch);
-        let outputs = network.forward(&bound, inputs(batch, &device), mode).logits;
+        let Output { logits: outputs, statistics } = network.forward(&bound, inputs(batch, &device), mode);
         let scales = supervision_weights(outputs.len());
         let mut value = LossValue::default();
         let mut objective: Option<Tensor<1>> = None;
@@ -81,7 +83,7 @@ impl Objective<'_> {
             let name = &weights.parameters[bad].name;
             return Err(diverged(batch, format!("the gradient of `{name}` is not finite")));
         }
-        Ok(Gradient { value, gradients, forward, backward: timer.elapsed() })
+        Ok(Gradient { value, gradients, statistics, forward, backward: timer.elapsed() })
     }
 
     /// Labels of a batch on the grid of an output: every `stride`-th voxel.

@@ -15,7 +15,7 @@ use crate::checkpoint::{Checkpoint, History, Pointer};
 use crate::config::{AugmentationKind, Config, DEFAULT_EPOCHS, SamplingRule};
 use crate::loader::{Loader, SampleSource};
 use crate::loss::Loss;
-use crate::network::{Network, UNet, Weights};
+use crate::network::{DeepMedic, Network, UNet, Weights};
 use crate::optimiser::{self, OptimiserState};
 use crate::plan::Plan;
 use crate::predict::{Predictor, WindowOptions};
@@ -89,10 +89,11 @@ impl<'a> Job<'a> {
 
     fn loader(&self, source: &Arc<SampleSource>, steps: std::ops::Range<u64>) -> Loader {
         let sampling = &self.config.sampling;
-        let mut sampler = Sampler::new(self.plan.patch, self.plan.batch);
+        let mut sampler = Sampler::new(source.patch(self.plan.patch), self.plan.batch);
         sampler.share = match sampling.rule {
             SamplingRule::LastThird => Share::LastThird,
             SamplingRule::Probability => Share::Probability(sampling.foreground_share),
+            SamplingRule::Centred => Share::Centred(sampling.foreground_share),
         };
         let augmentation = match self.config.augmentation.kind {
             AugmentationKind::None => Augmentation::none(),
@@ -119,7 +120,8 @@ impl<'a> Job<'a> {
         let network = network(self.plan, self.config);
         let objective = self.objective(&network);
         let memory = gib(self.config.loader.memory_gib);
-        let source = Arc::new(SampleSource::prepared(self.train.to_vec(), self.plan.classes, memory));
+        let source = SampleSource::prepared(self.train.to_vec(), self.plan.classes, memory);
+        let source = Arc::new(source.seen_by(network.field(self.plan.patch)?));
         let mut state = match Checkpoint::latest(&folder)? {
             Some((checkpoint, passed)) => {
                 for error in passed {
@@ -171,6 +173,7 @@ impl<'a> Job<'a> {
                 &result.gradients,
                 rate,
             );
+            state.weights.follow(&result.statistics, step);
             let updating = updating.elapsed();
             let history = &mut state.history;
             for &class in &batch.centre_classes {
@@ -257,6 +260,7 @@ impl<'a> Job<'a> {
             let mut result = objective.gradient(&copy, &batch)?;
             optimiser::clip(&mut result.gradients, self.config.optimiser.clip_norm);
             optimiser::step(&self.config.optimiser, &mut optimiser, &mut copy, &result.gradients, 1e-6);
+            copy.follow(&result.statistics, step);
         }
         drop(loader);
         let step = seconds(timer.elapsed()) / TIMED as f64;
@@ -431,12 +435,16 @@ fn gib(value: f64) -> u64 {
 
 /// The network that a plan and a configuration describe.
 pub fn network(plan: &Plan, config: &Config) -> Network {
-    Network::UNet(UNet {
-        channels: plan.channels,
-        classes: plan.classes,
-        shape: plan.unet.clone(),
-        deep_supervision: config.network.deep_supervision,
-    })
+    let (channels, classes) = (plan.channels, plan.classes);
+    match plan.deepmedic.clone() {
+        Some(shape) => Network::DeepMedic(DeepMedic { channels, classes, shape }),
+        None => Network::UNet(UNet {
+            channels,
+            classes,
+            shape: plan.unet.clone(),
+            deep_supervision: config.network.deep_supervision,
+        }),
+    }
 }
 
 /// Sets the CPU operators' path as configured and says which one is used.

@@ -6,6 +6,8 @@ pub(crate) mod convolution;
 mod correlate;
 pub(crate) mod loss;
 pub(crate) mod norm;
+pub(crate) mod pool;
+pub(crate) mod resample;
 mod simd;
 mod tile;
 mod winograd;

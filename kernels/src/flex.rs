@@ -1,6 +1,9 @@
 //! The operators on burn's CPU backend: the kernels of this crate, and for autodiff what they keep and how they send
 //! gradients back.
 
+mod norm;
+mod spatial;
+
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -14,7 +17,7 @@ use crate::cpu::buffer::Buffer;
 use crate::cpu::channels;
 use crate::cpu::convolution::{Convolution, Transposed, sum_per_channel};
 use crate::cpu::loss::{self, Labels, Rule, Sums};
-use crate::cpu::norm::{Norm, Statistics};
+use crate::resample::AxisMap;
 use crate::{NetworkOps, Path, UNLABELLED, VoxelLoss, selected, stock};
 
 /// The values of a tensor in order, copied only if the tensor is a view that is not.
@@ -62,16 +65,6 @@ fn transposed(x: &FlexTensor, weight: &FlexTensor) -> Transposed {
     let [batch, size @ .., input] = dimensions::<5>(x);
     let [_, output, kernel @ ..] = dimensions::<5>(weight);
     Transposed { batch, size, input, output, kernel }
-}
-
-fn norm(x: &FlexTensor, epsilon: f64, slope: f64) -> Norm {
-    let [batch, size @ .., channels] = dimensions::<5>(x);
-    Norm { batch, positions: size.iter().product(), channels, epsilon, slope: slope as f32 }
-}
-
-fn norm_forward(norm: Norm, [x, weight, bias]: [&FlexTensor; 3]) -> (FlexTensor, Statistics) {
-    let (y, statistics) = norm.forward(selected(), values(x), values(weight), values(bias));
-    (tensor(y, &dimensions::<5>(x)), statistics)
 }
 
 fn sums(logits: &FlexTensor) -> Sums {
@@ -126,8 +119,7 @@ impl NetworkOps for Flex {
         if selected() == Path::Stock {
             return stock::instance_norm_leaky_relu::<Self>(x, weight, bias, epsilon, slope);
         }
-        let (x, weight, bias) = (contiguous(&x), contiguous(&weight), contiguous(&bias));
-        norm_forward(norm(&x, epsilon, slope), [&x, &weight, &bias]).0
+        norm::instance_norm([x, weight, bias], epsilon, slope)
     }
 
     fn network_concat(a: FlexTensor, b: FlexTensor) -> FlexTensor {
@@ -162,6 +154,69 @@ impl NetworkOps for Flex {
         let rule = Rule::new(&loss, sizes.classes);
         let (sums, _) = sizes.forward(selected(), values(&logits), &labels, &rule);
         FlexTensor::from_data(TensorData::new(sums, [sizes.batch, sizes.columns()]))
+    }
+
+    fn network_batch_norm(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        slope: FlexTensor,
+        epsilon: f64,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        if selected() == Path::Stock {
+            return stock::batch_norm::<Self>(x, weight, bias, slope, epsilon);
+        }
+        norm::batch_norm([x, weight, bias, slope], epsilon)
+    }
+
+    fn network_batch_norm_fixed(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        mean: FlexTensor,
+        variance: FlexTensor,
+        slope: FlexTensor,
+        epsilon: f64,
+    ) -> FlexTensor {
+        if selected() == Path::Stock {
+            return stock::batch_norm_fixed::<Self>(x, weight, bias, mean, variance, slope, epsilon);
+        }
+        norm::batch_norm_fixed([x, weight, bias, slope], [mean, variance], epsilon)
+    }
+
+    fn network_resample(x: FlexTensor, maps: [AxisMap; 3]) -> FlexTensor {
+        if selected() == Path::Stock {
+            return stock::resample::<Self>(x, &maps);
+        }
+        spatial::resample(x, &maps)
+    }
+
+    fn network_add_cropped(x: FlexTensor, residual: FlexTensor) -> FlexTensor {
+        if selected() == Path::Stock {
+            return stock::add_cropped::<Self>(x, residual);
+        }
+        spatial::add_cropped(x, residual)
+    }
+
+    fn network_max_pool3d(x: FlexTensor, kernel: [usize; 3], stride: [usize; 3]) -> FlexTensor {
+        if selected() == Path::Stock {
+            return stock::max_pool3d::<Self>(x, kernel, stride);
+        }
+        spatial::max_pool3d(x, kernel, stride)
+    }
+
+    fn network_multiply_mask(x: FlexTensor, mask: FlexTensor) -> FlexTensor {
+        if selected() == Path::Stock {
+            return stock::multiply_mask::<Self>(x, mask);
+        }
+        spatial::multiply_mask(x, &contiguous(&mask))
+    }
+
+    fn network_global_average(x: FlexTensor) -> FlexTensor {
+        if selected() == Path::Stock {
+            return stock::global_average::<Self>(x);
+        }
+        spatial::global_average(x)
     }
 }
 
@@ -212,14 +267,7 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
         if selected() == Path::Stock {
             return stock::instance_norm_leaky_relu::<Self>(x, weight, bias, epsilon, slope);
         }
-        let nodes = [x.node(), weight.node(), bias.node()];
-        let [x, weight, bias] = [&x, &weight, &bias].map(|tensor| contiguous(tensor.primitive()));
-        let norm = norm(&x, epsilon, slope);
-        let (y, statistics) = norm_forward(norm, [&x, &weight, &bias]);
-        match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish((norm, [x, weight, bias], statistics), y),
-            OpsKind::UnTracked(prepared) => prepared.finish(y),
-        }
+        norm::tracked_instance_norm::<C>([x, weight, bias], epsilon, slope)
     }
 
     fn network_concat(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -260,6 +308,69 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
             }
             OpsKind::UnTracked(prepared) => prepared.finish(out),
         }
+    }
+
+    fn network_batch_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        slope: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        if selected() == Path::Stock {
+            return stock::batch_norm::<Self>(x, weight, bias, slope, epsilon);
+        }
+        norm::tracked_batch_norm::<C>([x, weight, bias, slope], epsilon)
+    }
+
+    fn network_batch_norm_fixed(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        slope: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        if selected() == Path::Stock {
+            return stock::batch_norm_fixed::<Self>(x, weight, bias, mean, variance, slope, epsilon);
+        }
+        norm::tracked_batch_norm_fixed::<C>([x, weight, bias, slope], [mean, variance], epsilon)
+    }
+
+    fn network_resample(x: FloatTensor<Self>, maps: [AxisMap; 3]) -> FloatTensor<Self> {
+        if selected() == Path::Stock {
+            return stock::resample::<Self>(x, &maps);
+        }
+        spatial::tracked_resample::<C>(x, &maps)
+    }
+
+    fn network_add_cropped(x: FloatTensor<Self>, residual: FloatTensor<Self>) -> FloatTensor<Self> {
+        if selected() == Path::Stock {
+            return stock::add_cropped::<Self>(x, residual);
+        }
+        spatial::tracked_add_cropped::<C>(x, residual)
+    }
+
+    fn network_max_pool3d(x: FloatTensor<Self>, kernel: [usize; 3], stride: [usize; 3]) -> FloatTensor<Self> {
+        if selected() == Path::Stock {
+            return stock::max_pool3d::<Self>(x, kernel, stride);
+        }
+        spatial::tracked_max_pool3d::<C>(x, kernel, stride)
+    }
+
+    fn network_multiply_mask(x: FloatTensor<Self>, mask: FloatTensor<Self>) -> FloatTensor<Self> {
+        if selected() == Path::Stock {
+            return stock::multiply_mask::<Self>(x, mask);
+        }
+        spatial::tracked_multiply_mask::<C>(x, mask)
+    }
+
+    fn network_global_average(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        if selected() == Path::Stock {
+            return stock::global_average::<Self>(x);
+        }
+        spatial::tracked_global_average::<C>(x)
     }
 }
 
@@ -311,36 +422,6 @@ impl Backward<Flex, 3> for TransposedBackward {
         if let Some(node) = to_x {
             let result = sizes.input_gradient(selected(), values(&weight), values(&gradient));
             gradients.register::<Flex>(node.id, tensor(result, &dimensions::<5>(&x)));
-        }
-    }
-}
-
-#[derive(Debug)]
-struct NormBackward;
-
-impl Backward<Flex, 3> for NormBackward {
-    type State = (Norm, [FlexTensor; 3], Statistics);
-
-    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = contiguous(&gradients.consume::<Flex>(&ops.node));
-        let (norm, [x, weight, bias], statistics) = ops.state;
-        let result = norm.backward(
-            selected(),
-            values(&x),
-            values(&weight),
-            values(&bias),
-            &statistics,
-            values(&gradient),
-        );
-        let [to_x, to_weight, to_bias] = ops.parents;
-        if let Some(node) = to_x {
-            gradients.register::<Flex>(node.id, tensor(result.x, &dimensions::<5>(&x)));
-        }
-        if let Some(node) = to_weight {
-            gradients.register::<Flex>(node.id, tensor(result.weight, &[norm.channels]));
-        }
-        if let Some(node) = to_bias {
-            gradients.register::<Flex>(node.id, tensor(result.bias, &[norm.channels]));
         }
     }
 }

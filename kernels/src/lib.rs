@@ -16,14 +16,23 @@
 mod cpu;
 mod flex;
 mod memory;
+mod norm;
 mod ops;
 mod path;
+mod resample;
+mod spatial;
 mod speed;
 mod stock;
 mod threads;
 
+pub use norm::{BatchStatistics, Nonlinearity, batch_norm, batch_norm_fixed, bias_nonlinearity};
 pub use ops::NetworkOps;
 pub use path::{Path, select, selected};
+pub use resample::AxisMap;
+pub use spatial::{
+    add, add_cropped, avg_pool3d, concat_all, crop, global_average, max_pool3d, multiply_mask, pad_replicate,
+    upsample_repeat, upsample_trilinear,
+};
 pub use speed::convolution_speed;
 pub use threads::set_threads;
 
@@ -112,6 +121,22 @@ pub fn conv3d(
         stride,
         padding,
     )))
+}
+
+/// `x weight^T + bias`.
+///
+/// # Shapes
+/// - `x`: (batch, in), `weight`: (out, in), `bias`: (out)
+/// - output: (batch, out)
+///
+/// # Panics
+/// Sizes that do not match.
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let ([batch, input], [out, channels]) = (x.dims(), weight.dims());
+    assert_eq!(input, channels, "linear: the input has {input} values, the weight takes {channels}");
+    // A convolution of one voxel per sample, the samples in a row.
+    let x = Activation(x.reshape([1, 1, 1, batch, input]));
+    conv3d(x, weight.reshape([out, input, 1, 1, 1]), bias, [1; 3], [0; 3]).0.reshape([batch, out])
 }
 
 /// Transposed 3-D convolution whose stride is its kernel: every input voxel becomes a block of output voxels.

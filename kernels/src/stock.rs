@@ -6,6 +6,7 @@ use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{FloatDType, Shape, Slice, TensorData};
 
+use crate::resample::AxisMap;
 use crate::{IGNORED, UNLABELLED, VoxelLoss};
 
 const TO_CHANNELS_FIRST: [usize; 5] = [0, 4, 1, 2, 3];
@@ -143,4 +144,153 @@ pub(crate) fn segmentation_sums<B: Backend>(
         attenuated,
     ];
     B::float_cat(sums.into_iter().map(sum).collect(), 1)
+}
+
+/// `values` where positive, else `slope * values`, one slope per channel.
+fn leaky<B: Backend>(values: FloatTensor<B>, slope: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = values.shape();
+    let channels = shape[shape.num_dims() - 1];
+    let bool_dtype = get_or_init_device_settings::<B>(&values.device()).bool_dtype;
+    let positive =
+        B::bool_into_float(B::float_greater_elem(values.clone(), 0.0.into(), bool_dtype), FloatDType::F32);
+    let other = B::float_add_scalar(B::float_neg(positive.clone()), 1.0.into());
+    let mut row = vec![1; shape.num_dims()];
+    row[shape.num_dims() - 1] = channels;
+    let slopes = B::float_mul(other, B::float_reshape(slope, Shape::from(row)));
+    B::float_mul(values, B::float_add(positive, slopes))
+}
+
+/// Normalises (batch, positions, channels) by mean and variance, (1 or batch, 1, channels).
+fn normalise<B: Backend>(
+    [x, mean, variance]: [FloatTensor<B>; 3],
+    [weight, bias, slope]: [FloatTensor<B>; 3],
+    epsilon: f64,
+) -> FloatTensor<B> {
+    let channels = weight.shape()[0];
+    let per_channel = |tensor| B::float_reshape(tensor, Shape::new([1, 1, channels]));
+    let deviation = B::float_sqrt(B::float_add_scalar(variance, epsilon.into()));
+    let scaled = B::float_mul(B::float_div(B::float_sub(x, mean), deviation), per_channel(weight));
+    leaky::<B>(B::float_add(scaled, per_channel(bias)), slope)
+}
+
+/// One sample of all positions, (1, batch * positions, channels).
+fn flat<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = x.shape();
+    let positions = shape[0] * shape[1] * shape[2] * shape[3];
+    B::float_reshape(x, Shape::new([1, positions, shape[4]]))
+}
+
+pub(crate) fn batch_norm<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    bias: FloatTensor<B>,
+    slope: FloatTensor<B>,
+    epsilon: f64,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let shape = x.shape();
+    let x = flat::<B>(x);
+    let mean = B::float_mean_dim(x.clone(), 1);
+    let centred = B::float_sub(x.clone(), mean.clone());
+    let variance = B::float_mean_dim(B::float_mul(centred.clone(), centred), 1);
+    let y = normalise::<B>([x, mean.clone(), variance.clone()], [weight, bias, slope], epsilon);
+    let vector = |tensor| B::float_detach(B::float_reshape(tensor, Shape::new([shape[4]])));
+    let (mean, variance) = (vector(mean), vector(variance));
+    (B::float_reshape(y, shape), mean, variance)
+}
+
+pub(crate) fn batch_norm_fixed<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    bias: FloatTensor<B>,
+    mean: FloatTensor<B>,
+    variance: FloatTensor<B>,
+    slope: FloatTensor<B>,
+    epsilon: f64,
+) -> FloatTensor<B> {
+    let shape = x.shape();
+    let row = |tensor| B::float_reshape(B::float_detach(tensor), Shape::new([1, 1, shape[4]]));
+    let (mean, variance) = (row(mean), row(variance));
+    let y = normalise::<B>([flat::<B>(x), mean, variance], [weight, bias, slope], epsilon);
+    B::float_reshape(y, shape)
+}
+
+pub(crate) fn resample<B: Backend>(mut x: FloatTensor<B>, maps: &[AxisMap; 3]) -> FloatTensor<B> {
+    let device = x.device();
+    for (axis, map) in (1..).zip(maps) {
+        if map.is_identity() {
+            continue;
+        }
+        if let Some(indices) = map.copied() {
+            let int_dtype = get_or_init_device_settings::<B>(&device).int_dtype;
+            let indices = indices.into_iter().map(|index| index as i32).collect::<Vec<_>>();
+            let count = indices.len();
+            let indices = TensorData::new(indices, [count]).convert_dtype(int_dtype.into());
+            x = B::float_select(x, axis, B::int_from_data(indices, &device));
+            continue;
+        }
+        // As a product with a matrix: (output, input) by (batch, before, input, after).
+        let mut shape = x.shape();
+        let before = (1..axis).map(|axis| shape[axis]).product::<usize>() * shape[0];
+        let after = (axis + 1..5).map(|axis| shape[axis]).product();
+        let (outputs, inputs) = (map.outputs(), shape[axis]);
+        let matrix = TensorData::new(map.matrix(), [1, outputs, inputs]);
+        let matrix = B::float_from_data(matrix, &device);
+        let flat = B::float_reshape(x, Shape::new([before, inputs, after]));
+        let matrix = B::float_expand(matrix, Shape::new([before, outputs, inputs]));
+        shape[axis] = outputs;
+        x = B::float_reshape(B::float_matmul(matrix, flat), shape);
+    }
+    x
+}
+
+pub(crate) fn add_cropped<B: Backend>(x: FloatTensor<B>, residual: FloatTensor<B>) -> FloatTensor<B> {
+    let (shape, from) = (x.shape(), residual.shape());
+    let mut slices = vec![Slice::full(); 5];
+    for axis in 1..4 {
+        let margin = (from[axis] - shape[axis]) / 2;
+        slices[axis] = Slice::from(margin..margin + shape[axis]);
+    }
+    let mut residual = if from[1..4] == shape[1..4] { residual } else { B::float_slice(residual, &slices) };
+    if from[4] < shape[4] {
+        let mut zeros = shape.clone();
+        zeros[4] = shape[4] - from[4];
+        let zeros = B::float_zeros(zeros, &x.device(), FloatDType::F32);
+        residual = B::float_cat(vec![residual, zeros], 4);
+    }
+    B::float_add(x, residual)
+}
+
+pub(crate) fn max_pool3d<B: Backend>(
+    x: FloatTensor<B>,
+    kernel: [usize; 3],
+    stride: [usize; 3],
+) -> FloatTensor<B> {
+    let shape = x.shape();
+    let bool_dtype = get_or_init_device_settings::<B>(&x.device()).bool_dtype;
+    let [kx, ky, kz] = kernel;
+    let tap = |tap: usize| {
+        let offsets = [tap / (ky * kz), tap / kz % ky, tap % kz];
+        let mut slices = vec![Slice::full(); 5];
+        for axis in 0..3 {
+            let outputs = (shape[axis + 1] - kernel[axis]) / stride[axis] + 1;
+            let (first, last) = (offsets[axis], offsets[axis] + (outputs - 1) * stride[axis] + 1);
+            slices[axis + 1] = Slice::from_range_stepped(first..last, stride[axis] as isize);
+        }
+        B::float_slice(x.clone(), &slices)
+    };
+    (1..kx * ky * kz).fold(tap(0), |best, index| {
+        let value = tap(index);
+        let larger = B::float_greater(value.clone(), best.clone(), bool_dtype);
+        B::float_mask_where(best, larger, value)
+    })
+}
+
+pub(crate) fn multiply_mask<B: Backend>(x: FloatTensor<B>, mask: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_mul(x, B::float_detach(mask))
+}
+
+pub(crate) fn global_average<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = x.shape();
+    let flat = B::float_reshape(x, Shape::new([shape[0], shape[1] * shape[2] * shape[3], shape[4]]));
+    B::float_reshape(B::float_mean_dim(flat, 1), Shape::new([shape[0], shape[4]]))
 }

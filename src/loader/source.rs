@@ -1,10 +1,11 @@
 //! Where the voxels of the training cases are: in memory as far as it reaches, else on disk.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::Result;
 use crate::augment::{self, Draw};
-use crate::prepare::{PreparedCase, Sample};
+use crate::network::Field;
+use crate::prepare::{Geometry, PreparedCase, Sample};
 use crate::sampler::{Placement, Sites};
 
 /// The cases that batches are made of. Threads share one.
@@ -12,6 +13,10 @@ use crate::sampler::{Placement, Sites};
 pub struct SampleSource {
     cases: Vec<Case>,
     classes: usize,
+    /// What the network sees, where that is more than the labelled patch.
+    field: Option<Field>,
+    /// Means over the corners of the cases, channel by channel, once they have been asked for.
+    corners: Vec<OnceLock<Vec<f32>>>,
 }
 
 #[derive(Debug)]
@@ -26,7 +31,7 @@ enum Case {
 impl SampleSource {
     /// Samples that are in memory already. `classes` counts the trained classes, background included.
     pub fn in_memory(samples: Vec<Sample>, classes: usize) -> Self {
-        Self { cases: samples.into_iter().map(|sample| Case::Memory(Arc::new(sample))).collect(), classes }
+        Self::new(samples.into_iter().map(|sample| Case::Memory(Arc::new(sample))).collect(), classes)
     }
 
     /// Cases of the cache, as returned by [`crate::prepare::prepare_all`]. As many as fit into `memory_bytes`
@@ -41,7 +46,39 @@ impl SampleSource {
             }
             None => Case::Disk(case),
         };
-        Self { cases: cases.into_iter().map(place).collect(), classes }
+        Self::new(cases.into_iter().map(place).collect(), classes)
+    }
+
+    fn new(cases: Vec<Case>, classes: usize) -> Self {
+        let corners = cases.iter().map(|_| OnceLock::new()).collect();
+        Self { cases, classes, field: None, corners }
+    }
+
+    /// Makes batches as a network takes them that sees `field`; the sampler's patch is then `field.output`.
+    /// Without it a batch has one input, which shows the patch.
+    pub fn seen_by(mut self, field: Field) -> Self {
+        self.field = Some(field);
+        self
+    }
+
+    /// Edges of the sampler's patch for a network that takes `segment`.
+    pub fn patch(&self, segment: [usize; 3]) -> [usize; 3] {
+        self.field.as_ref().map_or(segment, |field| field.output)
+    }
+
+    /// What batches show for patches of these edges.
+    pub(super) fn field(&self, patch: [usize; 3]) -> Field {
+        self.field.clone().unwrap_or_else(|| Field::same(patch))
+    }
+
+    /// Means over the corners of a case, channel by channel.
+    pub(super) fn corners(&self, case: usize, opened: &Opened<'_>) -> Result<&[f32]> {
+        let known = &self.corners[case];
+        if known.get().is_none() {
+            // Another thread may have been faster; it found the same.
+            drop(known.set(opened.corners()?));
+        }
+        Ok(known.get().map_or(&[], Vec::as_slice))
     }
 
     /// Number of cases.
@@ -94,6 +131,23 @@ impl Opened<'_> {
         match self {
             Self::Memory(sample) => sample.images.dim().0,
             Self::Disk(case) => case.channels,
+        }
+    }
+
+    pub(super) fn shape(&self) -> [usize; 3] {
+        match self {
+            Self::Memory(sample) => {
+                let (_, x, y, z) = sample.images.dim();
+                [x, y, z]
+            }
+            Self::Disk(case) => case.shape,
+        }
+    }
+
+    pub(super) fn geometry(&self) -> &Geometry {
+        match self {
+            Self::Memory(sample) => &sample.geometry,
+            Self::Disk(case) => &case.geometry,
         }
     }
 

@@ -22,16 +22,25 @@ impl Plan {
     /// Floating point operations of one training step: twice the multiply-adds of the convolutions, forward and
     /// backward (towards weights and inputs), for the whole batch.
     pub fn step_flops(&self) -> f64 {
+        if let Some(shape) = &self.deepmedic {
+            return shape.step_flops(self.patch, self.channels, self.classes) * self.batch as f64;
+        }
         step_flops(&self.unet, self.patch, self.channels, self.classes) * self.batch as f64
     }
 
     /// Bytes of the feature maps of one batch in `f32`: every convolution, every upsampling and the output.
     pub fn activation_bytes(&self) -> f64 {
+        if let Some(shape) = &self.deepmedic {
+            return 4.0 * shape.feature_values(self.patch, self.classes) * self.batch as f64;
+        }
         activation_bytes(&self.unet, self.patch, self.classes) * self.batch as f64
     }
 
     /// Trained numbers: weights and biases of the convolutions, scale and shift of the normalisations.
     pub fn parameters(&self) -> usize {
+        if let Some(shape) = &self.deepmedic {
+            return shape.parameters(self.channels, self.classes);
+        }
         let volume = |kernel: &[usize; 3]| kernel.iter().product::<usize>();
         let (unet, stages) = (&self.unet, self.unet.features.len());
         let mut count = 0;

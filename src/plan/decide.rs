@@ -62,6 +62,7 @@ impl Plan {
             normalisation,
             dice: if coarse { DiceReduction::Batch } else { DiceReduction::Sample },
             unet,
+            deepmedic: None,
             reasons: Vec::new(),
             fingerprint,
         };

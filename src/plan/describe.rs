@@ -20,21 +20,31 @@ const GIB: f64 = (1u64 << 30) as f64;
 impl Plan {
     /// The plan as text for a person: the choices, then the reason for each.
     pub fn describe(&self) -> String {
-        let strides = join(self.unet.strides.iter().map(times), " ");
-        let kernels = join(self.unet.kernels.iter().map(times), " ");
-        let rows = [
+        let mut rows = vec![
             ("axes", self.axis_order.clone()),
             ("spacing", format!("{} mm", times(&self.spacing.map(rounded)))),
             ("patch", format!("{} voxels", times(&self.patch))),
             ("batch", self.batch.to_string()),
-            ("features", join(self.unet.features.iter().map(ToString::to_string), "-")),
-            ("strides", strides),
-            ("kernels", kernels),
+        ];
+        let maps = |maps: &[usize]| join(maps.iter().map(ToString::to_string), "-");
+        match &self.deepmedic {
+            None => rows.extend([
+                ("features", maps(&self.unet.features)),
+                ("strides", join(self.unet.strides.iter().map(times), " ")),
+                ("kernels", join(self.unet.kernels.iter().map(times), " ")),
+            ]),
+            Some(shape) => rows.extend([
+                ("network", format!("DeepMedic, scales {}", join(shape.scales.iter().map(usize::to_string), ", "))),
+                ("features", format!("{}, then {}", maps(&shape.features), maps(&shape.hidden))),
+                ("prediction", format!("{} voxels", times(&shape.inference_segment))),
+            ]),
+        }
+        rows.extend([
             ("normalisation", join(self.normalisation.iter().map(normalisation_name), ", ")),
             ("dice", dice_name(self.dice).to_owned()),
             ("step", format!("{:.1} GFLOP", self.step_flops() / 1e9)),
             ("memory", format!("{:.2} GiB at the peak", self.predicted_peak_bytes() as f64 / GIB)),
-        ];
+        ]);
         let mut text = format!("Plan for {}\n", self.dataset);
         for (name, value) in rows {
             // Writing to a string cannot fail.

@@ -408,6 +408,7 @@ fn a_plan_decides_what_is_mirrored_tilted_and_kept_zero() {
         normalisation: vec![z_score(false), z_score(true), Normalisation::None],
         dice: DiceReduction::Sample,
         unet: UNetShape { features: vec![], strides: vec![], kernels: vec![], convolutions: 2 },
+        deepmedic: None,
         reasons: vec![],
         fingerprint: Fingerprint {
             spacings: vec![],

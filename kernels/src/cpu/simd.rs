@@ -15,7 +15,6 @@ pub(super) trait Vector: Copy {
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
-    unsafe fn splat(value: f32) -> Self;
     /// Lane by lane: `self > 0 ? positive : other`.
     unsafe fn choose(self, positive: Self, other: Self) -> Self;
 }
@@ -23,7 +22,7 @@ pub(super) trait Vector: Copy {
 /// Implements [`Vector`] by one expression per operation.
 macro_rules! vector {
     ($type:ty, $lanes:literal, $zero:expr, $load:expr, $store:expr, $add:expr, $sub:expr, $mul:expr,
-     $splat:expr, $choose:expr) => {
+     $choose:expr) => {
         impl Vector for $type {
             const LANES: usize = $lanes;
             #[inline(always)]
@@ -57,11 +56,6 @@ macro_rules! vector {
                 unsafe { $mul(self, other) }
             }
             #[inline(always)]
-            unsafe fn splat(value: f32) -> Self {
-                // SAFETY: the caller has the instructions.
-                unsafe { $splat(value) }
-            }
-            #[inline(always)]
             unsafe fn choose(self, positive: Self, other: Self) -> Self {
                 // SAFETY: the caller has the instructions.
                 unsafe { $choose(self, positive, other) }
@@ -80,7 +74,6 @@ vector!(
     _mm512_add_ps,
     _mm512_sub_ps,
     _mm512_mul_ps,
-    _mm512_set1_ps,
     |value, positive, other| {
         let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(value, _mm512_setzero_ps());
         _mm512_mask_blend_ps(mask, other, positive)
@@ -96,7 +89,6 @@ vector!(
     _mm256_add_ps,
     _mm256_sub_ps,
     _mm256_mul_ps,
-    _mm256_set1_ps,
     |value, positive, other| {
         let mask = _mm256_cmp_ps::<_CMP_GT_OQ>(value, _mm256_setzero_ps());
         _mm256_blendv_ps(other, positive, mask)
@@ -132,10 +124,6 @@ impl Vector for [f32; 8] {
         std::array::from_fn(|i| self[i] * other[i])
     }
     #[inline(always)]
-    unsafe fn splat(value: f32) -> Self {
-        [value; 8]
-    }
-    #[inline(always)]
     unsafe fn choose(self, positive: Self, other: Self) -> Self {
         std::array::from_fn(|i| if self[i] > 0.0 { positive[i] } else { other[i] })
     }
@@ -143,12 +131,12 @@ impl Vector for [f32; 8] {
 
 /// Defines `fn $name(path, arguments)` that runs `$body::<V>` compiled for the vector `V` of the path.
 macro_rules! for_each_path {
-    ($name:ident, $body:ident, ($($argument:ident: $type:ty),*)) => {
+    ($visibility:vis $name:ident, $body:ident, ($($argument:ident: $type:ty),*)) => {
         /// # Safety
         /// As the function that it runs; and the processor has the instructions of the path.
         #[expect(clippy::too_many_arguments, reason = "the arguments of one loop")]
         #[allow(unfulfilled_lint_expectations, reason = "some have few arguments")]
-        unsafe fn $name(path: Path, $($argument: $type),*) {
+        $visibility unsafe fn $name(path: Path, $($argument: $type),*) {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f")]
