@@ -113,8 +113,9 @@ impl Checkpoint {
             let _ = std::fs::remove_dir_all(&temporary);
             create_folder(&temporary)?;
             let Weights { parameters, buffers } = &self.weights;
-            let weights =
-                encode(parameters.iter().chain(buffers).map(|p| (p.name.clone(), p.shape.clone(), &p.values)));
+            let weights = encode(
+                parameters.iter().chain(buffers).map(|p| (p.name.clone(), p.shape.clone(), &p.values)),
+            );
             let slots = [("first", &self.optimiser.first), ("second", &self.optimiser.second)];
             let optimiser = encode(slots.into_iter().flat_map(|(slot, arrays)| {
                 let named = self.weights.parameters.iter().zip(arrays);

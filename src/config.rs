@@ -8,6 +8,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::FoldChoice;
+use crate::loss::{AbsentClasses, ClassWeights, DiceMean};
+use crate::method::{self, MethodConfig, PatchAugmentation, Precedence};
 use crate::network::Variant;
 use crate::plan::{Budget, CpuBudget, DiceReduction, Plan, Reason};
 use crate::{Error, Result};
@@ -28,6 +30,8 @@ pub struct Config {
     pub optimiser: Optimiser,
     /// What is minimised.
     pub loss: LossConfig,
+    /// What counters overfitting to rare classes.
+    pub method: MethodConfig,
     /// Where patches are cut.
     pub sampling: Sampling,
     /// How patches are changed.
@@ -111,11 +115,25 @@ pub enum OptimiserKind {
 pub struct LossConfig {
     /// Weight of the cross-entropy.
     pub cross_entropy: f64,
-    /// Weight of 1 - soft Dice, mean over the foreground classes that occur in the labels.
+    /// Weight of 1 - soft Dice (or F-beta), mean over the foreground classes that occur in the labels.
     pub dice: f64,
+    /// How many times more than a false voxel a missed one weighs in the Dice term, as a square root: 1 is Dice,
+    /// 2, 4, 8 are F2, F4, F8.
+    pub beta: f64,
     /// What the Dice sums run over; the plan's choice when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dice_reduction: Option<DiceReduction>,
+    /// `foreground` or `all-classes`: over which classes the Dice term is averaged.
+    pub dice_mean: DiceMean,
+    /// `leave`, `stay` or `constant`: what classes that the labels do not contain do to the Dice term.
+    pub dice_absent: AbsentClasses,
+    /// Added inside the logarithm and to the base of the focal loss. 0 is exact; published code has 1e-6.
+    pub epsilon: f64,
+    /// Factors of the cross-entropy: `equal`, `frequency` (inverse, by batch), or one number per class.
+    pub class_weights: ClassWeights,
+    /// First and last epoch between which these factors go linearly to 1; they stay when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_weights_relax: Option<[u64; 2]>,
 }
 
 /// Where patches are cut.
@@ -276,6 +294,7 @@ impl Default for Config {
             schedule: Schedule::default(),
             optimiser: Optimiser::default(),
             loss: LossConfig::default(),
+            method: MethodConfig::default(),
             sampling: Sampling::default(),
             augmentation: AugmentationConfig::default(),
             task: TaskConfig::default(),
@@ -313,7 +332,17 @@ impl Default for Optimiser {
 
 impl Default for LossConfig {
     fn default() -> Self {
-        Self { cross_entropy: 1.0, dice: 1.0, dice_reduction: None }
+        Self {
+            cross_entropy: 1.0,
+            dice: 1.0,
+            beta: 1.0,
+            dice_reduction: None,
+            dice_mean: DiceMean::default(),
+            dice_absent: AbsentClasses::default(),
+            epsilon: 0.0,
+            class_weights: ClassWeights::default(),
+            class_weights_relax: None,
+        }
     }
 }
 
@@ -456,6 +485,11 @@ impl Config {
                 })?
             }
         };
+        let name = table.get("method").and_then(|method| method.get("name"));
+        if let Some(name) = name.and_then(toml::Value::as_str).map(str::to_owned) {
+            // What the file says beside the name stays.
+            method::apply_named(&mut table, &name, Precedence::Table)?;
+        }
         for set in sets {
             apply(&mut table, set)?;
         }
@@ -523,6 +557,25 @@ impl Config {
             "0 or more",
         );
         demand(loss.cross_entropy + loss.dice > 0.0, "loss.cross_entropy + loss.dice", "above 0");
+        demand(loss.beta > 0.0 && loss.beta.is_finite(), "loss.beta", "above 0");
+        demand(
+            (0.0..0.1).contains(&loss.epsilon),
+            "loss.epsilon",
+            "at least 0 and below 0.1 (1e-6 is usual)",
+        );
+        demand(
+            match &loss.class_weights {
+                ClassWeights::Rule(_) => true,
+                ClassWeights::Given(weights) => weights.iter().all(|w| *w >= 0.0 && w.is_finite()),
+            },
+            "loss.class_weights",
+            "`equal`, `frequency` or one number of 0 or more per class",
+        );
+        demand(
+            loss.class_weights_relax.is_none_or(|[first, last]| first < last),
+            "loss.class_weights_relax",
+            "two epochs, the first before the last",
+        );
         demand(
             (0.0..=1.0).contains(&self.sampling.foreground_share),
             "sampling.foreground_share",
@@ -556,6 +609,11 @@ impl Config {
         demand(self.loader.threads > 0, "loader.threads", "at least 1");
         demand(self.loader.queue > 0, "loader.queue", "at least 1");
         demand(self.loader.memory_gib >= 0.0, "loader.memory_gib", "0 or more");
+        let augmentation = match self.augmentation.kind {
+            AugmentationKind::None => PatchAugmentation::None,
+            AugmentationKind::Basic => PatchAugmentation::Some,
+        };
+        problems.extend(self.method.problems(augmentation));
         if problems.is_empty() {
             return Ok(());
         }
@@ -572,6 +630,12 @@ fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
         Ok(mut parsed) => parsed.remove("v").unwrap_or_else(|| toml::Value::String(text.to_owned())),
         Err(_) => toml::Value::String(text.to_owned()),
     };
+    if path.trim() == "method.name"
+        && let Some(name) = value.as_str()
+    {
+        // A name stands for settings; those that are set after it go before them.
+        return method::apply_named(table, name, Precedence::Name);
+    }
     let mut keys: Vec<&str> = path.trim().split('.').collect();
     let last = keys.pop().unwrap_or_default();
     let mut place = table;

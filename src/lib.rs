@@ -34,6 +34,7 @@ pub mod loader;
 pub mod sampler;
 
 pub mod loss;
+pub mod method;
 pub mod network;
 pub mod optimiser;
 

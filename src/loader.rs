@@ -13,15 +13,16 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::augment::Augmentation;
-use crate::network::Padding;
+use crate::augment::{Augmentation, Draw};
+use crate::network::{Field, Padding};
 use crate::prepare::IGNORE;
-use crate::sampler::{Purpose, Sampler, generator};
+use crate::sampler::{Placement, Purpose, Sampler, Twin, generator};
 use crate::{Error, Result};
 
 mod source;
 mod views;
 
+use source::Opened;
 pub use source::SampleSource;
 
 /// What one training step sees.
@@ -44,8 +45,21 @@ pub struct Batch {
     /// Voxels of each class over the batch, after augmentation; ignored voxels are in none, padding is in
     /// the background.
     pub class_voxels: Vec<u64>,
+    /// Set where voxels show mixtures of two labels: `labels` is then the first of them.
+    pub mixture: Option<Mixture>,
+    /// The same patches without augmentation, where they were asked for and differ.
+    pub twin: Option<Box<Self>>,
     /// Seconds that one thread worked on it, by the clock.
     pub seconds: f64,
+}
+
+/// The second labels of a batch of mixed patches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mixture {
+    /// As [`Batch::labels`].
+    pub labels: Vec<u8>,
+    /// What part of every voxel the first label is.
+    pub share: f32,
 }
 
 /// The images of a batch for one input pathway of the network.
@@ -269,8 +283,7 @@ impl Recipe {
             let what = format!("patches of {patch:?} for a network that labels {:?}", field.output);
             return Err(Error::Internal { what });
         }
-        let input =
-            |[x, y, z]: [usize; 3]| Input { values: Vec::new(), shape: [batch, 0, x, y, z] };
+        let input = |[x, y, z]: [usize; 3]| Input { values: Vec::new(), shape: [batch, 0, x, y, z] };
         let mut made = Batch {
             step,
             inputs: field.pathways.iter().map(|pathway| input(pathway.size)).collect(),
@@ -280,8 +293,12 @@ impl Recipe {
             centre_classes: Vec::with_capacity(batch),
             sought: Vec::with_capacity(batch),
             class_voxels: vec![0; self.source.classes()],
+            mixture: None,
+            twin: None,
             seconds: 0.0,
         };
+        let mut placements = Vec::with_capacity(batch);
+        let mut changed = false;
         for index in 0..batch {
             let mut random = generator(self.seed, step, index, Purpose::Placement);
             let case = self.sampler.draw_case(self.source.len(), &mut random);
@@ -301,21 +318,59 @@ impl Recipe {
             }
             let placement = self.sampler.place(index, case, &opened.sites()?, &mut random)?;
             let mut random = generator(self.seed, step, index, Purpose::Augmentation);
-            let draw = self.augmentation.draw(channels, &mut random);
-            let mut inputs: Vec<&mut [f32]> = made.inputs.iter_mut().map(|input| input.sample_mut(index)).collect();
-            let labels = &mut made.labels[index * voxels..(index + 1) * voxels];
-            let corners = match field.padding {
-                Padding::Zero => &[],
-                Padding::Corners => self.source.corners(case, &opened)?,
+            let mut gate = generator(self.seed, step, index, Purpose::Gate);
+            let draw = match self.sampler.augments(placement.centre_class, &mut gate) {
+                true => self.augmentation.draw(channels, &mut random),
+                false => Draw::identity(),
             };
-            views::cut(&opened, &field, corners, &placement, &draw, &mut inputs, labels)?;
+            changed |= draw != Draw::identity();
+            placements.push(placement);
+            let mut inputs: Vec<&mut [f32]> =
+                made.inputs.iter_mut().map(|input| input.sample_mut(index)).collect();
+            let labels = &mut made.labels[index * voxels..(index + 1) * voxels];
+            self.cut(&opened, &field, &placement, &draw, &mut inputs, labels)?;
             self.add_counts(opened.id(), labels, &mut made.class_voxels)?;
             made.cases.push(opened.id().to_owned());
             made.centre_classes.push(placement.centre_class);
             made.sought.push(placement.sought);
         }
+        if changed && self.sampler.twin == Twin::Raw {
+            made.twin = Some(Box::new(self.raw(&made, &field, &placements)?));
+        }
         made.seconds = began.elapsed().as_secs_f64();
         Ok(made)
+    }
+
+    /// The patches of a batch as they are.
+    fn raw(&self, made: &Batch, field: &Field, placements: &[Placement]) -> Result<Batch> {
+        let mut raw = made.clone();
+        raw.class_voxels.fill(0);
+        let voxels = raw.labels.len() / placements.len();
+        for (index, placement) in placements.iter().enumerate() {
+            let opened = self.source.open(placement.case)?;
+            let mut inputs: Vec<&mut [f32]> =
+                raw.inputs.iter_mut().map(|input| input.sample_mut(index)).collect();
+            let labels = &mut raw.labels[index * voxels..(index + 1) * voxels];
+            self.cut(&opened, field, placement, &Draw::identity(), &mut inputs, labels)?;
+            self.add_counts(opened.id(), labels, &mut raw.class_voxels)?;
+        }
+        Ok(raw)
+    }
+
+    fn cut(
+        &self,
+        opened: &Opened<'_>,
+        field: &Field,
+        placement: &Placement,
+        draw: &Draw,
+        inputs: &mut [&mut [f32]],
+        labels: &mut [u8],
+    ) -> Result<()> {
+        let corners = match field.padding {
+            Padding::Zero => &[],
+            Padding::Corners => self.source.corners(placement.case, opened)?,
+        };
+        views::cut(opened, field, corners, placement, draw, inputs, labels)
     }
 
     /// Counts a patch's labels by class; an error where one is no class.

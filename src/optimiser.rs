@@ -37,9 +37,7 @@ impl OptimiserState {
 pub fn learning_rate(optimiser: &Optimiser, step: u64, steps: u64) -> f64 {
     let done = step as f64 / steps.max(1) as f64;
     let halvings = optimiser.halve_at.iter().filter(|&&share| share <= done).count();
-    optimiser.learning_rate
-        * (1.0 - done).max(0.0).powf(optimiser.poly_power)
-        * 0.5f64.powi(halvings as i32)
+    optimiser.learning_rate * (1.0 - done).max(0.0).powf(optimiser.poly_power) * 0.5f64.powi(halvings as i32)
 }
 
 /// Shortens the gradients to `norm` where they are longer (L2 over all parameters, summed in module order) and
@@ -172,20 +170,16 @@ mod tests {
         };
         // 35 epochs of 2000 steps.
         let rate = |epoch: u64| learning_rate(&optimiser, epoch * 2000, 70_000) / 1e-3;
-        assert_eq!([0, 16, 17, 21, 22, 27, 30, 33, 34].map(rate), [
-            1.0, 1.0, 0.5, 0.5, 0.25, 0.125, 0.0625, 0.03125, 0.03125
-        ]);
+        assert_eq!(
+            [0, 16, 17, 21, 22, 27, 30, 33, 34].map(rate),
+            [1.0, 1.0, 0.5, 0.5, 0.25, 0.125, 0.0625, 0.03125, 0.03125]
+        );
     }
 
     #[test]
     fn the_penalty_pulls_at_kernels_alone() {
-        let optimiser = Optimiser {
-            momentum: 0.0,
-            weight_decay: 0.0,
-            l1: 0.01,
-            l2: 0.1,
-            ..Optimiser::default()
-        };
+        let optimiser =
+            Optimiser { momentum: 0.0, weight_decay: 0.0, l1: 0.01, l2: 0.1, ..Optimiser::default() };
         let run = |shape: Vec<usize>| {
             let mut weights = weights(shape, vec![0.5, -0.5, 0.0]);
             let mut state = OptimiserState::new(optimiser.kind, &weights);

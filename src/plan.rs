@@ -13,8 +13,8 @@ use crate::network::DeepMedicShape;
 use crate::{Error, Result};
 
 mod cost;
-mod deepmedic;
 mod decide;
+mod deepmedic;
 mod describe;
 mod measure;
 mod topology;

@@ -216,8 +216,7 @@ impl Predictor {
         for flip in flips {
             let inputs = self.inputs(images, padding, group, flip);
             for (network, weights) in &self.networks {
-                let logits =
-                    network.forward(weights, inputs.clone(), Mode::Evaluation).logits.swap_remove(0);
+                let logits = network.forward(weights, inputs.clone(), Mode::Evaluation).logits.swap_remove(0);
                 let probabilities = values(segen_kernels::softmax(logits).into_channels_last());
                 for (place, window) in group.iter().zip(probabilities.chunks_exact(size)) {
                     self.add_window(window, *place, [nx, ny, nz], flip, share, first, band);

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::dataset::{Case, Dataset};
 use crate::files::create_folder;
 use crate::io;
+use crate::method::Method;
 use crate::metrics::{CaseScores, ScoreOptions, Summary, score};
 use crate::network::{Network, Weights};
 use crate::plan::Plan;
@@ -88,6 +89,8 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
     let (plan, split) = match run.exists() {
         true => (run.plan()?, run.read_json::<Split>("split.json")?),
         false => {
+            // Refused before there is a folder.
+            Method::resolve(&config.method, &dataset.labels.names)?;
             let split = split(&dataset, &config)?;
             let plan = plan(&dataset, &config, progress)?;
             run.set_up(&config, &plan, &split, &description(&dataset)?)?;
@@ -173,7 +176,9 @@ fn work(
         cases.iter().filter_map(|case| prepared.iter().find(|p| p.id == case.id).cloned()).collect()
     };
     let (train_prepared, validation_prepared) = (pick(&train), pick(&validation));
+    let method = Method::resolve(&config.method, &dataset.labels.names)?;
     let job = Job {
+        method: &method,
         config,
         plan,
         run,

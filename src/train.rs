@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
+use rand::Rng;
 use serde_json::json;
 
 use crate::augment::{self, Augmentation};
 use crate::checkpoint::{Checkpoint, History, Pointer};
 use crate::config::{AugmentationKind, Config, DEFAULT_EPOCHS, SamplingRule};
 use crate::loader::{Loader, SampleSource};
-use crate::loss::Loss;
+use crate::loss::{ClassWeights, Loss};
+use crate::method::{AuxBatch, Method, Mode};
 use crate::network::{DeepMedic, Network, UNet, Weights};
 use crate::optimiser::{self, OptimiserState};
 use crate::plan::Plan;
@@ -22,9 +24,13 @@ use crate::predict::{Predictor, WindowOptions};
 use crate::prepare::{IGNORE, PreparedCase};
 use crate::progress::Progress;
 use crate::run::{Events, Run};
-use crate::sampler::{Sampler, Share};
-use crate::step::{Gradient, Objective};
+use crate::sampler::{Augmented, Sampler, Share, Twin};
+use crate::step::Objective;
 use crate::{Error, Result};
+
+mod iteration;
+
+pub use iteration::{Iteration, Passed};
 
 /// What training works on.
 #[derive(Debug)]
@@ -41,6 +47,8 @@ pub struct Job<'a> {
     pub validation: &'a [PreparedCase],
     /// Names of the classes, background first.
     pub classes: &'a [String],
+    /// What counters overfitting to rare classes.
+    pub method: &'a Method,
     /// Where to compute.
     pub device: &'a Device,
     /// When the command began; a time budget counts from here.
@@ -75,19 +83,76 @@ struct Clock {
 impl<'a> Job<'a> {
     fn objective<'b>(&'b self, network: &'b Network) -> Objective<'b> {
         let loss = &self.config.loss;
+        let epoch = self.config.schedule.steps_per_epoch;
         Objective {
             network,
             loss: Loss {
                 cross_entropy: loss.cross_entropy,
                 dice: loss.dice,
+                beta: loss.beta,
                 reduction: loss.dice_reduction.unwrap_or(self.plan.dice),
+                mean: loss.dice_mean,
+                absent: loss.dice_absent,
+                weights: loss.class_weights.clone(),
+                relax: loss.class_weights_relax.map(|epochs| epochs.map(|e| e * epoch)),
+                voxel: self.method.voxel_loss(loss.epsilon),
             },
             device: self.device,
             seed: self.config.seed,
         }
     }
 
-    fn loader(&self, source: &Arc<SampleSource>, steps: std::ops::Range<u64>) -> Loader {
+    fn iteration<'b>(&'b self, network: &'b Network) -> Iteration<'b> {
+        Iteration {
+            objective: self.objective(network),
+            method: self.method,
+            optimiser: &self.config.optimiser,
+        }
+    }
+
+    /// What cannot be trained as it is configured, found before the first step; and what the method does.
+    fn check(&self, progress: &dyn Progress) -> Result<()> {
+        let method = &self.method.config;
+        if method.mixup.mode != Mode::Off && self.plan.batch < 2 {
+            return Err(Error::config(
+                "method.mixup",
+                "mixup needs two patches in a batch, and there is one",
+                "set `plan.batch` to 2 or more, or turn mixup off",
+            ));
+        }
+        if let ClassWeights::Given(weights) = &self.config.loss.class_weights
+            && weights.len() != self.plan.classes
+        {
+            return Err(Error::config(
+                "loss.class_weights",
+                format!("{} weights for {} classes", weights.len(), self.plan.classes),
+                format!("give one for each of {}", self.classes.join(", ")),
+            ));
+        }
+        if method.adversarial.mode != Mode::Off {
+            let values = self.plan.patch.iter().product::<usize>() * self.plan.channels;
+            let norm = method.adversarial.norm(values);
+            progress.note(&format!(
+                "adversarial perturbations have an L2 norm of {norm:.3} per sample, {:.4} root mean square over \
+                 its {values} values",
+                norm / (values as f64).sqrt()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Batches for the extra passes, where these have their own.
+    fn extra_loader(&self, source: &Arc<SampleSource>, steps: std::ops::Range<u64>) -> Option<Loader> {
+        if self.method.config.aux_batch != AuxBatch::RawIndependent || !self.method.has_extra_passes() {
+            return None;
+        }
+        let seed = crate::rng::generator(self.config.seed, &["independent batches"]).next_u64();
+        let queue = self.config.loader.queue;
+        let sampler = self.sampler(source);
+        Some(Loader::start(source.clone(), sampler, Augmentation::none(), seed, steps, 1, queue))
+    }
+
+    fn sampler(&self, source: &SampleSource) -> Sampler {
         let sampling = &self.config.sampling;
         let mut sampler = Sampler::new(source.patch(self.plan.patch), self.plan.batch);
         sampler.share = match sampling.rule {
@@ -95,6 +160,21 @@ impl<'a> Job<'a> {
             SamplingRule::Probability => Share::Probability(sampling.foreground_share),
             SamplingRule::Centred => Share::Centred(sampling.foreground_share),
         };
+        sampler
+    }
+
+    fn loader(&self, source: &Arc<SampleSource>, steps: std::ops::Range<u64>) -> Loader {
+        let mut sampler = self.sampler(source);
+        let gate = &self.method.config.augmentation;
+        if gate.mode == Mode::Asymmetric {
+            sampler.augmented = Augmented::Rare {
+                rare: self.method.rare.clone(),
+                background_probability: gate.background_probability,
+            };
+        }
+        if self.method.has_extra_passes() && self.method.config.aux_batch == AuxBatch::RawTwin {
+            sampler.twin = Twin::Raw;
+        }
         let augmentation = match self.config.augmentation.kind {
             AugmentationKind::None => Augmentation::none(),
             AugmentationKind::Basic => {
@@ -117,8 +197,9 @@ impl<'a> Job<'a> {
     /// Trains from the last checkpoint, or from initial weights, to the last planned step.
     pub fn train(&self, progress: &dyn Progress) -> Result<Outcome> {
         let folder = self.run.path("checkpoint");
+        self.check(progress)?;
         let network = network(self.plan, self.config);
-        let objective = self.objective(&network);
+        let iteration = self.iteration(&network);
         let memory = gib(self.config.loader.memory_gib);
         let source = SampleSource::prepared(self.train.to_vec(), self.plan.classes, memory);
         let source = Arc::new(source.seen_by(network.field(self.plan.patch)?));
@@ -154,6 +235,7 @@ impl<'a> Job<'a> {
         let mut saved = Instant::now();
         let mut clock = Clock::default();
         let mut loader = self.loader(&source, state.step..planned);
+        let mut extra_loader = self.extra_loader(&source, state.step..planned);
         let mut stopped_early = self.out_of_patience(&state.history);
         progress.begin("training", planned);
         progress.advance(state.step);
@@ -161,20 +243,11 @@ impl<'a> Job<'a> {
             let step = state.step;
             let waited = Instant::now();
             let batch = loader.next()?;
+            let independent = extra_loader.as_mut().map(Loader::next).transpose()?;
             let waited = waited.elapsed();
-            let mut result = objective.gradient(&state.weights, &batch)?;
-            let updating = Instant::now();
+            let extra = independent.as_ref().or(batch.twin.as_deref()).unwrap_or(&batch);
             let rate = optimiser::learning_rate(&self.config.optimiser, step, planned);
-            let length = optimiser::clip(&mut result.gradients, self.config.optimiser.clip_norm);
-            optimiser::step(
-                &self.config.optimiser,
-                &mut state.optimiser,
-                &mut state.weights,
-                &result.gradients,
-                rate,
-            );
-            state.weights.follow(&result.statistics, step);
-            let updating = updating.elapsed();
+            let passed = iteration.run(&mut state.weights, &mut state.optimiser, &batch, extra, rate)?;
             let history = &mut state.history;
             for &class in &batch.centre_classes {
                 if let Some(count) = history.patches_per_centre_class.get_mut(usize::from(class)) {
@@ -182,17 +255,20 @@ impl<'a> Job<'a> {
                 }
             }
             history.voxels_per_class.iter_mut().zip(&batch.class_voxels).for_each(|(sum, n)| *sum += n);
-            history.epoch_loss_sum += result.value.total;
+            history.epoch_loss_sum += passed.clean.total;
             events.record(&json!({
-                "event": "step", "step": step, "loss": result.value.total,
-                "cross_entropy": result.value.cross_entropy, "dice_loss": result.value.dice,
-                "learning_rate": rate, "gradient_norm": length,
+                "event": "step", "step": step, "loss": passed.clean.total,
+                "cross_entropy": passed.clean.cross_entropy, "dice_loss": passed.clean.dice,
+                "learning_rate": rate, "gradient_norm": passed.gradient_norm,
+                "adversarial_loss": passed.adversarial,
+                "mixup_loss": passed.mixup.map(|(loss, _)| loss),
+                "mixup_share": passed.mixup.map(|(_, share)| share),
                 "seconds": {
-                    "wait": seconds(waited), "forward": seconds(result.forward),
-                    "backward": seconds(result.backward), "update": seconds(updating),
+                    "wait": seconds(waited), "forward": seconds(passed.forward),
+                    "backward": seconds(passed.backward), "update": seconds(passed.update),
                 },
             }))?;
-            clock.add(waited, &result, updating);
+            clock.add(waited, &passed);
             state.step += 1;
             progress.advance(1);
             let mut pointers = Vec::new();
@@ -247,8 +323,9 @@ impl<'a> Job<'a> {
         let Some(budget) = schedule.time_budget_seconds else {
             return Ok(schedule.epochs.unwrap_or(DEFAULT_EPOCHS) * schedule.steps_per_epoch);
         };
-        let objective = self.objective(network);
+        let iteration = self.iteration(network);
         let mut loader = self.loader(source, 0..WARM_UP + TIMED);
+        let mut extra_loader = self.extra_loader(source, 0..WARM_UP + TIMED);
         let mut copy = weights.clone();
         let mut optimiser = OptimiserState::new(self.config.optimiser.kind, weights);
         let mut timer = Instant::now();
@@ -257,10 +334,9 @@ impl<'a> Job<'a> {
                 timer = Instant::now();
             }
             let batch = loader.next()?;
-            let mut result = objective.gradient(&copy, &batch)?;
-            optimiser::clip(&mut result.gradients, self.config.optimiser.clip_norm);
-            optimiser::step(&self.config.optimiser, &mut optimiser, &mut copy, &result.gradients, 1e-6);
-            copy.follow(&result.statistics, step);
+            let independent = extra_loader.as_mut().map(Loader::next).transpose()?;
+            let extra = independent.as_ref().or(batch.twin.as_deref()).unwrap_or(&batch);
+            iteration.run(&mut copy, &mut optimiser, &batch, extra, 1e-6)?;
         }
         drop(loader);
         let step = seconds(timer.elapsed()) / TIMED as f64;
@@ -392,11 +468,11 @@ impl<'a> Job<'a> {
 }
 
 impl Clock {
-    fn add(&mut self, wait: Duration, result: &Gradient, update: Duration) {
+    fn add(&mut self, wait: Duration, passed: &Passed) {
         self.wait += wait;
-        self.forward += result.forward;
-        self.backward += result.backward;
-        self.update += update;
+        self.forward += passed.forward;
+        self.backward += passed.backward;
+        self.update += passed.update;
         self.steps += 1;
     }
 

@@ -84,9 +84,8 @@ pub(crate) fn segmentation_sums<B: Backend>(
     };
     let not = |tensor| B::float_add_scalar(B::float_neg(tensor), 1.0.into());
     let neither = |class| B::float_mul(not(is(&first, class)), not(is(&second, class)));
-    let per_class = |values: &[f32]| {
-        B::float_from_data(TensorData::new(values.to_vec(), [1, 1, values.len()]), &device)
-    };
+    let per_class =
+        |values: &[f32]| B::float_from_data(TensorData::new(values.to_vec(), [1, 1, values.len()]), &device);
 
     let counted = neither(IGNORED);
     let valid = B::float_mul(counted.clone(), neither(UNLABELLED));
@@ -135,14 +134,8 @@ pub(crate) fn segmentation_sums<B: Backend>(
     };
     let cross_entropy = B::float_neg(B::float_sum_dim(B::float_mul(shown, log), 2));
     let elsewhere = B::float_sub(valid, y.clone());
-    let sums = [
-        cross_entropy,
-        B::float_mul(q.clone(), y),
-        B::float_mul(q, elsewhere),
-        missed,
-        counted,
-        attenuated,
-    ];
+    let sums =
+        [cross_entropy, B::float_mul(q.clone(), y), B::float_mul(q, elsewhere), missed, counted, attenuated];
     B::float_cat(sums.into_iter().map(sum).collect(), 1)
 }
 

@@ -39,9 +39,7 @@ pub(super) fn cut(
     (0..3).for_each(|axis| around.start[axis] -= margin[axis] as i64);
     let (low, shape) = seen(draw, around.start, crop);
     let padded = match field.padding {
-        Padding::Corners if corners.iter().any(|&value| value != 0.0) => {
-            case.padded(low, shape, corners)?
-        }
+        Padding::Corners if corners.iter().any(|&value| value != 0.0) => case.padded(low, shape, corners)?,
         Padding::Corners | Padding::Zero => None,
     };
     match padded {

@@ -21,11 +21,7 @@ pub(super) struct Layers<'a> {
 }
 
 impl<'a> Layers<'a> {
-    pub(super) fn new(
-        weights: &'a Bound,
-        mode: Mode,
-        observe: &'a mut dyn FnMut(&str, &Activation),
-    ) -> Self {
+    pub(super) fn new(weights: &'a Bound, mode: Mode, observe: &'a mut dyn FnMut(&str, &Activation)) -> Self {
         Self { weights, mode, observe, statistics: Vec::new() }
     }
 
@@ -109,9 +105,7 @@ mod tests {
     #[test]
     fn masks_depend_on_layer_step_and_sample_and_keep_the_right_share() {
         let shape = [2, 10, 10, 10, 20];
-        let draw = |dropped, layer: &str, step| {
-            values(mask(shape, dropped, 7, layer, step, &Device::flex()))
-        };
+        let draw = |dropped, layer: &str, step| values(mask(shape, dropped, 7, layer, step, &Device::flex()));
         let kept = draw(0.3, "a", 3);
         assert!(kept.iter().all(|&v| v == 0.0 || v == 1.0));
         let share = kept.iter().sum::<f32>() / kept.len() as f32;

@@ -127,7 +127,8 @@ impl WideResNet {
         }
         let x = pass.batch_norm("norm", x, Nonlinearity::Relu);
         let pooled = kernels::global_average(x);
-        let logits = kernels::linear(pooled, weights.get::<2>("linear.weight"), Some(weights.get("linear.bias")));
+        let logits =
+            kernels::linear(pooled, weights.get::<2>("linear.weight"), Some(weights.get("linear.bias")));
         let [batch, classes] = logits.dims();
         let logits = Activation::from_channels_last(logits.reshape([batch, 1, 1, 1, classes]));
         pass.show("linear", &logits);

@@ -25,7 +25,11 @@ impl Plan {
                     self.parameters()
                 ),
             ),
-            ("patch", "DeepMedic's training segment: 37 voxels an edge, of which the middle 21 are labelled".to_owned()),
+            (
+                "patch",
+                "DeepMedic's training segment: 37 voxels an edge, of which the middle 21 are labelled"
+                    .to_owned(),
+            ),
             ("batch", "DeepMedic's: ten segments".to_owned()),
         ] {
             self.reasons.push(Reason { field: field.to_owned(), text });

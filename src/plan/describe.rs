@@ -34,7 +34,10 @@ impl Plan {
                 ("kernels", join(self.unet.kernels.iter().map(times), " ")),
             ]),
             Some(shape) => rows.extend([
-                ("network", format!("DeepMedic, scales {}", join(shape.scales.iter().map(usize::to_string), ", "))),
+                (
+                    "network",
+                    format!("DeepMedic, scales {}", join(shape.scales.iter().map(usize::to_string), ", ")),
+                ),
                 ("features", format!("{}, then {}", maps(&shape.features), maps(&shape.hidden))),
                 ("prediction", format!("{} voxels", times(&shape.inference_segment))),
             ]),

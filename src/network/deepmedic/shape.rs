@@ -114,11 +114,7 @@ impl DeepMedicShape {
             size: output.map(|edge| edge.div_ceil(scale) + lost),
             before: self.reach() * scale,
         };
-        Ok(Field {
-            output,
-            pathways: self.scales.iter().map(pathway).collect(),
-            padding: Padding::Corners,
-        })
+        Ok(Field { output, pathways: self.scales.iter().map(pathway).collect(), padding: Padding::Corners })
     }
 
     /// Refuses what cannot be built.
@@ -145,7 +141,11 @@ impl DeepMedicShape {
         let wide = self.hidden.get(1).is_none_or(|&maps| maps >= self.joined_maps());
         if self.residual && !(widening && wide) {
             let problem = format!("{:?} and {:?} feature maps with residuals", self.features, self.hidden);
-            return refuse("deepmedic.features", problem, "let no layer have fewer maps than those before it");
+            return refuse(
+                "deepmedic.features",
+                problem,
+                "let no layer have fewer maps than those before it",
+            );
         }
         self.field(self.inference_segment).map(drop)
     }
