@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use ndarray::{Array3, Array4};
-use segen::augment::{Augmentation, Draw, Magnitude, Op, Rule, Side, cut};
+use segen::augment::{Augmentation, Draw, Keep, Magnitude, Op, Over, Resampling, Rule, Sharing, Side, cut};
 use segen::prepare::{ClassVoxels, Geometry, Sample};
 use segen::sampler::{Placement, Purpose, generator};
 use segen::volume::{Grid, Orientation};
@@ -17,10 +17,35 @@ fn main() {
     println!("(4, 128, 128, 128)");
     report("default list", &large, 60, &list);
     report("default list without mirroring", &large, 60, &Augmentation::basic(None, [false; 3]));
+    for (name, op) in single_operations() {
+        let rules = op.map(rule).into_iter().collect();
+        report(name, &large, 10, &Augmentation { rules });
+    }
+    println!("(1, 40, 56, 40)");
+    report("default list", &sample([40, 56, 40], 1), 2000, &list);
+}
+
+fn rule(op: Op) -> Rule {
+    Rule { probability: 1.0, sharing: Sharing::Independent, op }
+}
+
+/// The list's operations one by one, always applied.
+fn single_operations() -> Vec<(&'static str, Option<Op>)> {
     let axes = [true; 3];
     let mild = Magnitude::AboutOne(0.75, 1.25);
-    let exponent = Magnitude::AboutOne(0.7, 1.5);
-    let single = [
+    let gamma = |side| Op::Gamma {
+        exponent: Magnitude::AboutOne(0.7, 1.5),
+        side,
+        over: Over::Patch,
+        keep: Keep::Moments,
+    };
+    let low_resolution = Op::LowResolution {
+        zoom: Magnitude::Uniform(0.5, 1.0),
+        per_channel: 0.5,
+        axes,
+        resampling: Resampling::NearestLinear,
+    };
+    vec![
         ("none", None),
         ("mirror", Some(Op::Mirror { axes })),
         ("rotate", Some(Op::Rotate { degrees: [Magnitude::Uniform(-30.0, 30.0); 3] })),
@@ -28,20 +53,11 @@ fn main() {
         ("noise", Some(Op::Noise { deviation: Magnitude::Uniform(0.0, 0.1) })),
         ("blur", Some(Op::Blur { sigma: Magnitude::Uniform(0.5, 1.0), per_channel: 0.5 })),
         ("brightness", Some(Op::Brightness { factor: mild })),
-        ("contrast", Some(Op::Contrast { factor: mild })),
-        (
-            "low resolution",
-            Some(Op::LowResolution { zoom: Magnitude::Uniform(0.5, 1.0), per_channel: 0.5, axes }),
-        ),
-        ("gamma", Some(Op::Gamma { exponent, side: Side::Direct })),
-        ("inverted gamma", Some(Op::Gamma { exponent, side: Side::Inverted })),
-    ];
-    for (name, op) in single {
-        let rules = op.map(|op| Rule { probability: 1.0, op }).into_iter().collect();
-        report(name, &large, 10, &Augmentation { rules });
-    }
-    println!("(1, 40, 56, 40)");
-    report("default list", &sample([40, 56, 40], 1), 2000, &list);
+        ("contrast", Some(Op::Contrast { factor: mild, over: Over::Patch })),
+        ("low resolution", Some(low_resolution)),
+        ("gamma", Some(gamma(Side::Direct))),
+        ("inverted gamma", Some(gamma(Side::Inverted))),
+    ]
 }
 
 fn report(name: &str, sample: &Sample, draws: u64, augmentation: &Augmentation) {

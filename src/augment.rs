@@ -4,33 +4,43 @@
 //! gives a [`Draw`], which holds every number that the patch needs: one affine map for all spatial operations
 //! together, and a list of intensity changes per channel. [`cut`] then reads the patch straight from the
 //! prepared sample, interpolating each voxel once, so that no larger patch is ever made; the identity draw is
-//! a plain copy, bit for bit.
+//! a plain copy, bit for bit. [`Cut`] does the same on several grids about one patch, as networks with
+//! pathways of several resolutions need it.
 //!
-//! Definitions and defaults follow nnU-Net 2 (`nnUNetTrainer.get_training_transforms`, batchgeneratorsv2).
+//! Definitions and defaults follow nnU-Net 2 (`nnUNetTrainer.get_training_transforms`, batchgeneratorsv2);
+//! those of learned policies are in [`crate::policy`].
 
+mod cut;
+mod draw;
+mod elastic;
 mod filter;
 mod intensity;
 mod laterality;
+mod lists;
+mod magnitude;
+mod sketch;
 mod spatial;
 mod wide;
 
+use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
-use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Normalisation, Plan};
-use crate::prepare::{PreparedCase, Sample};
-use crate::sampler::Placement;
 use crate::{Error, Result};
 
+pub use cut::{Cut, Grid, cut};
+pub use draw::{Change, Draw, Kind};
+pub use elastic::Elastic;
 pub use intensity::normal;
 pub use laterality::{left_right_pairs, mirror_axes};
+pub use lists::{pairs, thick_axis};
+pub use magnitude::Magnitude;
+pub use sketch::Sketches;
 pub use spatial::Affine;
-use spatial::{Block, Map};
 
 /// One kind of change, with the range that its magnitude is drawn from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "kebab-case")]
+#[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Op {
     /// Turns the image about the patch centre: about x, then y, then z, by an angle each.
     Rotate {
@@ -49,43 +59,97 @@ pub enum Op {
         /// Which of x, y, z may be mirrored; see [`mirror_axes`].
         axes: [bool; 3],
     },
+    /// Mirrors along one axis.
+    Flip {
+        /// 0, 1 or 2 for x, y or z.
+        axis: usize,
+        /// Labels that change places, so that a left structure stays a left one; see [`left_right_pairs`].
+        #[serde(default)]
+        pairs: Vec<[u8; 2]>,
+    },
+    /// Moves the image.
+    Translate {
+        /// By so many voxels along x, y, z.
+        voxels: [Magnitude; 3],
+    },
+    /// Bends the image smoothly: displacements at the nodes of a coarse grid, cubic splines between.
+    Elastic {
+        /// Voxels between two nodes.
+        spacing: Magnitude,
+        /// Standard deviation of a node's displacement along each axis, voxels.
+        displacement: Magnitude,
+    },
     /// Adds independent normal noise to every voxel; all channels have the same standard deviation.
     Noise {
         /// Standard deviation. (batchgeneratorsv2 calls it a variance but uses it so.)
         deviation: Magnitude,
     },
-    /// Smooths with a Gaussian, a sigma per channel and axis.
+    /// Smooths with a Gaussian; a sigma per channel and axis, or one for all where channels share.
     Blur {
         /// Standard deviation of the Gaussian in voxels.
         sigma: Magnitude,
         /// Probability of each channel to be smoothed.
         per_channel: f64,
     },
-    /// Multiplies each channel by a factor of its own.
+    /// Takes away the Laplacian of a Gaussian, within the old range.
+    Sharpen {
+        /// Standard deviation of the Gaussian in voxels.
+        sigma: Magnitude,
+        /// Whose range.
+        over: Over,
+    },
+    /// Multiplies by a factor.
     Brightness {
         /// The factor.
         factor: Magnitude,
     },
-    /// Stretches each channel about its mean, by a factor of its own, within its old range.
+    /// Adds an amount.
+    Offset {
+        /// The amount, in units of the prepared intensities.
+        amount: Magnitude,
+    },
+    /// Stretches about the mean, by a factor, within the old range.
     Contrast {
         /// The factor.
         factor: Magnitude,
+        /// Whose mean and range.
+        #[serde(default)]
+        over: Over,
     },
-    /// Simulates a coarser scan: nearest voxels on a smaller grid, then linear back.
+    /// Simulates a coarser scan: onto a smaller grid and back.
     LowResolution {
-        /// Edge of the smaller grid relative to the patch.
+        /// Edge of the smaller grid relative to the patch; above 1 counts as 1.
         zoom: Magnitude,
         /// Probability of each channel to be changed.
         per_channel: f64,
         /// Which of x, y, z become coarser.
         axes: [bool; 3],
+        /// How values are taken on the way down and up.
+        #[serde(default)]
+        resampling: Resampling,
     },
-    /// Raises each channel, scaled to \[0, 1\], to a power; its mean and standard deviation are then restored.
+    /// Raises the image, scaled to \[0, 1\], to a power.
     Gamma {
         /// The exponent.
         exponent: Magnitude,
         /// Whether dark or bright values are stretched.
         side: Side,
+        /// Whose range and moments.
+        #[serde(default)]
+        over: Over,
+        /// What is restored afterwards.
+        #[serde(default)]
+        keep: Keep,
+    },
+    /// Replaces every voxel: an operation that no policy should like.
+    Constant {
+        /// The value.
+        value: Magnitude,
+    },
+    /// Sets a box around a random point of the patch to 0 (cutout).
+    Erase {
+        /// Its edges relative to those of the patch.
+        size: Magnitude,
     },
     /// Sets voxels outside the sample's mask, where it has one, back to 0.
     Mask {
@@ -110,16 +174,48 @@ pub enum Side {
     Inverted,
 }
 
-/// How a magnitude is drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// Where an operation takes its statistics from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Magnitude {
-    /// Always this value.
-    Fixed(f64),
-    /// Uniform in [low, high).
-    Uniform(f64, f64),
-    /// Below 1 or above 1 with probability 1/2 each: uniform in [low, 1) or in [1, high).
-    AboutOne(f64, f64),
+pub enum Over {
+    /// The patch; of several grids, the first.
+    #[default]
+    Patch,
+    /// The channel of the whole prepared sample (see [`Sketches`]), changed as the patch was so far.
+    Image,
+}
+
+/// What [`Op::Gamma`] restores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// Mean and standard deviation.
+    #[default]
+    Moments,
+    /// The range alone.
+    Range,
+}
+
+/// How [`Op::LowResolution`] takes values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resampling {
+    /// Nearest down, linear up (nnU-Net).
+    #[default]
+    NearestLinear,
+    /// Linear down, nearest up.
+    LinearNearest,
+}
+
+/// Whether channels of a patch change together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sharing {
+    /// Each channel has magnitudes of its own.
+    #[default]
+    Independent,
+    /// All channels have the same magnitudes.
+    Shared,
 }
 
 /// An operation and how often it is applied.
@@ -127,6 +223,9 @@ pub enum Magnitude {
 pub struct Rule {
     /// Probability for a patch.
     pub probability: f64,
+    /// Whether channels change together.
+    #[serde(default)]
+    pub sharing: Sharing,
     /// What is done.
     #[serde(flatten)]
     pub op: Op,
@@ -140,201 +239,51 @@ pub struct Augmentation {
     pub rules: Vec<Rule>,
 }
 
-/// Everything that was drawn for one patch.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Draw {
-    /// From offsets about the patch centre to offsets in the sample, voxels.
-    pub affine: Affine,
-    /// What happens to intensities after that, in this order.
-    pub changes: Vec<Change>,
-}
-
-/// A change of one channel with all its numbers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Change {
-    /// The channel.
-    pub channel: usize,
-    /// What is done to it.
-    pub kind: Kind,
-}
-
-/// What [`Change`] does; see [`Op`] for the definitions.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kind {
-    /// `x + deviation * n`, n normal: a function of (key, channel, voxel).
-    Noise {
-        /// Standard deviation.
-        deviation: f64,
-        /// Names the noise field.
-        key: u64,
-    },
-    /// Gaussian with a sigma in voxels for each of x, y, z.
-    Blur {
-        /// Sigma along x, y, z.
-        sigma: [f64; 3],
-    },
-    /// `x * factor`.
-    Multiply {
-        /// The factor.
-        factor: f64,
-    },
-    /// `(x - mean) * factor + mean`, clipped to the old range.
-    Contrast {
-        /// The factor.
-        factor: f64,
-    },
-    /// Down to round(zoom * edge) voxels, nearest, and back, linear.
-    LowResolution {
-        /// Zoom along x, y, z.
-        zoom: [f64; 3],
-    },
-    /// Power of the image scaled to \[0, 1\].
-    Gamma {
-        /// The exponent.
-        exponent: f64,
-        /// Of the image or of its negative.
-        side: Side,
-    },
-    /// 0 outside the mask.
-    Mask,
-    /// 0 where all channels with this change were 0.
-    Nonzero,
-}
-
-impl Magnitude {
-    fn draw(self, random: &mut ChaCha8Rng) -> f64 {
-        let between =
-            |low: f64, high: f64, random: &mut ChaCha8Rng| low + (high - low) * random.random::<f64>();
-        match self {
-            Self::Fixed(value) => value,
-            Self::Uniform(low, high) => between(low, high, random),
-            Self::AboutOne(low, high) => {
-                if random.random::<f64>() < 0.5 && low < 1.0 {
-                    between(low, 1.0, random)
-                } else {
-                    between(low.max(1.0), high, random)
-                }
+impl Op {
+    /// Refuses magnitudes that cannot be drawn or applied; `field` names the operation's place.
+    pub fn check(&self, field: &str) -> Result<()> {
+        let refuse = |problem: String, mend: &str| Err(Error::config(field, problem, mend));
+        let (name, magnitudes, low, high): (_, &[Magnitude], _, _) = match self {
+            Self::Rotate { degrees } => ("degrees", degrees, -360.0, 360.0),
+            Self::Scale { factor, .. } => ("factor", std::slice::from_ref(factor), 0.05, 20.0),
+            Self::Translate { voxels } => ("voxels", voxels, -1e4, 1e4),
+            Self::Elastic { spacing, displacement } => {
+                check_magnitude(field, "displacement", *displacement, 0.0, 100.0)?;
+                ("spacing", std::slice::from_ref(spacing), 2.0, 1e4)
             }
-        }
-    }
-
-    fn bounds(self) -> [f64; 2] {
-        match self {
-            Self::Fixed(value) => [value, value],
-            Self::Uniform(low, high) | Self::AboutOne(low, high) => [low, high],
-        }
+            Self::Noise { deviation } => ("deviation", std::slice::from_ref(deviation), 0.0, 1e6),
+            Self::Blur { sigma, per_channel } => {
+                check_probability(field, "per_channel", *per_channel)?;
+                ("sigma", std::slice::from_ref(sigma), 0.0, 20.0)
+            }
+            Self::Sharpen { sigma, .. } => ("sigma", std::slice::from_ref(sigma), 0.3, 20.0),
+            Self::Brightness { factor } => ("factor", std::slice::from_ref(factor), 0.0, 1e3),
+            Self::Offset { amount } => ("amount", std::slice::from_ref(amount), -1e6, 1e6),
+            Self::Contrast { factor, .. } => ("factor", std::slice::from_ref(factor), 0.0, 1e3),
+            Self::LowResolution { zoom, per_channel, .. } => {
+                check_probability(field, "per_channel", *per_channel)?;
+                ("zoom", std::slice::from_ref(zoom), 0.01, 1.1)
+            }
+            Self::Gamma { exponent, .. } => ("exponent", std::slice::from_ref(exponent), 0.01, 100.0),
+            Self::Constant { value } => ("value", std::slice::from_ref(value), -1e6, 1e6),
+            Self::Erase { size } => ("size", std::slice::from_ref(size), 0.0, 1.0),
+            Self::Flip { axis: 0..3, .. } => return Ok(()),
+            Self::Flip { axis, .. } => {
+                return refuse(format!("axis = {axis}"), "give 0, 1 or 2 for x, y or z");
+            }
+            Self::Mirror { .. } | Self::Mask { .. } | Self::Nonzero { .. } => return Ok(()),
+        };
+        magnitudes.iter().try_for_each(|magnitude| check_magnitude(field, name, *magnitude, low, high))
     }
 }
 
 impl Augmentation {
-    /// Patches as they are.
-    pub fn none() -> Self {
-        Self { rules: Vec::new() }
-    }
-
-    /// nnU-Net's default list for 3-D patches.
-    ///
-    /// `thick` is the axis whose slices are so thick that rotation and scaling stay inside them (nnU-Net's
-    /// "dummy 2-D"; see [`thick_axis`]): rotation is then within 180 instead of 30 degrees and about that axis
-    /// alone. `mirror` are the axes that may be mirrored, see [`mirror_axes`].
-    pub fn basic(thick: Option<usize>, mirror: [bool; 3]) -> Self {
-        let axes = std::array::from_fn(|axis| thick != Some(axis));
-        let degrees = match thick {
-            None => [Magnitude::Uniform(-30.0, 30.0); 3],
-            Some(_) => {
-                axes.map(
-                    |in_plane| {
-                        if in_plane { Magnitude::Fixed(0.0) } else { Magnitude::Uniform(-180.0, 180.0) }
-                    },
-                )
-            }
-        };
-        let mild = Magnitude::AboutOne(0.75, 1.25);
-        let exponent = Magnitude::AboutOne(0.7, 1.5);
-        let rule = |probability, op| Rule { probability, op };
-        let mut rules = vec![
-            rule(0.2, Op::Rotate { degrees }),
-            rule(0.2, Op::Scale { factor: Magnitude::Uniform(0.7, 1.4), axes }),
-            rule(0.1, Op::Noise { deviation: Magnitude::Uniform(0.0, 0.1) }),
-            rule(0.2, Op::Blur { sigma: Magnitude::Uniform(0.5, 1.0), per_channel: 0.5 }),
-            rule(0.15, Op::Brightness { factor: mild }),
-            rule(0.15, Op::Contrast { factor: mild }),
-            rule(0.25, Op::LowResolution { zoom: Magnitude::Uniform(0.5, 1.0), per_channel: 0.5, axes }),
-            rule(0.1, Op::Gamma { exponent, side: Side::Inverted }),
-            rule(0.3, Op::Gamma { exponent, side: Side::Direct }),
-        ];
-        if mirror.contains(&true) {
-            rules.push(rule(1.0, Op::Mirror { axes: mirror }));
-        }
-        Self { rules }
-    }
-
-    /// nnU-Net's default list as a plan and the names of its labels call for it: rotations within thick slices,
-    /// no mirroring that would swap a left structure with its right partner, and zeros kept where the plan's
-    /// normalisation puts them.
-    pub fn for_plan<S: AsRef<str>>(plan: &Plan, label_names: &[S]) -> Self {
-        let mut list = Self::basic(thick_axis(plan.patch, plan.spacing), mirror_axes(label_names));
-        let channels = |wanted: fn(&Normalisation) -> bool| -> Vec<usize> {
-            let chosen =
-                plan.normalisation.iter().enumerate().filter(|(_, normalisation)| wanted(normalisation));
-            chosen.map(|(channel, _)| channel).collect()
-        };
-        let masked = channels(|normalisation| matches!(normalisation, Normalisation::ZScore { .. }));
-        let nonzero =
-            channels(|normalisation| matches!(normalisation, Normalisation::ZScore { masked: true }));
-        for (op, channels) in [
-            (Op::Mask { channels: masked.clone() }, masked),
-            (Op::Nonzero { channels: nonzero.clone() }, nonzero),
-        ] {
-            if !channels.is_empty() {
-                list.rules.push(Rule { probability: 1.0, op });
-            }
-        }
-        list
-    }
-
     /// Refuses probabilities and magnitudes that cannot be drawn or applied.
     pub fn check(&self) -> Result<()> {
         for (index, rule) in self.rules.iter().enumerate() {
-            let refuse = |problem: String, mend: &str| {
-                Err(Error::config(format!("augmentation.rules[{index}]"), problem, mend))
-            };
-            let probability = |name: &str, p: f64| {
-                if (0.0..=1.0).contains(&p) {
-                    Ok(())
-                } else {
-                    refuse(format!("{name} = {p}"), "give a number from 0 to 1")
-                }
-            };
-            probability("probability", rule.probability)?;
-            let (name, magnitudes, low, high) = match &rule.op {
-                Op::Rotate { degrees } => ("degrees", degrees.to_vec(), -360.0, 360.0),
-                Op::Scale { factor, .. } => ("factor", vec![*factor], 0.05, 20.0),
-                Op::Noise { deviation } => ("deviation", vec![*deviation], 0.0, 1e6),
-                Op::Blur { sigma, per_channel } => {
-                    probability("per_channel", *per_channel)?;
-                    ("sigma", vec![*sigma], 0.0, 20.0)
-                }
-                Op::Brightness { factor } => ("factor", vec![*factor], 0.0, 1e3),
-                Op::Contrast { factor } => ("factor", vec![*factor], 0.0, 1e3),
-                Op::LowResolution { zoom, per_channel, .. } => {
-                    probability("per_channel", *per_channel)?;
-                    ("zoom", vec![*zoom], 0.01, 1.0)
-                }
-                Op::Gamma { exponent, .. } => ("exponent", vec![*exponent], 0.01, 100.0),
-                Op::Mirror { .. } | Op::Mask { .. } | Op::Nonzero { .. } => continue,
-            };
-            for magnitude in magnitudes {
-                let [least, most] = magnitude.bounds();
-                let about_one = matches!(magnitude, Magnitude::AboutOne(..));
-                // A comparison with NaN is false, so NaN is refused too.
-                if !(low <= least && least <= most && most <= high) || (about_one && most < 1.0) {
-                    return refuse(
-                        format!("{name} = {magnitude:?}"),
-                        &format!("give a range from low to high within [{low}, {high}]"),
-                    );
-                }
-            }
+            let field = format!("augmentation.rules[{index}]");
+            check_probability(&field, "probability", rule.probability)?;
+            rule.op.check(&field)?;
         }
         Ok(())
     }
@@ -342,221 +291,42 @@ impl Augmentation {
     /// Draws what happens to one patch of `channels` channels.
     pub fn draw(&self, channels: usize, random: &mut ChaCha8Rng) -> Draw {
         let mut draw = Draw::identity();
-        for rule in &self.rules {
-            if random.random::<f64>() < rule.probability {
-                draw.add(&rule.op, channels, random);
-            }
-        }
+        add_rules(&self.rules, &mut draw, channels, random);
         draw
     }
 }
 
-impl Draw {
-    /// Changes nothing.
-    pub fn identity() -> Self {
-        Self { affine: Affine::IDENTITY, changes: Vec::new() }
-    }
-
-    /// Draws the magnitudes of one operation and appends it.
-    pub fn add(&mut self, op: &Op, channels: usize, random: &mut ChaCha8Rng) {
-        let mut change = |channel, kind| self.changes.push(Change { channel, kind });
-        match op {
-            Op::Rotate { degrees } => {
-                let degrees = degrees.map(|angle| angle.draw(random));
-                self.affine = self.affine.then(&Affine::rotation(degrees));
-            }
-            Op::Scale { factor, axes } => {
-                let factor = factor.draw(random);
-                let factors = axes.map(|scaled| if scaled { factor } else { 1.0 });
-                self.affine = self.affine.then(&Affine::scaling(factors));
-            }
-            Op::Mirror { axes } => {
-                let mirrored = axes.map(|allowed| allowed && random.random::<f64>() < 0.5);
-                self.affine = self.affine.then(&Affine::mirror(mirrored));
-            }
-            Op::Noise { deviation } => {
-                let (deviation, key) = (deviation.draw(random), random.next_u64());
-                (0..channels).for_each(|channel| change(channel, Kind::Noise { deviation, key }));
-            }
-            Op::Blur { sigma, per_channel } => {
-                for channel in 0..channels {
-                    if random.random::<f64>() < *per_channel {
-                        let sigma = std::array::from_fn(|_| sigma.draw(random));
-                        change(channel, Kind::Blur { sigma });
-                    }
-                }
-            }
-            Op::Brightness { factor } => {
-                (0..channels)
-                    .for_each(|channel| change(channel, Kind::Multiply { factor: factor.draw(random) }));
-            }
-            Op::Contrast { factor } => {
-                (0..channels)
-                    .for_each(|channel| change(channel, Kind::Contrast { factor: factor.draw(random) }));
-            }
-            Op::LowResolution { zoom, per_channel, axes } => {
-                for channel in 0..channels {
-                    if random.random::<f64>() < *per_channel {
-                        let zoom = zoom.draw(random);
-                        let zoom = axes.map(|coarser| if coarser { zoom } else { 1.0 });
-                        change(channel, Kind::LowResolution { zoom });
-                    }
-                }
-            }
-            Op::Gamma { exponent, side } => {
-                for channel in 0..channels {
-                    change(channel, Kind::Gamma { exponent: exponent.draw(random), side: *side });
-                }
-            }
-            Op::Mask { channels: masked } => {
-                masked.iter().for_each(|&channel| change(channel, Kind::Mask));
-            }
-            Op::Nonzero { channels: nonzero } => {
-                nonzero.iter().for_each(|&channel| change(channel, Kind::Nonzero));
-            }
+/// Appends a draw of these rules to what was drawn for a patch before.
+pub fn add_rules(rules: &[Rule], draw: &mut Draw, channels: usize, random: &mut ChaCha8Rng) {
+    for rule in rules {
+        if random.random::<f64>() < rule.probability {
+            draw.add(&rule.op, rule.sharing, channels, random);
         }
     }
 }
 
-/// The axis along which voxels are so much thicker that spatial changes should stay in the plane, as nnU-Net
-/// decides it: the axis of the coarsest spacing (mm), where the longest edge of the patch (voxels) is more
-/// than three times the patch's edge along it.
-pub fn thick_axis(patch: [usize; 3], spacing: [f64; 3]) -> Option<usize> {
-    let coarsest = (0..3).fold(0, |best, axis| if spacing[axis] > spacing[best] { axis } else { best });
-    let longest = patch.into_iter().max().unwrap_or(0);
-    (longest > 3 * patch[coarsest]).then_some(coarsest)
-}
-
-/// Cuts one augmented patch out of a sample.
-///
-/// Writes `out_images` as (channel, x, y, z) and `out_labels` as (x, y, z), each axis as long as `patch`.
-/// Patch voxel `p` shows the sample at `start + (patch - 1) / 2 + affine * (p - (patch - 1) / 2)`. Images are
-/// interpolated linearly with zeros outside the sample; labels take the class with the largest sum of linear
-/// weights, the nearest voxel's where two are equal, and background outside the sample. These are
-/// batchgeneratorsv2's rules, except that it sees zeros already beyond a crop around the patch. No label is
-/// invented, and [`crate::prepare::IGNORE`] is a class like any other here.
-///
-/// # Panics
-/// Where the sample has no labels or the outputs do not have the stated sizes.
-pub fn cut(
-    sample: &Sample,
-    placement: &Placement,
-    patch: [usize; 3],
-    draw: &Draw,
-    out_images: &mut [f32],
-    out_labels: &mut [u8],
-) {
-    let (_, x, y, z) = sample.images.dim();
-    let labels = sample.labels.as_ref().expect("training samples have labels");
-    let block = Block {
-        images: whole(sample.images.as_slice()),
-        labels: whole(labels.as_slice()),
-        mask: sample.mask.as_ref().map(|mask| whole(mask.as_slice())),
-        shape: [x, y, z],
-    };
-    render(&Map::new(&draw.affine, placement.start, patch), &block, patch, draw, out_images, out_labels);
-}
-
-/// The same from a case on disk: reads no more of it than the patch sees, and gives the same bits.
-///
-/// # Errors
-/// Where the case cannot be read.
-///
-/// # Panics
-/// Where the outputs do not have the stated sizes.
-pub fn cut_case(
-    case: &PreparedCase,
-    placement: &Placement,
-    patch: [usize; 3],
-    draw: &Draw,
-    out_images: &mut [f32],
-    out_labels: &mut [u8],
-) -> Result<()> {
-    let map = Map::new(&draw.affine, placement.start, patch);
-    let seen = map.window(case.shape);
-    let start = [0, 1, 2].map(|axis: usize| seen[axis].start);
-    let shape = [0, 1, 2].map(|axis: usize| seen[axis].len());
-    let window = case.read_window(start.map(|coordinate| coordinate as i64), shape)?;
-    let block = Block {
-        images: whole(window.images.as_slice()),
-        labels: whole(window.labels.as_slice()),
-        mask: window.mask.as_ref().map(|mask| whole(mask.as_slice())),
-        shape,
-    };
-    render(&map.moved(start), &block, patch, draw, out_images, out_labels);
-    Ok(())
-}
-
-fn whole<T>(voxels: Option<&[T]>) -> &[T] {
-    voxels.expect("prepared arrays have standard layout")
-}
-
-/// Reads a patch through its map and applies the intensity changes.
-fn render(
-    map: &Map,
-    block: &Block<'_>,
-    patch: [usize; 3],
-    draw: &Draw,
-    out_images: &mut [f32],
-    out_labels: &mut [u8],
-) {
-    let size = patch.iter().product::<usize>();
-    assert_eq!(out_labels.len(), size, "labels of the patch");
-    spatial::resample(map, block, out_images, out_labels);
-    let kept = kept(map, block, draw, out_images, size);
-    for (channel, voxels) in out_images.chunks_exact_mut(size).enumerate() {
-        for change in draw.changes.iter().filter(|change| change.channel == channel) {
-            match change.kind {
-                Kind::Noise { deviation, key } => {
-                    intensity::noise(voxels, patch, deviation as f32, key, channel);
-                }
-                Kind::Blur { sigma } => filter::blur(voxels, patch, sigma),
-                Kind::Multiply { factor } => intensity::multiply(voxels, factor as f32),
-                Kind::Contrast { factor } => intensity::contrast(voxels, factor as f32),
-                Kind::LowResolution { zoom } => filter::low_resolution(voxels, patch, zoom),
-                Kind::Gamma { exponent, side } => intensity::gamma(voxels, exponent as f32, side),
-                Kind::Mask => clear(voxels, &kept.mask),
-                Kind::Nonzero => clear(voxels, &kept.nonzero),
-            }
-        }
+fn check_probability(field: &str, name: &str, p: f64) -> Result<()> {
+    if (0.0..=1.0).contains(&p) {
+        return Ok(());
     }
+    Err(Error::config(field, format!("{name} = {p}"), "give a number from 0 to 1"))
 }
 
-/// Patch voxels that [`Kind::Mask`] and [`Kind::Nonzero`] keep (not 0); empty where all are kept.
-struct Kept {
-    mask: Vec<u8>,
-    nonzero: Vec<u8>,
+fn check_magnitude(field: &str, name: &str, magnitude: Magnitude, low: f64, high: f64) -> Result<()> {
+    let [least, most] = magnitude.bounds();
+    // A comparison with NaN is false, so NaN is refused too.
+    if magnitude.is_sound() && low <= least && least <= most && most <= high {
+        return Ok(());
+    }
+    Err(Error::config(
+        field,
+        format!("{name} = {magnitude:?}"),
+        format!("give a range from low to high within [{low}, {high}]"),
+    ))
 }
 
-/// Finds what has to be 0 in the end, before intensities change. Nothing has to be done for channels that do
-/// not change otherwise.
-fn kept(map: &Map, block: &Block<'_>, draw: &Draw, images: &[f32], size: usize) -> Kept {
-    let changed = |channel: usize| {
-        let of_channel = draw.changes.iter().filter(|change| change.channel == channel);
-        of_channel.clone().any(|change| !matches!(change.kind, Kind::Mask | Kind::Nonzero))
-    };
-    let wants = |kind: Kind| draw.changes.iter().any(|change| change.kind == kind && changed(change.channel));
-    let mut kept = Kept { mask: Vec::new(), nonzero: Vec::new() };
-    if let Some(mask) = block.mask
-        && wants(Kind::Mask)
-    {
-        kept.mask.resize(size, 0);
-        spatial::nearest(map, mask, block.shape, &mut kept.mask);
-    }
-    if wants(Kind::Nonzero) {
-        kept.nonzero.resize(size, 0);
-        for change in draw.changes.iter().filter(|change| change.kind == Kind::Nonzero) {
-            let channel = &images[change.channel * size..][..size];
-            for (kept, voxel) in kept.nonzero.iter_mut().zip(channel) {
-                *kept |= u8::from(*voxel != 0.0);
-            }
-        }
-    }
-    kept
-}
-
-fn clear(voxels: &mut [f32], kept: &[u8]) {
-    for (voxel, kept) in voxels.iter_mut().zip(kept) {
-        *voxel = if *kept == 0 { 0.0 } else { *voxel };
-    }
+/// A standard normal number from two uniform ones (Box and Muller 1958).
+fn normal_number(random: &mut ChaCha8Rng) -> f64 {
+    let (u, v): (f64, f64) = (random.random(), random.random());
+    (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
 }

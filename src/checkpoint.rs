@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::files::{create_folder, rename, sync_folder, write_atomically, write_synced};
 use crate::network::{Parameter, Weights};
 use crate::optimiser::OptimiserState;
+use crate::policy::Policy;
+use crate::policy::learn::Learner;
 use crate::{Error, Result};
 
 /// Everything that training needs to go on as if it had never stopped. Random numbers need no state: every draw
@@ -47,6 +49,67 @@ pub struct History {
     pub voxels_per_class: Vec<u64>,
     /// Sum of the losses of the current epoch's steps so far.
     pub epoch_loss_sum: f64,
+    /// A policy that learns, as TOML, which keeps numbers exactly; empty where there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub policy: String,
+}
+
+/// The part of the state that belongs to a policy that learns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PolicyState {
+    /// Logits and what their steps remember.
+    pub learner: Learner,
+    /// The logits that batches still to be drawn need.
+    pub snapshots: Vec<Snapshot>,
+}
+
+/// Logits of a policy, in the order of [`Policy::flat`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Steps done when they came into force.
+    pub since: u64,
+    /// The logits.
+    pub logits: Vec<f64>,
+}
+
+impl History {
+    /// The state of the policy, where one learns.
+    ///
+    /// # Errors
+    /// Where it is damaged or belongs to another policy.
+    pub fn policy_state(&self, policy: &Policy) -> Result<Option<PolicyState>> {
+        if self.policy.is_empty() {
+            return Ok(None);
+        }
+        let wrong = |problem: String| {
+            Error::config("checkpoint: policy", problem, "use an earlier checkpoint of the same run")
+        };
+        let state: PolicyState = toml::from_str(&self.policy).map_err(|e| wrong(e.to_string()))?;
+        let learner = &state.learner;
+        let arrays = [&learner.logits, &learner.first, &learner.second];
+        let mut arrays = arrays.into_iter().chain(state.snapshots.iter().map(|s| &s.logits));
+        let fits = arrays.all(|array| array.len() == policy.len()) && !state.snapshots.is_empty();
+        drop(arrays);
+        if !fits {
+            return Err(wrong(format!("it does not fit the {} choices of policy.toml", policy.len())));
+        }
+        Ok(Some(state))
+    }
+
+    /// The learner of [`Self::policy_state`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn learner(&self, policy: &Policy) -> Result<Option<Learner>> {
+        Ok(self.policy_state(policy)?.map(|state| state.learner))
+    }
+}
+
+impl PolicyState {
+    /// As [`History::policy`] keeps it.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_else(|error| unreachable!("a policy's state is plain data: {error}"))
+    }
 }
 
 /// `state.json`.

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::FoldChoice;
 use crate::loss::{AbsentClasses, ClassWeights, DiceMean};
-use crate::method::{self, MethodConfig, PatchAugmentation, Precedence};
+use crate::method::{self, MethodConfig, PatchAugmentation};
 use crate::network::Variant;
 use crate::plan::{Budget, CpuBudget, DiceReduction, Plan, Reason};
-use crate::{Error, Result};
+use crate::policy::settings::PolicyConfig;
+use crate::{Error, Result, preset};
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +25,8 @@ pub struct Config {
     pub fold: FoldChoice,
     /// Share of the fold's training cases to train on, in (0, 1].
     pub fraction: f64,
+    /// How the cases of a fraction are chosen.
+    pub fraction_mode: FractionMode,
     /// How long to train.
     pub schedule: Schedule,
     /// How weights move.
@@ -34,8 +37,8 @@ pub struct Config {
     pub method: MethodConfig,
     /// Where patches are cut.
     pub sampling: Sampling,
-    /// How patches are changed.
-    pub augmentation: AugmentationConfig,
+    /// How patches are augmented.
+    pub policy: PolicyConfig,
     /// What is segmented.
     pub task: TaskConfig,
     /// Network options that the plan leaves open.
@@ -50,6 +53,17 @@ pub struct Config {
     pub loader: LoaderConfig,
     /// CPU operators.
     pub kernels: Kernels,
+}
+
+/// How the training cases of a fraction are chosen. Either way each fraction is contained in the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FractionMode {
+    /// By the run's seed.
+    #[default]
+    Random,
+    /// The first ones by name, as in the published experiments.
+    Prefix,
 }
 
 /// How long to train. Exactly one of `steps`, `epochs` and `time_budget_seconds` rules; the first that is set.
@@ -160,25 +174,6 @@ pub enum SamplingRule {
     Centred,
 }
 
-/// How patches are changed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AugmentationConfig {
-    /// `none`, or `basic`: nnU-Net's rotation, scaling, noise, blur, brightness, contrast, low resolution,
-    /// gamma and mirroring.
-    pub kind: AugmentationKind,
-}
-
-/// See [`AugmentationConfig::kind`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AugmentationKind {
-    /// Patches as they are.
-    None,
-    /// nnU-Net's default list.
-    Basic,
-}
-
 /// What is segmented.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -249,8 +244,14 @@ pub struct Validation {
     /// Validation cases that are predicted after every epoch (evenly spread over the sorted list). All are
     /// predicted at the end.
     pub cases_per_epoch: usize,
+    /// Windows of training cases, and as many of validation cases, in which the shift of the logits is measured
+    /// after every epoch; 0 turns it off. Never so many that they would take more than about 2 % of an epoch.
+    pub logit_windows: usize,
     /// Share of a window's edge by which sliding windows step.
     pub step: f64,
+    /// Training cases (evenly spread over the sorted list) that are also predicted and scored at the end, into the
+    /// run's folder `train`; their scores minus those of the validation cases are the generalisation gap.
+    pub train_cases: usize,
 }
 
 /// Checkpoints.
@@ -291,12 +292,13 @@ impl Default for Config {
             seed: 1,
             fold: FoldChoice::Number(0),
             fraction: 1.0,
+            fraction_mode: FractionMode::Random,
             schedule: Schedule::default(),
             optimiser: Optimiser::default(),
             loss: LossConfig::default(),
             method: MethodConfig::default(),
             sampling: Sampling::default(),
-            augmentation: AugmentationConfig::default(),
+            policy: PolicyConfig::default(),
             task: TaskConfig::default(),
             network: NetworkConfig::default(),
             plan: PlanOverrides::default(),
@@ -352,15 +354,9 @@ impl Default for Sampling {
     }
 }
 
-impl Default for AugmentationConfig {
-    fn default() -> Self {
-        Self { kind: AugmentationKind::Basic }
-    }
-}
-
 impl Default for Validation {
     fn default() -> Self {
-        Self { cases_per_epoch: 4, step: 0.5 }
+        Self { cases_per_epoch: 4, logit_windows: 8, step: 0.5, train_cases: 0 }
     }
 }
 
@@ -476,19 +472,22 @@ impl NetworkConfig {
 impl Config {
     /// Defaults, then the file where there is one, then every `section.key=value` of `sets` in order.
     pub fn resolve(file: Option<&Path>, sets: &[String]) -> Result<Self> {
-        let mut table = match file {
-            None => toml::Table::new(),
-            Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-                text.parse::<toml::Table>().map_err(|e| {
-                    Error::invalid(path, "TOML", e.to_string(), "mend the line that the message points at")
-                })?
+        Self::resolve_preset(None, file, sets)
+    }
+
+    /// As [`Self::resolve`], with a preset ([`preset::names`]) between the defaults and the file.
+    pub fn resolve_preset(preset: Option<&str>, file: Option<&Path>, sets: &[String]) -> Result<Self> {
+        let mut table = preset.map(preset::table).transpose()?.unwrap_or_default();
+        if let Some(path) = file {
+            let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+            let read = text.parse::<toml::Table>().map_err(|e| {
+                Error::invalid(path, "TOML", e.to_string(), "mend the line that the message points at")
+            })?;
+            // What the file says beside a method's name goes over what the name stands for.
+            if let Some(name) = read.get("method").and_then(|m| m.get("name")).and_then(toml::Value::as_str) {
+                method::apply_named(&mut table, name)?;
             }
-        };
-        let name = table.get("method").and_then(|method| method.get("name"));
-        if let Some(name) = name.and_then(toml::Value::as_str).map(str::to_owned) {
-            // What the file says beside the name stays.
-            method::apply_named(&mut table, &name, Precedence::Table)?;
+            preset::overlay(&mut table, read);
         }
         for set in sets {
             apply(&mut table, set)?;
@@ -581,12 +580,16 @@ impl Config {
             "sampling.foreground_share",
             "between 0 and 1",
         );
-        demand(self.plan.batch != Some(0), "plan.batch", "at least 1");
-        demand(self.plan.base_features != Some(0), "plan.base_features", "at least 1");
+        demand(self.plan.batch.is_none_or(|n| (1..=65_536).contains(&n)), "plan.batch", "from 1 to 65536");
         demand(
-            self.plan.patch.is_none_or(|p| p.iter().all(|&n| n > 0)),
+            self.plan.base_features.is_none_or(|n| (1..=4096).contains(&n)),
+            "plan.base_features",
+            "from 1 to 4096",
+        );
+        demand(
+            self.plan.patch.is_none_or(|p| p.iter().all(|n| (1..=4096).contains(n))),
             "plan.patch",
-            "three edges of at least 1 voxel",
+            "three edges from 1 to 4096 voxels",
         );
         demand(
             self.plan.spacing.is_none_or(|s| s.iter().all(|&edge| edge > 0.0 && edge.is_finite())),
@@ -600,20 +603,17 @@ impl Config {
         );
         demand(self.plan.memory_gib.is_none_or(|g| g > 0.0), "plan.memory_gib", "above 0");
         demand(self.plan.step_seconds.is_none_or(|s| s >= 0.0), "plan.step_seconds", "0 or more");
-        demand(
-            self.validation.step > 0.0 && self.validation.step <= 1.0,
-            "validation.step",
-            "above 0 and at most 1",
-        );
+        demand((0.05..=1.0).contains(&self.validation.step), "validation.step", "from 0.05 to 1");
         demand(self.checkpoint.every_seconds > 0.0, "checkpoint.every_seconds", "above 0");
-        demand(self.loader.threads > 0, "loader.threads", "at least 1");
-        demand(self.loader.queue > 0, "loader.queue", "at least 1");
+        demand((1..=1024).contains(&self.loader.threads), "loader.threads", "from 1 to 1024");
+        demand((1..=4096).contains(&self.loader.queue), "loader.queue", "from 1 to 4096");
         demand(self.loader.memory_gib >= 0.0, "loader.memory_gib", "0 or more");
-        let augmentation = match self.augmentation.kind {
-            AugmentationKind::None => PatchAugmentation::None,
-            AugmentationKind::Basic => PatchAugmentation::Some,
-        };
-        problems.extend(self.method.problems(augmentation));
+        problems.extend(self.policy.problems());
+        problems.extend(self.method.problems(match (self.policy.name.as_str(), self.policy.learns()) {
+            ("none", _) => PatchAugmentation::None,
+            (_, true) => PatchAugmentation::Learned,
+            (_, false) => PatchAugmentation::Fixed,
+        }));
         if problems.is_empty() {
             return Ok(());
         }
@@ -634,7 +634,7 @@ fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
         && let Some(name) = value.as_str()
     {
         // A name stands for settings; those that are set after it go before them.
-        return method::apply_named(table, name, Precedence::Name);
+        return method::apply_named(table, name);
     }
     let mut keys: Vec<&str> = path.trim().split('.').collect();
     let last = keys.pop().unwrap_or_default();

@@ -18,6 +18,7 @@ mod discovery;
 mod folds;
 mod labels;
 mod legacy_random;
+mod selection;
 mod sides;
 
 use std::path::{Path, PathBuf};
@@ -55,7 +56,7 @@ pub struct Region {
 /// The meaning of label values. Value 0 is background; classes are 0, 1, ..., n - 1 without gaps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabelScheme {
-    /// Names of the trained classes by label value; `names[0]` is the background. Where `dataset.json` defines
+    /// Names of the trained classes, by label value unless `trained` says otherwise; `names[0]` is the background. Where `dataset.json` defines
     /// regions, a value that no region has for itself is called `label 2` and so on, unless the optional key
     /// `label_names` names it.
     pub names: Vec<String>,
@@ -66,6 +67,23 @@ pub struct LabelScheme {
     /// `None` for ordinary classes. Where `dataset.json` defines overlapping regions: the label value that each of
     /// `regions` paints, in this order, when a prediction by regions is turned into one label map.
     pub regions_class_order: Option<Vec<u8>>,
+    /// What the network's classes are.
+    #[serde(default)]
+    pub trained: Trained,
+}
+
+/// What the classes of a network trained on a data set are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trained {
+    /// The label values.
+    #[default]
+    Values,
+    /// Class i + 1 is the i-th of `regions`, of overlapping ones a later one; see [`LabelScheme::select`].
+    Regions {
+        /// Names of all label values that files have.
+        values: Vec<String>,
+    },
 }
 
 impl LabelScheme {

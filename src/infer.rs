@@ -61,7 +61,8 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
     for (run, (_, _, other, _)) in request.runs.iter().zip(&loaded).skip(1) {
         let same = other.spacing == plan.spacing
             && other.patch == plan.patch
-            && other.normalisation == plan.normalisation;
+            && other.normalisation == plan.normalisation
+            && other.deepmedic.as_ref().map(|d| &d.scales) == plan.deepmedic.as_ref().map(|d| &d.scales);
         if !same {
             return Err(Error::invalid(
                 run.path("plan.json"),
@@ -74,11 +75,12 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
     crate::train::select_kernels(config)?;
     let description: serde_json::Value = first.read_json("dataset.json")?;
     let (meaning, _) = Description::read(&first.path("dataset.json"))?;
-    let (names, ending) = (meaning.labels.names, meaning.file_ending);
+    let scheme = meaning.labels.select(&config.task.classes)?;
+    let (names, ending) = (&scheme.names, meaning.file_ending);
     let cases = cases(request.inputs, plan.channels, &ending)?;
     let mut options = WindowOptions { step: config.validation.step, ..WindowOptions::default() };
     if request.mirror == Mirror::Trained {
-        options.mirror = crate::augment::mirror_axes(&names);
+        options.mirror = crate::augment::mirror_axes(names);
     }
     let networks = loaded.iter().map(|(network, weights, _, _)| (network.clone(), weights)).collect();
     let predictor = Predictor::new(plan, networks, options, request.device)?;
@@ -97,7 +99,7 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
         let header = io::read_header(&images[0])?;
         let file = request.folder.join(format!("{id}{ending}"));
         let advance = &mut |passes: usize| progress.advance(passes as u64);
-        let labels = match request.outputs {
+        let mut labels = match request.outputs {
             Outputs::Labels => segment(&predictor, &sample, None, advance),
             Outputs::Probabilities => {
                 let (labels, probabilities) = segment_with_probabilities(&predictor, &sample, advance);
@@ -109,6 +111,7 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
                 labels
             }
         };
+        scheme.paint(&mut labels);
         io::write_labels(&file, &labels, Some(&header))?;
         progress.end();
         written.push(file);

@@ -15,6 +15,7 @@
 pub mod config;
 pub mod error;
 pub mod files;
+pub mod preset;
 pub mod rng;
 pub mod volume;
 
@@ -31,9 +32,11 @@ pub mod resample;
 
 pub mod augment;
 pub mod loader;
+pub mod policy;
 pub mod sampler;
 
 pub mod loss;
+pub mod meta;
 pub mod method;
 pub mod network;
 pub mod optimiser;
@@ -44,16 +47,21 @@ pub mod step;
 pub mod train;
 
 pub mod infer;
+pub mod logits;
 pub mod predict;
 pub mod session;
 
 pub mod metrics;
 pub mod regions;
+pub mod statistics;
 
 pub mod phantom;
 pub mod picture;
 
 pub mod progress;
+
+pub mod report;
+pub mod sweep;
 
 pub mod demo;
 

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::augment::{Augmentation, Draw};
+use crate::augment::Draw;
 use crate::network::{Field, Padding};
+use crate::policy::{Chosen, Policy, Timeline};
 use crate::prepare::IGNORE;
 use crate::sampler::{Placement, Purpose, Sampler, Twin, generator};
 use crate::{Error, Result};
@@ -42,6 +43,8 @@ pub struct Batch {
     pub centre_classes: Vec<u8>,
     /// The foreground class that each patch was placed for, where it was placed for one.
     pub sought: Vec<Option<u8>>,
+    /// What the policy chose for each patch.
+    pub chosen: Vec<Chosen>,
     /// Voxels of each class over the batch, after augmentation; ignored voxels are in none, padding is in
     /// the background.
     pub class_voxels: Vec<u64>,
@@ -139,6 +142,7 @@ struct State {
     /// Steps below this one may be begun.
     limit: u64,
     ready: BTreeMap<u64, Result<Batch>>,
+    policy: Timeline,
     stop: bool,
 }
 
@@ -151,11 +155,13 @@ impl Shared {
 
 impl Loader {
     /// Starts `threads` threads (at least one) that make the batches of `steps` in order, at most `queue`
-    /// (at least one) ahead of [`Self::next`].
+    /// (at least one) ahead of [`Self::next`]. `policy` is a policy, a list of operations or, where the policy
+    /// learns, its [`Timeline`]; see [`Self::publish`].
+    #[expect(clippy::too_many_arguments, reason = "each is a different thing, and all are needed")]
     pub fn start(
         source: Arc<SampleSource>,
         sampler: Sampler,
-        augmentation: Augmentation,
+        policy: impl Into<Timeline>,
         seed: u64,
         steps: Range<u64>,
         threads: usize,
@@ -166,10 +172,11 @@ impl Loader {
             next: steps.start,
             limit: steps.end.min(steps.start.saturating_add(queue)),
             ready: BTreeMap::new(),
+            policy: policy.into(),
             stop: false,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
-        let recipe = Arc::new(Recipe { source, sampler, augmentation, seed });
+        let recipe = Arc::new(Recipe { source, sampler, seed });
         let threads = (0..threads.max(1))
             .map(|_| {
                 let (shared, recipe) = (Arc::clone(&shared), Arc::clone(&recipe));
@@ -206,6 +213,12 @@ impl Loader {
         batch
     }
 
+    /// Tells the threads that after `steps_done` steps the policy is `changed`, or as before.
+    pub fn publish(&self, steps_done: u64, changed: Option<Policy>) {
+        self.shared.lock().policy.publish(steps_done, changed);
+        self.shared.changed.notify_all();
+    }
+
     /// Batches that lie ready.
     pub fn ready(&self) -> usize {
         self.shared.lock().ready.len()
@@ -233,7 +246,6 @@ impl Drop for Loader {
 struct Recipe {
     source: Arc<SampleSource>,
     sampler: Sampler,
-    augmentation: Augmentation,
     seed: u64,
 }
 
@@ -243,14 +255,14 @@ fn work(shared: &Shared, recipe: &Recipe) {
         if state.stop {
             return;
         }
-        if state.next >= state.limit {
+        let step = state.next;
+        let Some(policy) = state.policy.of_batch(step).filter(|_| step < state.limit) else {
             state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             continue;
-        }
-        let step = state.next;
+        };
         state.next += 1;
         drop(state);
-        let batch = catch_unwind(AssertUnwindSafe(|| recipe.batch(step))).unwrap_or_else(|panic| {
+        let batch = catch_unwind(AssertUnwindSafe(|| recipe.batch(step, &policy))).unwrap_or_else(|panic| {
             let message = panic
                 .downcast_ref::<String>()
                 .map(String::as_str)
@@ -265,10 +277,10 @@ fn work(shared: &Shared, recipe: &Recipe) {
 }
 
 impl Recipe {
-    fn batch(&self, step: u64) -> Result<Batch> {
+    fn batch(&self, step: u64, policy: &Policy) -> Result<Batch> {
         let began = Instant::now();
         self.sampler.check()?;
-        self.augmentation.check()?;
+        policy.check()?;
         if self.source.is_empty() {
             return Err(Error::config(
                 "training cases",
@@ -292,6 +304,7 @@ impl Recipe {
             cases: Vec::with_capacity(batch),
             centre_classes: Vec::with_capacity(batch),
             sought: Vec::with_capacity(batch),
+            chosen: Vec::with_capacity(batch),
             class_voxels: vec![0; self.source.classes()],
             mixture: None,
             twin: None,
@@ -318,11 +331,11 @@ impl Recipe {
             }
             let placement = self.sampler.place(index, case, &opened.sites()?, &mut random)?;
             let mut random = generator(self.seed, step, index, Purpose::Augmentation);
+            let (chosen, mut draw) = policy.draw(placement.centre_class, channels, &mut random);
             let mut gate = generator(self.seed, step, index, Purpose::Gate);
-            let draw = match self.sampler.augments(placement.centre_class, &mut gate) {
-                true => self.augmentation.draw(channels, &mut random),
-                false => Draw::identity(),
-            };
+            if !self.sampler.augments(placement.centre_class, &mut gate) {
+                draw = Draw::identity();
+            }
             changed |= draw != Draw::identity();
             placements.push(placement);
             let mut inputs: Vec<&mut [f32]> =
@@ -333,6 +346,7 @@ impl Recipe {
             made.cases.push(opened.id().to_owned());
             made.centre_classes.push(placement.centre_class);
             made.sought.push(placement.sought);
+            made.chosen.push(chosen);
         }
         if changed && self.sampler.twin == Twin::Raw {
             made.twin = Some(Box::new(self.raw(&made, &field, &placements)?));
@@ -370,7 +384,8 @@ impl Recipe {
             Padding::Zero => &[],
             Padding::Corners => self.source.corners(placement.case, opened)?,
         };
-        views::cut(opened, field, corners, placement, draw, inputs, labels)
+        let sketches = self.source.sketches(placement.case);
+        views::View { case: opened, sketches, field, corners, placement }.cut(draw, inputs, labels)
     }
 
     /// Counts a patch's labels by class; an error where one is no class.

@@ -23,7 +23,7 @@ pub mod mixup;
 mod names;
 
 pub use names::NAMES;
-pub(crate) use names::{Precedence, apply_named};
+pub(crate) use names::apply_named;
 
 /// The section `method` of a configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -210,8 +210,10 @@ default_of_section!(
 pub enum PatchAugmentation {
     /// They are used as they are.
     None,
-    /// Some policy changes them.
-    Some,
+    /// A policy that stays as it is changes them.
+    Fixed,
+    /// A policy that learns from what they drew changes them.
+    Learned,
 }
 
 impl MethodConfig {
@@ -244,9 +246,15 @@ impl MethodConfig {
             "`method.augmentation.background_probability` must be between 0 and 1",
         );
         demand(
-            self.augmentation.mode != Mode::Asymmetric || augmentation == PatchAugmentation::Some,
+            self.augmentation.mode != Mode::Asymmetric || augmentation != PatchAugmentation::None,
             "`method.augmentation.mode` must not be `asymmetric` where patches are not augmented: it leaves out part \
-             of the augmentation that is on, and none is (turn augmentation on, or choose another method)",
+             of the augmentation that is on, and none is (choose a policy other than `none`, or another method)",
+        );
+        demand(
+            self.augmentation.mode != Mode::Asymmetric || augmentation != PatchAugmentation::Learned,
+            "`method.augmentation.mode` must not be `asymmetric` with a policy that learns: patches without the \
+             augmentation that they drew would teach it the wrong thing (choose another policy or method; a policy \
+             with `policy.targets = \"by-centre\"` learns to treat background differently)",
         );
         problems
     }

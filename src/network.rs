@@ -37,6 +37,8 @@ pub enum Mode {
         /// Step of the batch.
         step: u64,
     },
+    /// No dropout; batch norm uses the batch's statistics: how a policy's look-ahead step is judged.
+    BatchStatistics,
 }
 
 /// What a forward pass gives.

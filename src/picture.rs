@@ -1,4 +1,4 @@
-//! Figures as PNG: line charts with axes and legend, and slices with segmentations drawn over them.
+//! Figures as PNG and SVG: line charts with axes and legend, and slices with segmentations drawn over them.
 //!
 //! A figure is first laid out as a list of shapes (`scene`), then painted with anti-aliasing (`paint`). The
 //! typeface is compiled in (Inter, SIL Open Font License, `fonts/`), so a figure looks the same on a machine
@@ -11,13 +11,17 @@ use ndarray::ArrayView3;
 
 use crate::Result;
 
+pub(crate) use svg::{base64, escape};
+
 mod axis;
 mod contour;
 mod curves;
 mod overlay;
 mod paint;
 mod scene;
+mod sheet;
 mod slice;
+mod svg;
 
 /// One line of a chart.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,6 +44,31 @@ pub enum Scale {
     Logarithmic,
 }
 
+/// How single points are marked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mark {
+    /// A small disc, see-through, so that crowded places look denser.
+    #[default]
+    Dot,
+    /// A large filled star.
+    Star,
+    /// The outline of a star.
+    HollowStar,
+}
+
+/// Points of a chart that no line joins.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cloud {
+    /// Name in the legend; none where empty.
+    pub name: String,
+    /// (x, y); points outside the frame are left out.
+    pub points: Vec<(f64, f64)>,
+    /// Number of the colour, as that of the series in this place.
+    pub colour: usize,
+    /// Shape of a point.
+    pub mark: Mark,
+}
+
 /// One chart of a figure.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Panel {
@@ -55,6 +84,14 @@ pub struct Panel {
     pub y_range: Option<(f64, f64)>,
     /// Scale of the y axis.
     pub y_scale: Scale,
+    /// Lowest and highest x shown; from the values where left out.
+    pub x_range: Option<(f64, f64)>,
+    /// Scale of the x axis.
+    pub x_scale: Scale,
+    /// Single points, under the lines in the order given.
+    pub clouds: Vec<Cloud>,
+    /// Dashed grey lines, such as a decision boundary; they do not widen the axes.
+    pub guides: Vec<Vec<(f64, f64)>>,
 }
 
 /// One case of an overlay figure.
@@ -71,12 +108,64 @@ pub struct OverlayRow<'a> {
     pub columns: Vec<(String, ArrayView3<'a, u8>)>,
 }
 
+/// A heading and small pictures under it.
+#[derive(Clone, Debug)]
+pub struct TileRow {
+    /// Printed above the row.
+    pub heading: String,
+    /// The pictures, left to right.
+    pub tiles: Vec<Tile>,
+}
+
+/// One small picture: the middle axial slice of a patch with its labels.
+#[derive(Clone, Debug)]
+pub struct Tile {
+    /// Printed below.
+    pub caption: String,
+    /// Intensities along right, front, top.
+    pub image: ndarray::Array3<f32>,
+    /// Classes on the same grid.
+    pub labels: ndarray::Array3<u8>,
+}
+
+/// Draws rows of small pictures, all of one shape (voxels of this spacing) and on one grey scale, which the first
+/// sets.
+///
+/// # Errors
+/// Where the file cannot be written, there is no picture, or one differs in shape.
+pub fn sheet(path: &Path, rows: &[TileRow], spacing: [f64; 3]) -> Result<()> {
+    paint::write(path, &sheet::layout(path, rows, spacing)?)
+}
+
 /// Draws line charts side by side, two in a row, and writes them as PNG to `path`.
 ///
 /// # Errors
 /// Where the file cannot be written.
 pub fn curves(path: &Path, panels: &[Panel]) -> Result<()> {
     paint::write(path, &curves::layout(panels))
+}
+
+/// As [`curves`], as the text of an SVG element.
+pub fn curves_svg(panels: &[Panel]) -> String {
+    svg::text(&curves::layout(panels))
+}
+
+/// As [`curves`], twice: `path` with the ending `png` and with `svg`, from one layout.
+///
+/// # Errors
+/// Where a file cannot be written.
+pub fn chart(path: &Path, panels: &[Panel]) -> Result<()> {
+    let scene = curves::layout(panels);
+    paint::write(&path.with_extension("png"), &scene)?;
+    crate::files::write_atomically(&path.with_extension("svg"), svg::text(&scene).as_bytes())
+}
+
+/// As [`overlay`], as the bytes of a PNG file. `name` names the picture in errors.
+///
+/// # Errors
+/// Where a row's segmentation differs from its image in shape.
+pub fn overlay_png(name: &Path, rows: &[OverlayRow<'_>]) -> Result<Vec<u8>> {
+    paint::png(name, &overlay::layout(name, rows)?)
 }
 
 /// Draws one row of pictures per case: the axial slice with most voxels of the reference's rarest class, plain

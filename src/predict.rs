@@ -18,6 +18,8 @@ use crate::prepare::{Restorer, Sample};
 use crate::volume::Labels;
 use crate::{Error, Result};
 
+mod voxels;
+
 /// How to predict.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WindowOptions {

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::files::{create_folder, write_atomically};
 use crate::picture::{self, Panel, Series};
 use crate::plan::Plan;
+use crate::policy::Policy;
 use crate::{Error, Result};
 
 /// A folder that holds one run.
@@ -27,6 +28,9 @@ pub struct Split {
     pub train: Vec<String>,
     /// Cases held out; scored at the end.
     pub validation: Vec<String>,
+    /// Cases set aside for the policy to learn from, before `fraction`; neither trained on nor scored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policy_validation: Vec<String>,
 }
 
 /// `run.json`: with what, how long, how it ended.
@@ -52,6 +56,12 @@ pub struct Manifest {
     pub peak_memory_bytes: u64,
     /// `running`, `finished`, `stopped early` or `failed: ...`.
     pub state: String,
+    /// Folder of the data set, absolute.
+    #[serde(default)]
+    pub dataset: PathBuf,
+    /// Folder of the prepared samples, absolute.
+    #[serde(default)]
+    pub cache: PathBuf,
 }
 
 impl Run {
@@ -103,10 +113,23 @@ impl Run {
         self.read_json("plan.json")
     }
 
-    /// Sets the folder up: plan, split and data set description first, `config.toml` last, so that a run whose
+    /// The policy that training began with.
+    pub fn policy(&self) -> Result<Policy> {
+        Policy::read(&self.path("policy.toml"))
+    }
+
+    /// Sets the folder up: plan, split, policy and data set description first, `config.toml` last, so that a run whose
     /// configuration is there is complete.
-    pub fn set_up(&self, config: &Config, plan: &Plan, split: &Split, description: &Value) -> Result<()> {
+    pub fn set_up(
+        &self,
+        config: &Config,
+        plan: &Plan,
+        split: &Split,
+        policy: &Policy,
+        description: &Value,
+    ) -> Result<()> {
         create_folder(&self.folder)?;
+        write_atomically(&self.path("policy.toml"), policy.to_toml().as_bytes())?;
         self.write_json("plan.json", plan)?;
         self.write_json("dataset.json", description)?;
         self.write_json("split.json", split)?;
@@ -162,6 +185,11 @@ pub fn read_events(path: &Path) -> Result<Vec<Value>> {
 /// Draws `progress.png` from `events.jsonl`: loss, scores of the validation cases, time per step.
 pub fn draw_progress(run: &Run, classes: &[String]) -> Result<()> {
     let events = read_events(&run.path("events.jsonl"))?;
+    picture::curves(&run.path("progress.png"), &progress_panels(&events, classes))
+}
+
+/// The charts of `progress.png`.
+pub(crate) fn progress_panels(events: &[Value], classes: &[String]) -> Vec<Panel> {
     let of = |kind: &str| events.iter().filter(move |e| e["event"] == kind).collect::<Vec<_>>();
     let (steps, epochs) = (of("step"), of("epoch"));
     let line = |name: &str, from: &[&Value], pointer: &str| Series {
@@ -192,7 +220,7 @@ pub fn draw_progress(run: &Run, classes: &[String]) -> Result<()> {
     {
         panels.push(Panel { y_range: Some((0.0, 1.0)), ..panel(title, key, per_class(key)) });
     }
-    picture::curves(&run.path("progress.png"), &panels)
+    panels
 }
 
 /// What the system says of this process and machine; empty or 0 where it says nothing.

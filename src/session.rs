@@ -6,14 +6,15 @@ use std::time::Instant;
 use burn::tensor::Device;
 
 use crate::checkpoint::Pointer;
-use crate::config::Config;
-use crate::dataset::{Case, Dataset};
+use crate::config::{Config, FractionMode};
+use crate::dataset::{Case, Dataset, Trained};
 use crate::files::create_folder;
 use crate::io;
 use crate::method::Method;
 use crate::metrics::{CaseScores, ScoreOptions, Summary, score};
 use crate::network::{Network, Weights};
 use crate::plan::Plan;
+use crate::policy::Policy;
 use crate::predict::{Predictor, WindowOptions, segment};
 use crate::prepare::{self, PreparedCase};
 use crate::progress::Progress;
@@ -65,8 +66,9 @@ pub struct Finished {
 /// Runs, or goes on with, one training and everything that belongs to it.
 pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
     let run = request.run;
-    let dataset = Dataset::open(request.dataset)?;
+    let mut dataset = Dataset::open(request.dataset)?;
     let config = resolve(request)?;
+    dataset.labels = dataset.labels.select(&config.task.classes)?;
     let path = train::select_kernels(&config)?;
     let mut manifest = Manifest {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -74,6 +76,8 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
         threads: request.threads,
         kernels_path: path,
         state: "running".to_owned(),
+        dataset: absolute(&dataset.folder),
+        cache: absolute(&prepare::cache_folder(request.cache, &dataset, &run.folder)),
         ..Manifest::default()
     };
     if run.exists()
@@ -86,19 +90,21 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
             before.kernels_path, manifest.kernels_path
         ));
     }
-    let (plan, split) = match run.exists() {
-        true => (run.plan()?, run.read_json::<Split>("split.json")?),
+    let (plan, split, policy) = match run.exists() {
+        true => (run.plan()?, run.read_json::<Split>("split.json")?, run.policy()?),
         false => {
             // Refused before there is a folder.
             Method::resolve(&config.method, &dataset.labels.names)?;
             let split = split(&dataset, &config)?;
             let plan = plan(&dataset, &config, progress)?;
-            run.set_up(&config, &plan, &split, &description(&dataset)?)?;
-            (plan, split)
+            let policy = config.policy.resolve(&plan, &dataset.labels.names)?;
+            run.set_up(&config, &plan, &split, &policy, &description(&dataset)?)?;
+            (plan, split, policy)
         }
     };
+    fits_memory(&plan)?;
     run.write_json("run.json", &manifest)?;
-    let finished = work(request, &dataset, &config, &plan, &split, progress);
+    let finished = work(request, &dataset, &config, &plan, (&split, &policy), progress);
     manifest.wall_seconds = request.started.elapsed().as_secs_f64();
     manifest.peak_memory_bytes = machine::peak_memory_bytes();
     match &finished {
@@ -140,11 +146,34 @@ fn resolve(request: &Request<'_>) -> Result<Config> {
     }
 }
 
+/// Refuses a plan that is certain not to fit: starting it would end the process, or other people's, without a
+/// word.
+fn fits_memory(plan: &Plan) -> Result<()> {
+    // Predictions are good to a third.
+    const MARGIN: f64 = 1.5;
+    let (needed, available) = (plan.predicted_peak_bytes(), machine::available_memory_bytes());
+    if available == 0 || needed as f64 <= MARGIN * available as f64 {
+        return Ok(());
+    }
+    let gib = |bytes: u64| bytes as f64 / f64::from(1u32 << 30);
+    Err(Error::config(
+        "plan",
+        format!("training needs about {:.1} GiB, and {:.1} GiB are free", gib(needed), gib(available)),
+        "lower `plan.patch`, `plan.batch` or `plan.base_features`",
+    ))
+}
+
 fn split(dataset: &Dataset, config: &Config) -> Result<Split> {
     let fold = dataset.fold(config.fold)?;
+    let (left, policy_validation) =
+        train::set_aside(&fold.train, config.policy.validation_share(), config.seed)?;
     Ok(Split {
-        train: train::keep_fraction(&fold.train, config.fraction, config.seed),
+        train: match config.fraction_mode {
+            FractionMode::Random => train::keep_fraction(&left, config.fraction, config.seed),
+            FractionMode::Prefix => train::keep_prefix(&left, config.fraction),
+        },
         validation: fold.validation,
+        policy_validation,
     })
 }
 
@@ -163,7 +192,7 @@ fn work(
     dataset: &Dataset,
     config: &Config,
     plan: &Plan,
-    split: &Split,
+    (split, policy): (&Split, &Policy),
     progress: &dyn Progress,
 ) -> Result<Finished> {
     let run = request.run;
@@ -171,12 +200,15 @@ fn work(
     let (train, validation) = (find(dataset, &split.train)?, find(dataset, &split.validation)?);
     let mut all = train.clone();
     all.extend(validation.iter().filter(|case| !split.train.contains(&case.id)));
+    let policy_validation = find(dataset, &split.policy_validation)?;
+    all.extend(policy_validation.iter().filter(|case| !split.validation.contains(&case.id)));
     let prepared = prepare::prepare_all(dataset, plan, &all, &cache, progress)?;
     let pick = |cases: &[&Case]| -> Vec<PreparedCase> {
         cases.iter().filter_map(|case| prepared.iter().find(|p| p.id == case.id).cloned()).collect()
     };
     let (train_prepared, validation_prepared) = (pick(&train), pick(&validation));
     let method = Method::resolve(&config.method, &dataset.labels.names)?;
+    let policy_prepared = pick(&policy_validation);
     let job = Job {
         method: &method,
         config,
@@ -186,6 +218,8 @@ fn work(
         validation: &validation_prepared,
         classes: &dataset.labels.names,
         device: request.device,
+        policy,
+        policy_validation: &policy_prepared,
         started: request.started,
     };
     let outcome = job.train(progress)?;
@@ -204,10 +238,17 @@ fn work(
         true => None,
         false => Some(predict_and_score(&predictor, dataset, plan, &labelled, &run.path("test"), progress)?),
     };
+    let few = config.validation.train_cases.min(train.len());
+    if few > 0 {
+        let place = |i: usize| i * train.len() / few;
+        let cases: Vec<_> = (0..few).map(|i| (train[place(i)], train_prepared.get(place(i)))).collect();
+        predict_and_score(&predictor, dataset, plan, &cases, &run.path("train"), progress)?;
+    }
     Ok(Finished { outcome, validation, test })
 }
 
-/// `dataset.json` as it is, without the lists of files: what a reader of predictions needs.
+/// `dataset.json` without the lists of files and with the labels that are trained: what a reader of predictions
+/// needs.
 fn description(dataset: &Dataset) -> Result<serde_json::Value> {
     let path = dataset.folder.join("dataset.json");
     let text = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
@@ -218,11 +259,19 @@ fn description(dataset: &Dataset) -> Result<serde_json::Value> {
         for list in ["dataset", "training", "test"] {
             object.shift_remove(list);
         }
+        if dataset.labels.trained != Trained::Values {
+            object.extend(dataset.labels.describe().map(|(key, value)| (key.to_owned(), value)));
+        }
     }
     Ok(value)
 }
 
-fn find<'a>(dataset: &'a Dataset, ids: &[String]) -> Result<Vec<&'a Case>> {
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// The cases of a data set by name.
+pub(crate) fn find<'a>(dataset: &'a Dataset, ids: &[String]) -> Result<Vec<&'a Case>> {
     let find = |id: &String| {
         dataset.case(id).ok_or_else(|| {
             Error::invalid(
@@ -256,7 +305,8 @@ pub fn predict_and_score(
             None => plan.prepare(dataset, case)?,
         };
         let mask = case.mask.as_deref().map(io::read_labels).transpose()?.map(|(mask, _)| mask);
-        let prediction = segment(predictor, &sample, mask.as_ref(), &mut |_| {});
+        let mut prediction = segment(predictor, &sample, mask.as_ref(), &mut |_| {});
+        dataset.labels.paint(&mut prediction);
         let file: PathBuf = folder.join(format!("{}{}", case.id, dataset.file_ending));
         let header = io::read_header(&case.images[0])?;
         io::write_labels(&file, &prediction, Some(&header))?;

@@ -69,11 +69,20 @@ impl Objective<'_> {
     /// # Errors
     /// Where the loss or a gradient is not finite.
     pub fn gradient(&self, weights: &Weights, batch: &Batch) -> Result<Gradient> {
+        self.gradient_in(weights, batch, self.mode(batch))
+    }
+
+    /// The same without dropout, normalised by the batch's statistics.
+    pub fn validation_gradient(&self, weights: &Weights, batch: &Batch) -> Result<Gradient> {
+        self.gradient_in(weights, batch, Mode::BatchStatistics)
+    }
+
+    fn gradient_in(&self, weights: &Weights, batch: &Batch, mode: Mode) -> Result<Gradient> {
         let timer = Instant::now();
         let device = self.device.clone().autodiff();
         let bound = weights.bind(self.device, Pass::Training);
         let inputs = inputs(batch, &device).into_iter().map(Activation::from_channels_first).collect();
-        let Forward { value, objective, statistics } = self.forward(&bound, inputs, batch, &device);
+        let Forward { value, objective, statistics } = self.forward(&bound, inputs, batch, (&device, mode));
         let forward = timer.elapsed();
         if !value.total.is_finite() {
             return Err(self.divergence(weights, batch, &value));
@@ -95,7 +104,7 @@ impl Objective<'_> {
     pub fn losses(&self, weights: &Weights, batch: &Batch) -> Result<Vec<f64>> {
         let bound = weights.bind(self.device, Pass::Inference);
         let inputs = inputs(batch, self.device).into_iter().map(Activation::from_channels_first).collect();
-        let value = self.forward(&bound, inputs, batch, self.device).value;
+        let value = self.forward(&bound, inputs, batch, (self.device, self.mode(batch))).value;
         if !value.total.is_finite() {
             return Err(self.divergence(weights, batch, &value));
         }
@@ -113,7 +122,8 @@ impl Objective<'_> {
         let leaves: Vec<Tensor<5>> =
             inputs(batch, &device).into_iter().map(|input| input.require_grad()).collect();
         let activations = leaves.iter().cloned().map(Activation::from_channels_first).collect();
-        let Forward { value, objective, .. } = self.forward(&bound, activations, batch, &device);
+        let Forward { value, objective, .. } =
+            self.forward(&bound, activations, batch, (&device, self.mode(batch)));
         let forward = timer.elapsed();
         if !value.total.is_finite() {
             return Err(self.divergence(weights, batch, &value));
@@ -132,9 +142,15 @@ impl Objective<'_> {
     }
 
     /// The network's outputs and their loss.
-    fn forward(&self, bound: &Bound, inputs: Vec<Activation>, batch: &Batch, device: &Device) -> Forward {
+    fn forward(
+        &self,
+        bound: &Bound,
+        inputs: Vec<Activation>,
+        batch: &Batch,
+        (device, mode): (&Device, Mode),
+    ) -> Forward {
         let network = self.network;
-        let Output { logits: outputs, statistics } = network.forward(bound, inputs, self.mode(batch));
+        let Output { logits: outputs, statistics } = network.forward(bound, inputs, mode);
         let scales = supervision_weights(outputs.len());
         let mut value = LossValue::default();
         let mut objective: Option<Tensor<1>> = None;

@@ -11,15 +11,17 @@ use burn::tensor::Device;
 use rand::Rng;
 use serde_json::json;
 
-use crate::augment::{self, Augmentation};
-use crate::checkpoint::{Checkpoint, History, Pointer};
-use crate::config::{AugmentationKind, Config, DEFAULT_EPOCHS, SamplingRule};
+use crate::checkpoint::{Checkpoint, History, Pointer, PolicyState};
+use crate::config::{Config, DEFAULT_EPOCHS, SamplingRule};
 use crate::loader::{Loader, SampleSource};
+use crate::logits::{ShiftMonitor, ShiftWatch, WatchOptions};
 use crate::loss::{ClassWeights, Loss};
+use crate::meta::{Lesson, Meta, Tutor, Update};
 use crate::method::{AuxBatch, Method, Mode};
 use crate::network::{DeepMedic, Network, UNet, Weights};
 use crate::optimiser::{self, OptimiserState};
-use crate::plan::Plan;
+use crate::plan::{DiceReduction, Plan};
+use crate::policy::{Policy, Timeline};
 use crate::predict::{Predictor, WindowOptions};
 use crate::prepare::{IGNORE, PreparedCase};
 use crate::progress::Progress;
@@ -51,6 +53,10 @@ pub struct Job<'a> {
     pub method: &'a Method,
     /// Where to compute.
     pub device: &'a Device,
+    /// How patches are augmented, to begin with.
+    pub policy: &'a Policy,
+    /// Prepared cases that a policy learns from.
+    pub policy_validation: &'a [PreparedCase],
     /// When the command began; a time budget counts from here.
     pub started: Instant,
 }
@@ -149,7 +155,42 @@ impl<'a> Job<'a> {
         let seed = crate::rng::generator(self.config.seed, &["independent batches"]).next_u64();
         let queue = self.config.loader.queue;
         let sampler = self.sampler(source);
-        Some(Loader::start(source.clone(), sampler, Augmentation::none(), seed, steps, 1, queue))
+        Some(Loader::start(source.clone(), sampler, Policy::default(), seed, steps, 1, queue))
+    }
+
+    /// What a policy that learns minimises: the loss over whole batches, as scores are.
+    fn policy_objective<'b>(&'b self, network: &'b Network) -> Objective<'b> {
+        let objective = self.objective(network);
+        Objective { loss: Loss { reduction: DiceReduction::Batch, ..objective.loss }, ..objective }
+    }
+
+    /// Refuses a loss whose samples have no losses of their own.
+    fn check_learnable(&self, objective: &Objective<'_>) -> Result<()> {
+        let loss = &objective.loss;
+        if loss.dice == 0.0 || loss.reduction == DiceReduction::Sample {
+            return Ok(());
+        }
+        Err(Error::config(
+            "loss.dice_reduction",
+            "`batch`, but a policy learns from the loss of every sample by itself",
+            "set loss.dice_reduction=sample, or choose a policy that does not learn",
+        ))
+    }
+
+    fn tutor(
+        &self,
+        network: &Network,
+        source: &SampleSource,
+        state: Option<PolicyState>,
+        step: u64,
+        planned: u64,
+    ) -> Result<Tutor<'_>> {
+        let memory = gib(self.config.loader.memory_gib);
+        let cases = SampleSource::prepared(self.policy_validation.to_vec(), self.plan.classes, memory);
+        let cases = Arc::new(cases.seen_by(network.field(self.plan.patch)?));
+        let learning = &self.config.policy.learning;
+        let lesson = Lesson { learning, seed: self.config.seed, planned, step };
+        Ok(Tutor::new(lesson, self.policy, state, cases, &self.sampler(source)))
     }
 
     fn sampler(&self, source: &SampleSource) -> Sampler {
@@ -163,7 +204,7 @@ impl<'a> Job<'a> {
         sampler
     }
 
-    fn loader(&self, source: &Arc<SampleSource>, steps: std::ops::Range<u64>) -> Loader {
+    fn loader(&self, source: &Arc<SampleSource>, policy: Timeline, steps: std::ops::Range<u64>) -> Loader {
         let mut sampler = self.sampler(source);
         let gate = &self.method.config.augmentation;
         if gate.mode == Mode::Asymmetric {
@@ -175,23 +216,8 @@ impl<'a> Job<'a> {
         if self.method.has_extra_passes() && self.method.config.aux_batch == AuxBatch::RawTwin {
             sampler.twin = Twin::Raw;
         }
-        let augmentation = match self.config.augmentation.kind {
-            AugmentationKind::None => Augmentation::none(),
-            AugmentationKind::Basic => {
-                let thick = augment::thick_axis(self.plan.patch, self.plan.spacing);
-                Augmentation::basic(thick, augment::mirror_axes(self.classes))
-            }
-        };
         let loader = &self.config.loader;
-        Loader::start(
-            source.clone(),
-            sampler,
-            augmentation,
-            self.config.seed,
-            steps,
-            loader.threads,
-            loader.queue,
-        )
+        Loader::start(source.clone(), sampler, policy, self.config.seed, steps, loader.threads, loader.queue)
     }
 
     /// Trains from the last checkpoint, or from initial weights, to the last planned step.
@@ -230,11 +256,28 @@ impl<'a> Job<'a> {
         let planned = state.history.planned_steps;
         let mut events = Events::open(self.run, state.step)?;
         let epoch_length = self.config.schedule.steps_per_epoch;
+        let mut shift = self.shift_watch(&network)?;
         let session = Instant::now();
         let before = state.history.train_seconds;
         let mut saved = Instant::now();
         let mut clock = Clock::default();
-        let mut loader = self.loader(&source, state.step..planned);
+        let learning = &self.config.policy.learning;
+        let policy_objective = self.policy_objective(&network);
+        let objective = self.objective(&network);
+        let meta = Meta::new(&objective, &policy_objective, learning);
+        let mut tutor = match self.config.policy.learns() {
+            false => None,
+            true => {
+                self.check_learnable(&objective)?;
+                let known = state.history.policy_state(self.policy)?;
+                Some(self.tutor(&network, &source, known, state.step, planned)?)
+            }
+        };
+        let timeline = match &tutor {
+            Some(tutor) => tutor.timeline(),
+            None => Timeline::fixed(self.policy.clone()),
+        };
+        let mut loader = self.loader(&source, timeline, state.step..planned);
         let mut extra_loader = self.extra_loader(&source, state.step..planned);
         let mut stopped_early = self.out_of_patience(&state.history);
         progress.begin("training", planned);
@@ -247,7 +290,15 @@ impl<'a> Job<'a> {
             let waited = waited.elapsed();
             let extra = independent.as_ref().or(batch.twin.as_deref()).unwrap_or(&batch);
             let rate = optimiser::learning_rate(&self.config.optimiser, step, planned);
-            let passed = iteration.run(&mut state.weights, &mut state.optimiser, &batch, extra, rate)?;
+            let clean = iteration.objective.gradient(&state.weights, &batch)?;
+            let teaching = Instant::now();
+            let update = match &mut tutor {
+                Some(tutor) => tutor.update(&meta, &state.weights, &batch, &clean, rate)?,
+                None => None,
+            };
+            let teaching = teaching.elapsed();
+            let passed =
+                iteration.run(&mut state.weights, &mut state.optimiser, (&batch, clean), extra, rate)?;
             let history = &mut state.history;
             for &class in &batch.centre_classes {
                 if let Some(count) = history.patches_per_centre_class.get_mut(usize::from(class)) {
@@ -266,10 +317,19 @@ impl<'a> Job<'a> {
                 "seconds": {
                     "wait": seconds(waited), "forward": seconds(passed.forward),
                     "backward": seconds(passed.backward), "update": seconds(passed.update),
+                    "policy": seconds(teaching),
                 },
             }))?;
-            clock.add(waited, &passed);
+            clock.add(waited, &passed, teaching);
             state.step += 1;
+            if let Some(update) = &update
+                && (update.updates % POLICY_EVENTS == 1 || step + learning.every >= planned)
+            {
+                events.record(&policy_event(step, update))?;
+            }
+            if let Some(tutor) = &mut tutor {
+                tutor.publish(state.step, update.map(|update| update.policy), &loader);
+            }
             progress.advance(1);
             let mut pointers = Vec::new();
             if state.step.is_multiple_of(epoch_length) || state.step == planned {
@@ -277,6 +337,17 @@ impl<'a> Job<'a> {
                 let better = self.end_epoch(&network, &mut state, steps, &clock, &mut events, progress)?;
                 if better {
                     pointers.push(Pointer::Best);
+                }
+                if let Some((watch, monitor)) = &mut shift {
+                    let timer = Instant::now();
+                    let measured = watch.measure(self.plan, &network, &state.weights, self.device)?;
+                    events.record(&json!({
+                        "event": "logits", "step": state.step - 1, "seen": measured.seen,
+                        "unseen": measured.unseen, "seconds": seconds(timer.elapsed()),
+                    }))?;
+                    if let Some(warning) = monitor.observe(&measured) {
+                        progress.note(&warning);
+                    }
                 }
                 clock = Clock::default();
                 stopped_early = self.out_of_patience(&state.history) && state.step < planned;
@@ -286,6 +357,7 @@ impl<'a> Job<'a> {
                 || (checkpoint.every_steps > 0 && state.step.is_multiple_of(checkpoint.every_steps));
             if due || !pointers.is_empty() || state.step == planned || stopped_early {
                 pointers.push(Pointer::Latest);
+                state.history.policy = tutor.as_ref().map_or(String::new(), |t| t.state().to_toml());
                 state.history.train_seconds = before + seconds(session.elapsed());
                 state.write(&folder, &pointers)?;
                 saved = Instant::now();
@@ -299,6 +371,26 @@ impl<'a> Job<'a> {
             weights: state.weights,
             stopped_early,
         })
+    }
+
+    /// What measures the shift of the logits, and a monitor that knows the epochs of earlier sessions.
+    fn shift_watch(&self, network: &Network) -> Result<Option<(ShiftWatch, ShiftMonitor)>> {
+        let options = WatchOptions {
+            windows: self.config.validation.logit_windows,
+            patches_per_epoch: self.config.schedule.steps_per_epoch * self.plan.batch as u64,
+            seed: self.config.seed,
+        };
+        let watch = ShiftWatch::choose(self.plan, network, self.train, self.validation, &options)?;
+        let Some(watch) = watch else { return Ok(None) };
+        let mut monitor = ShiftMonitor::new(self.classes, &self.method.rare);
+        for event in crate::run::read_events(&self.run.path("events.jsonl"))? {
+            if event["event"] == "logits"
+                && let Ok(measured) = serde_json::from_value(event)
+            {
+                monitor.observe(&measured);
+            }
+        }
+        Ok(Some((watch, monitor)))
     }
 
     fn out_of_patience(&self, history: &History) -> bool {
@@ -324,22 +416,33 @@ impl<'a> Job<'a> {
             return Ok(schedule.epochs.unwrap_or(DEFAULT_EPOCHS) * schedule.steps_per_epoch);
         };
         let iteration = self.iteration(network);
-        let mut loader = self.loader(source, 0..WARM_UP + TIMED);
+        let mut loader = self.loader(source, Timeline::fixed(self.policy.clone()), 0..WARM_UP + TIMED);
         let mut extra_loader = self.extra_loader(source, 0..WARM_UP + TIMED);
         let mut copy = weights.clone();
         let mut optimiser = OptimiserState::new(self.config.optimiser.kind, weights);
         let mut timer = Instant::now();
+        let mut last = None;
         for step in 0..WARM_UP + TIMED {
             if step == WARM_UP {
                 timer = Instant::now();
             }
             let batch = loader.next()?;
             let independent = extra_loader.as_mut().map(Loader::next).transpose()?;
+            let clean = iteration.objective.gradient(&copy, &batch)?;
+            let kept = self.config.policy.learns().then(|| clean.clone());
             let extra = independent.as_ref().or(batch.twin.as_deref()).unwrap_or(&batch);
-            iteration.run(&mut copy, &mut optimiser, &batch, extra, 1e-6)?;
+            iteration.run(&mut copy, &mut optimiser, (&batch, clean), extra, 1e-6)?;
+            last = kept.map(|clean| (batch, clean));
         }
         drop(loader);
-        let step = seconds(timer.elapsed()) / TIMED as f64;
+        let mut step = seconds(timer.elapsed()) / TIMED as f64;
+        if let Some((batch, result)) = last {
+            let learning = &self.config.policy.learning;
+            let policy_objective = self.policy_objective(network);
+            let meta = Meta::new(&iteration.objective, &policy_objective, learning);
+            let mut tutor = self.tutor(network, source, None, 0, learning.every)?;
+            step += seconds(tutor.time(&meta, &copy, &batch, &result)?) / learning.every as f64;
+        }
         let timer = Instant::now();
         let cases = self.epoch_cases();
         if let Some(case) = cases.first() {
@@ -468,11 +571,11 @@ impl<'a> Job<'a> {
 }
 
 impl Clock {
-    fn add(&mut self, wait: Duration, passed: &Passed) {
+    fn add(&mut self, wait: Duration, passed: &Passed, teaching: Duration) {
         self.wait += wait;
         self.forward += passed.forward;
         self.backward += passed.backward;
-        self.update += passed.update;
+        self.update += passed.update + teaching;
         self.steps += 1;
     }
 
@@ -549,6 +652,55 @@ pub fn keep_fraction(cases: &[String], fraction: f64, seed: u64) -> Vec<String> 
     shuffled.truncate(((fraction * cases.len() as f64).round() as usize).max(1));
     shuffled.sort();
     shuffled
+}
+
+/// Every so many updates the policy is recorded.
+const POLICY_EVENTS: u64 = 10;
+
+/// Probabilities of all choices after an update, in the order target, group, choice, to six digits.
+fn policy_event(step: u64, update: &Update) -> serde_json::Value {
+    let policy = &update.policy;
+    let groups = 0..policy.groups.len();
+    let all = (0..policy.targets.len())
+        .flat_map(|target| groups.clone().flat_map(move |group| policy.probabilities(target, group)));
+    let rounded: Vec<f64> = all.map(|p| (p * 1e6).round() / 1e6).collect();
+    json!({
+        "event": "policy", "step": step, "updates": update.updates,
+        "validation_loss": update.validation_loss, "probabilities": rounded,
+    })
+}
+
+/// Keeps the first `fraction` of the cases by name, at least one.
+pub fn keep_prefix(cases: &[String], fraction: f64) -> Vec<String> {
+    let mut sorted = cases.to_vec();
+    sorted.sort();
+    sorted.truncate(((fraction * cases.len() as f64).round() as usize).max(1));
+    sorted
+}
+
+/// Takes `share` of the cases away, seeded, at least one where the share is above 0: (those left, those taken).
+///
+/// # Errors
+/// Where nothing would be left to train on.
+pub fn set_aside(cases: &[String], share: f64, seed: u64) -> Result<(Vec<String>, Vec<String>)> {
+    use rand::seq::SliceRandom;
+    if share == 0.0 {
+        return Ok((cases.to_vec(), Vec::new()));
+    }
+    let count = ((share * cases.len() as f64).round() as usize).max(1);
+    if count >= cases.len() {
+        return Err(Error::config(
+            "policy.validation_share",
+            format!("of {} training cases, {count} would be set aside for the policy", cases.len()),
+            "train on more cases, or choose a policy that does not learn",
+        ));
+    }
+    let mut shuffled = cases.to_vec();
+    shuffled.shuffle(&mut crate::rng::generator(seed, &["policy validation"]));
+    let mut left = shuffled.split_off(count);
+    left.sort();
+    shuffled.sort();
+    Ok((left, shuffled))
 }
 
 /// The folder of the checkpoints of a run.

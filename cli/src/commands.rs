@@ -13,9 +13,13 @@ mod device;
 mod doctor;
 mod evaluate;
 mod import;
+mod logits;
 mod phantom;
 mod plan;
+mod policy;
 mod predict;
+mod report;
+mod sweep;
 mod train;
 
 /// How a command ended, as its exit code.
@@ -49,10 +53,19 @@ pub(crate) enum Command {
     Plan(plan::Args),
     /// Train a network and score it on the cases held out
     Train(Box<train::Args>),
+    /// Draw every operation of augmentation on a case, or show what a run has learned
+    #[command(subcommand)]
+    Policy(policy::Args),
     /// Segment scans with one or several trained runs
     Predict(predict::Args),
     /// Score predictions against references
     Evaluate(evaluate::Args),
+    /// See how far the logits of unseen voxels have shifted, per class
+    Logits(logits::Args),
+    /// Train (method, policy) pairs x fractions x folds x seeds and print the table
+    Sweep(sweep::Args),
+    /// Make one self-contained HTML page of runs and sweeps
+    Report(report::Args),
     /// Show processor features, threads and the speed of a known convolution
     Doctor(doctor::Args),
 }
@@ -66,8 +79,12 @@ impl Command {
             Self::Check(args) => check::run(args, output),
             Self::Plan(args) => plan::run(args, output),
             Self::Train(args) => train::run(*args, output, started),
+            Self::Policy(args) => policy::run(args, output),
             Self::Predict(args) => predict::run(args, output),
             Self::Evaluate(args) => evaluate::run(args, output),
+            Self::Logits(args) => logits::run(args, output),
+            Self::Sweep(args) => sweep::run(args, output),
+            Self::Report(args) => report::run(args, output),
             Self::Doctor(args) => doctor::run(args, output),
         }
     }

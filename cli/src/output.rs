@@ -55,7 +55,15 @@ impl Output {
     /// Prints the chain of an error; hints stand on lines of their own.
     pub(crate) fn error(&self, error: &anyhow::Error) {
         self.end();
-        eprintln!("error: {error:#}");
+        let mut text = error.to_string();
+        // Some errors repeat their cause in their own words.
+        for cause in error.chain().skip(1).map(ToString::to_string) {
+            if !text.contains(&cause) {
+                text.push_str(": ");
+                text.push_str(&cause);
+            }
+        }
+        eprintln!("error: {text}");
     }
 
     fn with_task(&self, act: impl FnOnce(&mut Task)) {

@@ -142,6 +142,101 @@ pub(super) fn low_resolution(voxels: &mut [f32], patch: [usize; 3], zoom: [f64; 
     );
 }
 
+/// Takes linear values on a grid of round(zoom * edge) voxels per axis and shows each as a block of equal voxels:
+/// a scan with larger voxels. Voxel centres are aligned as in [`low_resolution`].
+pub(super) fn coarse_voxels(voxels: &mut [f32], patch: [usize; 3], zoom: [f64; 3]) {
+    let coarse: [usize; 3] = std::array::from_fn(|axis| {
+        ((patch[axis] as f64 * zoom[axis]).round_ties_even() as usize).clamp(1, patch[axis])
+    });
+    if coarse == patch {
+        return;
+    }
+    let nodes: [Vec<(usize, usize, f32)>; 3] =
+        std::array::from_fn(|axis| linear_nodes(patch[axis], coarse[axis]));
+    let fine: [Vec<usize>; 3] = std::array::from_fn(|axis| {
+        let scale = coarse[axis] as f64 / patch[axis] as f64;
+        (0..patch[axis]).map(|at| (((at as f64 + 0.5) * scale) as usize).min(coarse[axis] - 1)).collect()
+    });
+    let at = |x: usize, y: usize, z: usize| (x * patch[1] + y) * patch[2] + z;
+    let mut small = Vec::with_capacity(coarse.iter().product());
+    for &(x0, x1, wx) in &nodes[0] {
+        for &(y0, y1, wy) in &nodes[1] {
+            for &(z0, z1, wz) in &nodes[2] {
+                let mix = |a: f32, b: f32, w: f32| a + (b - a) * w;
+                let along_x = |y: usize, z: usize| mix(voxels[at(x0, y, z)], voxels[at(x1, y, z)], wx);
+                let along_y = |z: usize| mix(along_x(y0, z), along_x(y1, z), wy);
+                small.push(mix(along_y(z0), along_y(z1), wz));
+            }
+        }
+    }
+    for (row, out) in voxels.chunks_exact_mut(patch[2]).enumerate() {
+        let line = (fine[0][row / patch[1]] * coarse[1] + fine[1][row % patch[1]]) * coarse[2];
+        for (out, z) in out.iter_mut().zip(&fine[2]) {
+            *out = small[line + z];
+        }
+    }
+}
+
+/// Takes the Laplacian of a Gaussian away: `x - sum over axes of d2(x)`, clipped to `range`.
+///
+/// `sigma` is in image voxels; on a grid of stride s it is sigma / s of the grid's voxels, and a second
+/// derivative there is s^2 times that of the image. The kernel of the second derivative is SciPy's
+/// (`gaussian_laplace`, cut off at 4 sigma) less what keeps it from summing to 0, since a sampled kernel with a
+/// small sigma would brighten constants. The patch is continued by reflection about its outer voxels.
+pub(super) fn sharpen(
+    voxels: &mut [f32],
+    shape: [usize; 3],
+    sigma: f64,
+    stride: [usize; 3],
+    [low, high]: [f32; 2],
+) {
+    let kernels: [(Vec<f32>, Vec<f32>); 3] =
+        std::array::from_fn(|axis| laplace_kernels(sigma, stride[axis], shape[axis] - 1));
+    let mut sum: Vec<f32> = voxels.to_vec();
+    for second in 0..3 {
+        let mut part = voxels.to_vec();
+        for axis in 0..3 {
+            let (smooth, curve) = &kernels[axis];
+            convolve(&mut part, shape, axis, if axis == second { curve } else { smooth });
+        }
+        sum.iter_mut().zip(&part).for_each(|(sum, part)| *sum -= part);
+    }
+    for (voxel, sum) in voxels.iter_mut().zip(sum) {
+        *voxel = super::intensity::clamp(sum, low, high);
+    }
+}
+
+/// Halves of the Gaussian and of its second derivative in image voxels, the latter summing to 0.
+fn laplace_kernels(sigma: f64, stride: usize, reach: usize) -> (Vec<f32>, Vec<f32>) {
+    let sigma = sigma / stride as f64;
+    let reach = reach.min((4.0 * sigma + 0.5) as usize);
+    let weight = |d: usize| (-0.5 * (d as f64 / sigma).powi(2)).exp();
+    let total = weight(0) + 2.0 * (1..=reach).map(weight).sum::<f64>();
+    let smooth: Vec<f64> = (0..=reach).map(|d| weight(d) / total).collect();
+    let curve: Vec<f64> = smooth
+        .iter()
+        .enumerate()
+        .map(|(d, w)| w * ((d as f64).powi(2) / sigma.powi(4) - sigma.powi(-2)))
+        .collect();
+    let excess = curve[0] + 2.0 * curve[1..].iter().sum::<f64>();
+    let grid = (stride * stride) as f64;
+    let curve = curve.iter().zip(&smooth).map(|(c, w)| ((c - excess * w) / grid) as f32).collect();
+    (smooth.into_iter().map(|w| w as f32).collect(), curve)
+}
+
+/// Convolves along one axis with a symmetric kernel, given as its centre and one half.
+fn convolve(voxels: &mut [f32], shape: [usize; 3], axis: usize, kernel: &[f32]) {
+    let stride = shape[axis + 1..].iter().product::<usize>();
+    let length = shape[axis];
+    let mut line = vec![0.0; length * stride];
+    for slab in voxels.chunks_exact_mut(length * stride) {
+        line.copy_from_slice(slab);
+        for (at, out) in slab.chunks_exact_mut(stride).enumerate() {
+            weigh(out, kernel, |offset| &line[reflect(at as i64 + offset, length) * stride..][..stride]);
+        }
+    }
+}
+
 /// For each of `fine` voxels: the two of `coarse` nodes around its centre, and the weight of the upper one.
 fn linear_nodes(coarse: usize, fine: usize) -> Vec<(usize, usize, f32)> {
     let scale = coarse as f32 / fine as f32;

@@ -1,4 +1,4 @@
-//! Pointwise changes of one channel of a patch, each in as few passes over the voxels as it allows.
+//! Pointwise changes of one channel of a patch, many of them in one pass over the voxels.
 //!
 //! Loops are written so that they vectorise, and contain no fused multiply-add and no sum whose order depends
 //! on the vector width: every instruction set gives the same bits.
@@ -59,27 +59,6 @@ impl Sums {
 /// Voxels that passes work on together: they stay in the nearest cache.
 const BLOCK: usize = 2048;
 
-impl Statistics {
-    pub(super) fn of(voxels: &[f32]) -> Self {
-        wide(
-            #[inline(always)]
-            move || {
-                let mut sums = Sums::new();
-                let (mut low, mut high) = (i32::MAX, i32::MIN);
-                for block in voxels.chunks(BLOCK) {
-                    sums.add(block);
-                    for &value in block {
-                        low = low.min(order(value));
-                        high = high.max(order(value));
-                    }
-                }
-                let (mean, deviation) = sums.mean_and_deviation(voxels.len());
-                Self { mean, deviation, low: unorder(low), high: unorder(high) }
-            },
-        )
-    }
-}
-
 /// A whole number that orders as the floats do: the smallest and largest of those vectorise, whereas those of
 /// floats have rules for NaN.
 #[inline(always)]
@@ -92,66 +71,192 @@ fn unorder(bits: i32) -> f32 {
     f32::from_bits((bits ^ (bits >> 31 & i32::MAX)) as u32)
 }
 
-/// Applies a function to every voxel, vectorised.
-#[inline(always)]
-fn each(voxels: &mut [f32], function: impl Fn(f32) -> f32) {
-    wide(
-        #[inline(always)]
-        move || {
-            for voxel in voxels.iter_mut() {
-                *voxel = function(*voxel);
+/// A change of one voxel by itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Point<'a> {
+    /// `x * factor`.
+    Multiply(f32),
+    /// `x * factor + shift`.
+    Linear { factor: f32, shift: f32 },
+    /// `(x - mean) * factor + mean` within a range.
+    Stretch { mean: f32, factor: f32, low: f32, high: f32 },
+    /// `((x * sign - origin) * scale)` within \[0, 1\], to a power.
+    Power { sign: f32, origin: f32, scale: f32, exponent: f32 },
+    /// `x + deviation * n`, n from the noise field of a row.
+    Noise { deviation: f32, key: u64, channel: usize },
+    /// `value`.
+    Constant(f32),
+    /// 0 where the voxel of the mask is.
+    Keep(&'a [u8]),
+}
+
+/// Where the voxels of a grid lie about the patch centre.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// Voxels along x, y, z.
+    pub(super) shape: [usize; 3],
+    /// Offset of voxel (0, 0, 0) from the patch centre (rounded down), image voxels.
+    pub(super) first: [i64; 3],
+    /// Image voxels from one voxel of the grid to the next.
+    pub(super) stride: [usize; 3],
+}
+
+/// One channel of a patch on one grid, and changes that still have to be made: they wait until something
+/// must see the result, and are then made together in one pass.
+#[derive(Debug)]
+pub(super) struct Fused<'a> {
+    voxels: &'a mut [f32],
+    place: Place,
+    pending: Vec<Point<'a>>,
+}
+
+impl<'a> Fused<'a> {
+    pub(super) fn new(voxels: &'a mut [f32], place: Place) -> Self {
+        assert_eq!(voxels.len(), place.shape.iter().product::<usize>(), "voxels of the grid");
+        Self { voxels, place, pending: Vec::new() }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    pub(super) fn push(&mut self, point: Point<'a>) {
+        self.pending.push(point);
+    }
+
+    /// Makes the waiting changes and hands the voxels out.
+    pub(super) fn voxels(&mut self) -> &mut [f32] {
+        if !self.pending.is_empty() {
+            self.pass(|_| {});
+        }
+        self.voxels
+    }
+
+    /// Makes the waiting changes and measures the result.
+    pub(super) fn measure(&mut self) -> Statistics {
+        let mut sums = Sums::new();
+        let (mut low, mut high) = (i32::MAX, i32::MIN);
+        self.pass(
+            #[inline(always)]
+            |block| {
+                sums.add(block);
+                for &value in block {
+                    low = low.min(order(value));
+                    high = high.max(order(value));
+                }
+            },
+        );
+        let (mean, deviation) = sums.mean_and_deviation(self.voxels.len());
+        Statistics { mean, deviation, low: unorder(low), high: unorder(high) }
+    }
+
+    /// Makes the waiting changes and gives mean and deviation of the result.
+    pub(super) fn moments(&mut self) -> (f64, f64) {
+        let mut sums = Sums::new();
+        self.pass(
+            #[inline(always)]
+            |block| sums.add(block),
+        );
+        sums.mean_and_deviation(self.voxels.len())
+    }
+
+    /// Goes over the voxels once, by whole rows: makes the waiting changes, then shows the block.
+    #[inline(always)]
+    fn pass(&mut self, mut see: impl FnMut(&[f32])) {
+        let (place, pending) = (self.place, std::mem::take(&mut self.pending));
+        let row = place.shape[2].max(1);
+        let rows = (BLOCK / row).max(1);
+        let voxels = &mut *self.voxels;
+        wide(
+            #[inline(always)]
+            || {
+                for (number, block) in voxels.chunks_mut(rows * row).enumerate() {
+                    for point in &pending {
+                        point.apply(block, &place, number * rows);
+                    }
+                    see(block);
+                }
+            },
+        );
+    }
+}
+
+impl Point<'_> {
+    /// Changes a block of whole rows, the first of which is row `row` of the grid.
+    #[inline(always)]
+    fn apply(&self, block: &mut [f32], place: &Place, row: usize) {
+        match *self {
+            Self::Noise { deviation, key, channel } => add_noise(block, place, row, deviation, key, channel),
+            Self::Keep(kept) => {
+                let kept = &kept[row * place.shape[2]..];
+                for (voxel, kept) in block.iter_mut().zip(kept) {
+                    *voxel = if *kept == 0 { 0.0 } else { *voxel };
+                }
             }
-        },
-    );
-}
+            _ => self.apply_to_values(block),
+        }
+    }
 
-pub(super) fn multiply(voxels: &mut [f32], factor: f32) {
-    each(voxels, move |x| x * factor);
-}
-
-pub(super) fn contrast(voxels: &mut [f32], factor: f32) {
-    let Statistics { mean, low, high, .. } = Statistics::of(voxels);
-    let mean = mean as f32;
-    each(voxels, move |x| clamp((x - mean) * factor + mean, low, high));
+    /// Changes values that have no place; [`Point::Noise`] and [`Point::Keep`] leave them as they are.
+    #[inline(always)]
+    pub(super) fn apply_to_values(&self, values: &mut [f32]) {
+        match *self {
+            Self::Multiply(factor) => values.iter_mut().for_each(|x| *x *= factor),
+            Self::Linear { factor, shift } => values.iter_mut().for_each(|x| *x = *x * factor + shift),
+            Self::Stretch { mean, factor, low, high } => {
+                values.iter_mut().for_each(|x| *x = clamp((*x - mean) * factor + mean, low, high));
+            }
+            Self::Power { sign, origin, scale, exponent } => {
+                let change = |x: f32| power(clamp((x * sign - origin) * scale, 0.0, 1.0), exponent);
+                values.iter_mut().for_each(|x| *x = change(*x));
+            }
+            Self::Constant(value) => values.fill(value),
+            Self::Noise { .. } | Self::Keep(_) => {}
+        }
+    }
 }
 
 /// `f32::clamp` without its panic on an empty range, so that it vectorises.
 #[inline(always)]
-fn clamp(x: f32, low: f32, high: f32) -> f32 {
+pub(super) fn clamp(x: f32, low: f32, high: f32) -> f32 {
     let x = if x < low { low } else { x };
     if x > high { high } else { x }
 }
 
-/// Power of the channel scaled to \[0, 1\], scaled back, mean and deviation restored.
-pub(super) fn gamma(voxels: &mut [f32], exponent: f32, side: Side) {
-    const LEAST: f32 = 1e-7;
-    let before = Statistics::of(voxels);
-    let range = before.high - before.low;
-    let scale = 1.0 / range.max(LEAST);
+/// The smallest range and deviation that are divided by.
+const LEAST: f32 = 1e-7;
+
+/// The power of [`super::Op::Gamma`] for an image of this range.
+pub(super) fn gamma_power(range: [f32; 2], exponent: f32, side: Side) -> Point<'static> {
+    let [low, high] = range;
     // The inverted image is x' = -x: its lowest value is -high, and (x' - low') / range = (high - x) / range.
     let (sign, origin) = match side {
-        Side::Direct => (1.0, before.low),
-        Side::Inverted => (-1.0, -before.high),
+        Side::Direct => (1.0, low),
+        Side::Inverted => (-1.0, -high),
     };
-    let image = &mut *voxels;
-    let (mean, deviation) = wide(
-        #[inline(always)]
-        move || {
-            let mut sums = Sums::new();
-            for block in image.chunks_mut(BLOCK) {
-                for value in block.iter_mut() {
-                    *value = power(clamp((*value * sign - origin) * scale, 0.0, 1.0), exponent);
-                }
-                sums.add(block);
-            }
-            sums.mean_and_deviation(image.len())
-        },
-    );
+    Point::Power { sign, origin, scale: 1.0 / (high - low).max(LEAST), exponent }
+}
+
+/// Takes the powers back to the range, and to the mean and deviation from before where they are kept: `powers`
+/// are the mean and deviation of what [`gamma_power`] made.
+pub(super) fn gamma_back(
+    range: [f32; 2],
+    side: Side,
+    before: Option<&Statistics>,
+    powers: (f64, f64),
+) -> Point<'static> {
+    let [low, high] = range;
+    let width = f64::from(high - low);
+    let sign = if side == Side::Direct { 1.0 } else { -1.0 };
+    let Some(before) = before else {
+        let origin = if side == Side::Direct { low } else { high };
+        return Point::Linear { factor: (sign * width) as f32, shift: origin };
+    };
+    let (mean, deviation) = powers;
     // In units of the image: mean and deviation of `power * range + origin`.
-    let stretch = before.deviation / (deviation * f64::from(range)).max(f64::from(LEAST));
-    let factor = (f64::from(range) * stretch * f64::from(sign)) as f32;
-    let shift = (before.mean - mean * f64::from(range) * stretch * f64::from(sign)) as f32;
-    each(voxels, move |x| x * factor + shift);
+    let stretch = before.deviation / (deviation * width).max(f64::from(LEAST));
+    let factor = width * stretch * sign;
+    Point::Linear { factor: factor as f32, shift: (before.mean - mean * factor) as f32 }
 }
 
 /// `x` to the power `exponent` for x in \[0, 1\] and an exponent above 0; the relative error is below 4e-6 where
@@ -192,25 +297,21 @@ fn exp2(x: f32) -> f32 {
     f32::from_bits(series.to_bits().wrapping_add(shifted.to_bits() << 23))
 }
 
-/// Adds `deviation` times the noise field named by `key` and `channel`; voxels are named by their offset from
-/// the patch centre (rounded down), so that patches of several sizes about one centre agree.
-pub(super) fn noise(voxels: &mut [f32], patch: [usize; 3], deviation: f32, key: u64, channel: usize) {
-    let [_, y, z] = patch;
-    let centre = patch.map(|edge| (edge / 2) as u32);
-    wide(
-        #[inline(always)]
-        move || {
-            for (index, row) in voxels.chunks_exact_mut(z).enumerate() {
-                let i = ((index / y) as u32).wrapping_sub(centre[0]);
-                let j = ((index % y) as u32).wrapping_sub(centre[1]);
-                let (a, b) = row_key(key, channel as u32, i, j);
-                let first = 0_u32.wrapping_sub(centre[2]);
-                for (k, voxel) in row.iter_mut().enumerate() {
-                    *voxel += deviation * gaussian(a, b, first.wrapping_add(k as u32));
-                }
-            }
-        },
-    );
+/// Adds `deviation` times the noise field named by `key` and `channel` to rows of a grid from row `row` on;
+/// voxels are named by their offset from the patch centre (rounded down), so that grids of all sizes and strides
+/// about one centre agree.
+#[inline(always)]
+fn add_noise(block: &mut [f32], place: &Place, row: usize, deviation: f32, key: u64, channel: usize) {
+    let offset = |axis: usize, at: usize| (place.first[axis] + (at * place.stride[axis]) as i64) as u32;
+    let (first, stride) = (place.first[2] as u32, place.stride[2] as u32);
+    for (index, voxels) in block.chunks_exact_mut(place.shape[2]).enumerate() {
+        let row = row + index;
+        let (i, j) = (offset(0, row / place.shape[1]), offset(1, row % place.shape[1]));
+        let (a, b) = row_key(key, channel as u32, i, j);
+        for (k, voxel) in voxels.iter_mut().enumerate() {
+            *voxel += deviation * gaussian(a, b, first.wrapping_add(stride.wrapping_mul(k as u32)));
+        }
+    }
 }
 
 /// The standard normal number at an offset from the patch centre in the noise field (key, channel).

@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use super::cut::Grid;
+use super::elastic::Field;
 use super::wide::{lerp, wide};
 
 /// Voxels per unit of a fixed-point coordinate.
@@ -61,16 +63,26 @@ pub(super) struct Map {
 }
 
 impl Map {
-    pub(super) fn new(affine: &Affine, start: [i64; 3], patch: [usize; 3]) -> Self {
+    pub(super) fn new(affine: &Affine, shift: [f64; 3], start: [i64; 3], patch: [usize; 3]) -> Self {
         let step: [[i64; 3]; 3] = std::array::from_fn(|e| {
             std::array::from_fn(|axis| (affine.0[axis][e] * ONE as f64).round() as i64)
         });
         let base = std::array::from_fn(|axis| {
             let extent = |e: usize| patch[e] as i64 - 1;
             let swept: i64 = (0..3).map(|e| step[e][axis] * extent(e)).sum();
-            start[axis] * ONE + ((extent(axis) * ONE - swept) >> 1)
+            let shift = (shift[axis] * ONE as f64).round() as i64;
+            start[axis] * ONE + ((extent(axis) * ONE - swept) >> 1) + shift
         });
         Self { patch, base, step }
+    }
+
+    /// The same map for the voxels of a grid about the patch: where both have a voxel, the same coordinates.
+    pub(super) fn on(&self, grid: &Grid) -> Self {
+        let base = std::array::from_fn(|axis| {
+            self.base[axis] + (0..3).map(|e| self.step[e][axis] * grid.start[e]).sum::<i64>()
+        });
+        let step = std::array::from_fn(|e| self.step[e].map(|step| step * grid.stride[e] as i64));
+        Self { patch: grid.shape, base, step }
     }
 
     /// Coordinates of the first voxel of patch row (i, j).
@@ -85,18 +97,19 @@ impl Map {
         self.base.iter().all(whole) && self.step.iter().flatten().all(whole)
     }
 
-    /// The box of a block of this shape that holds every voxel that the patch sees.
-    pub(super) fn window(&self, shape: [usize; 3]) -> [Range<usize>; 3] {
-        std::array::from_fn(|axis| {
-            let (mut low, mut high) = (self.base[axis], self.base[axis]);
+    /// First voxel, and the one after the last, that the patch sees along each axis where no voxel is displaced by
+    /// more than `reach`. An identity map sees no voxel that it does not copy.
+    pub(super) fn bounds(&self, reach: f64) -> [[i64; 3]; 2] {
+        let reach = (reach * ONE as f64).ceil() as i64;
+        let (mut low, mut high) = (self.base, self.base);
+        for axis in 0..3 {
             for e in 0..3 {
                 let swept = self.step[e][axis] * (self.patch[e] as i64 - 1);
-                low += swept.min(0);
-                high += swept.max(0);
+                low[axis] += swept.min(0);
+                high[axis] += swept.max(0);
             }
-            let inside = |coordinate: i64| coordinate.clamp(0, shape[axis] as i64) as usize;
-            inside(low >> 32)..inside((high >> 32) + 2)
-        })
+        }
+        [low.map(|at| (at - reach) >> 32), high.map(|at| ((at + reach + ONE - 1) >> 32) + 1)]
     }
 
     /// The same map for a block that begins at voxel `start`.
@@ -146,25 +159,36 @@ pub(super) struct Block<'a> {
     pub(super) shape: [usize; 3],
 }
 
-/// Fills `images` (channel, patch) linearly, 0 outside the block, and `labels` (patch) with the class of the
-/// largest linear weight, background outside.
-pub(super) fn resample(map: &Map, block: &Block<'_>, images: &mut [f32], labels: &mut [u8]) {
+/// Fills `images` (channel, `size` voxels each) linearly, 0 outside the block.
+pub(super) fn resample_images(
+    map: &Map,
+    field: Option<&Field>,
+    block: &Block<'_>,
+    size: usize,
+    images: &mut [f32],
+) {
     let voxels = block.shape.iter().product::<usize>();
-    if voxels == 0 {
+    if voxels == 0 || size == 0 {
         images.fill(0.0);
-        labels.fill(0);
         return;
     }
-    assert_eq!(block.images.len() / voxels, images.len() / labels.len(), "channels");
+    assert_eq!(block.images.len() / voxels, images.len() / size, "channels");
+    if let Some(field) = field {
+        displaced(map, field, |row, at| {
+            for (channel, out) in block.images.chunks_exact(voxels).zip(images.chunks_exact_mut(size)) {
+                for (out, &position) in out[at.clone()].iter_mut().zip(row) {
+                    *out = trilinear(neighbours(channel, block.shape, position), position.map(fraction));
+                }
+            }
+        });
+        return;
+    }
     if map.is_lattice() {
-        let size = map.patch.iter().product::<usize>();
         for (channel, out) in block.images.chunks_exact(voxels).zip(images.chunks_exact_mut(size)) {
             copy(map, channel, block.shape, out);
         }
-        copy(map, block.labels, block.shape, labels);
         return;
     }
-    let size = map.patch.iter().product::<usize>();
     wide(
         #[inline(always)]
         || {
@@ -183,6 +207,32 @@ pub(super) fn resample(map: &Map, block: &Block<'_>, images: &mut [f32], labels:
                     },
                 );
             }
+        },
+    );
+}
+
+/// Fills `labels` (patch) with the class of the largest linear weight, background outside the block.
+pub(super) fn resample_labels(map: &Map, field: Option<&Field>, block: &Block<'_>, labels: &mut [u8]) {
+    if block.shape.contains(&0) {
+        labels.fill(0);
+        return;
+    }
+    if let Some(field) = field {
+        displaced(map, field, |row, at| {
+            for (out, &position) in labels[at].iter_mut().zip(row) {
+                *out = elect(neighbours(block.labels, block.shape, position), position.map(fraction));
+            }
+        });
+        return;
+    }
+    if map.is_lattice() {
+        copy(map, block.labels, block.shape, labels);
+        return;
+    }
+    wide(
+        #[inline(always)]
+        || {
+            let mut row = Row::new(map.patch[2]);
             for_each_row(
                 map.patch,
                 #[inline(always)]
@@ -196,17 +246,61 @@ pub(super) fn resample(map: &Map, block: &Block<'_>, images: &mut [f32], labels:
 }
 
 /// Marks the patch voxels whose nearest neighbour in `mask` is not 0.
-pub(super) fn nearest(map: &Map, mask: &[u8], shape: [usize; 3], out: &mut [u8]) {
-    let centred = |coordinate: i64| (coordinate + ONE / 2) >> 32;
+pub(super) fn nearest(map: &Map, field: Option<&Field>, mask: &[u8], shape: [usize; 3], out: &mut [u8]) {
+    let look = |position: [i64; 3]| {
+        let at = position.map(|coordinate| (coordinate + ONE / 2) >> 32);
+        let inside = (0..3).all(|axis| (0..shape[axis] as i64).contains(&at[axis]));
+        let [x, y, z] = at.map(|coordinate| coordinate as usize);
+        if inside { mask[(x * shape[1] + y) * shape[2] + z] } else { 0 }
+    };
+    if let Some(field) = field {
+        displaced(map, field, |row, at| {
+            out[at].iter_mut().zip(row).for_each(|(out, &position)| *out = look(position));
+        });
+        return;
+    }
     for (index, out) in out.chunks_exact_mut(map.patch[2]).enumerate() {
         let row = map.row(index / map.patch[1], index % map.patch[1]);
         for (k, out) in out.iter_mut().enumerate() {
-            let at: [i64; 3] = std::array::from_fn(|axis| centred(row[axis] + k as i64 * map.step[2][axis]));
-            let inside = (0..3).all(|axis| (0..shape[axis] as i64).contains(&at[axis]));
-            let [x, y, z] = at.map(|coordinate| coordinate as usize);
-            *out = if inside { mask[(x * shape[1] + y) * shape[2] + z] } else { 0 };
+            *out = look(std::array::from_fn(|axis| row[axis] + k as i64 * map.step[2][axis]));
         }
     }
+}
+
+/// Visits the rows of a grid with the displaced coordinates of their voxels, and their places in the grid.
+fn displaced(map: &Map, field: &Field, mut visit: impl FnMut(&[[i64; 3]], Range<usize>)) {
+    let [nx, ny, nz] = map.patch;
+    let mut moved = vec![[0.0; 3]; nz];
+    let mut positions = vec![[0; 3]; nz];
+    for i in 0..nx {
+        for j in 0..ny {
+            let first = map.row(i, j);
+            field.row(i, j, &mut moved);
+            for (k, (position, moved)) in positions.iter_mut().zip(&moved).enumerate() {
+                *position = std::array::from_fn(|axis| {
+                    first[axis] + k as i64 * map.step[2][axis] + (moved[axis] * ONE as f64).round() as i64
+                });
+            }
+            let at = (i * ny + j) * nz;
+            visit(&positions, at..at + nz);
+        }
+    }
+}
+
+/// The eight voxels around a position, 0 where they lie outside.
+#[inline(always)]
+fn neighbours<T: Copy + Default>(source: &[T], shape: [usize; 3], at: [i64; 3]) -> [[T; 2]; 4] {
+    let value = |corner: usize| {
+        let position: [i64; 3] =
+            std::array::from_fn(|axis| (at[axis] >> 32) + (corner as i64 >> (2 - axis) & 1));
+        if (0..3).all(|axis| (0..shape[axis] as i64).contains(&position[axis])) {
+            let [x, y, z] = position.map(|p| p as usize);
+            source[(x * shape[1] + y) * shape[2] + z]
+        } else {
+            T::default()
+        }
+    };
+    std::array::from_fn(|pair| [value(2 * pair), value(2 * pair + 1)])
 }
 
 /// Copies a patch whose voxels all fall onto voxels of the block.
@@ -400,17 +494,7 @@ impl Row {
         k: usize,
     ) -> ([[T; 2]; 4], [f32; 3]) {
         let at: [i64; 3] = std::array::from_fn(|axis| self.first[axis] + k as i64 * map.step[2][axis]);
-        let value = |corner: usize| {
-            let position: [i64; 3] =
-                std::array::from_fn(|axis| (at[axis] >> 32) + (corner as i64 >> (2 - axis) & 1));
-            if (0..3).all(|axis| (0..shape[axis] as i64).contains(&position[axis])) {
-                let [x, y, z] = position.map(|p| p as usize);
-                source[(x * shape[1] + y) * shape[2] + z]
-            } else {
-                T::default()
-            }
-        };
-        (std::array::from_fn(|pair| [value(2 * pair), value(2 * pair + 1)]), at.map(fraction))
+        (neighbours(source, shape, at), at.map(fraction))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::{LabelScheme, Problem, Region};
+use super::{LabelScheme, Problem, Region, Trained};
 
 /// What `labels` says.
 pub(super) struct Labels {
@@ -37,13 +37,17 @@ pub(super) fn parse(object: &Map<String, Value>, problems: &mut Vec<Problem>) ->
         .filter(|(name, values)| name != "ignore" && values.as_slice() != [0])
         .map(|(name, values)| Region { name: name.clone(), values: values.clone() })
         .collect();
-    let declared: BTreeSet<u8> = entries.iter().flat_map(|(_, values)| values.iter().copied()).collect();
+    // A value that no class or region has may be named all the same.
+    let named = object.get("label_names").and_then(Value::as_object).into_iter().flat_map(Map::keys);
+    let named = named.filter_map(|value| value.parse().ok());
+    let declared: BTreeSet<u8> =
+        entries.iter().flat_map(|(_, values)| values.iter().copied()).chain(named).collect();
     check_values(&declared, ignore, problems);
     check_regions(&regions, ignore, problems);
     let overlapping = regions.iter().any(|region| region.values.len() > 1);
     let order = if overlapping { class_order(object, &regions, &declared, problems) } else { None };
     let names = names(object, &regions, &declared, ignore);
-    let scheme = LabelScheme { names, regions, ignore, regions_class_order: order };
+    let scheme = LabelScheme { names, regions, ignore, regions_class_order: order, trained: Trained::Values };
     Labels { scheme, declared: declared.into_iter().collect() }
 }
 

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::Result;
-use crate::augment::{self, Draw};
+use crate::augment::{Cut, Sketches};
 use crate::network::Field;
 use crate::prepare::{Geometry, PreparedCase, Sample};
-use crate::sampler::{Placement, Sites};
+use crate::sampler::Sites;
 
 /// The cases that batches are made of. Threads share one.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct SampleSource {
     field: Option<Field>,
     /// Means over the corners of the cases, channel by channel, once they have been asked for.
     corners: Vec<OnceLock<Vec<f32>>>,
+    /// What changes know of the whole images, once it has been asked for.
+    sketches: Vec<Sketches>,
 }
 
 #[derive(Debug)]
@@ -51,7 +53,8 @@ impl SampleSource {
 
     fn new(cases: Vec<Case>, classes: usize) -> Self {
         let corners = cases.iter().map(|_| OnceLock::new()).collect();
-        Self { cases, classes, field: None, corners }
+        let sketches = cases.iter().map(|_| Sketches::new()).collect();
+        Self { cases, classes, field: None, corners, sketches }
     }
 
     /// Makes batches as a network takes them that sees `field`; the sampler's patch is then `field.output`.
@@ -79,6 +82,11 @@ impl SampleSource {
             drop(known.set(opened.corners()?));
         }
         Ok(known.get().map_or(&[], Vec::as_slice))
+    }
+
+    /// What changes know of the whole image of a case.
+    pub(super) fn sketches(&self, case: usize) -> &Sketches {
+        &self.sketches[case]
     }
 
     /// Number of cases.
@@ -158,20 +166,20 @@ impl Opened<'_> {
         }
     }
 
+    /// Cuts out of the case; see [`Cut::from_sample`].
     pub(super) fn cut(
         &self,
-        placement: &Placement,
-        patch: [usize; 3],
-        draw: &Draw,
-        images: &mut [f32],
+        cut: &Cut<'_>,
+        sketches: &Sketches,
+        images: &mut [&mut [f32]],
         labels: &mut [u8],
     ) -> Result<()> {
         match self {
             Self::Memory(sample) => {
-                augment::cut(sample, placement, patch, draw, images, labels);
+                cut.from_sample(sample, sketches, images, labels);
                 Ok(())
             }
-            Self::Disk(case) => augment::cut_case(case, placement, patch, draw, images, labels),
+            Self::Disk(case) => cut.from_case(case, sketches, images, labels),
         }
     }
 }

@@ -1,110 +1,86 @@
 //! Cuts what a network of several pathways sees, with padding beyond the sample.
 
+use std::sync::Arc;
+
 use ndarray::{Array3, Array4, s};
 
 use super::source::Opened;
 use crate::Result;
-use crate::augment::{self, Draw};
+use crate::augment::{Cut, Draw, Grid, Sketches};
 use crate::network::{Field, Padding, Pathway};
 use crate::prepare::{Sample, Window};
 use crate::sampler::Placement;
 
-/// Cuts the labelled box of `placement` and every input of `field` around it, changed as `draw` says. `corners`
-/// are the channels' means over the corners of the case. Writes each input as (channel, x, y, z) and the labels
-/// as (x, y, z).
-///
-/// All inputs show the same changed image: it is made once, as large as the farthest-reaching input, and each
-/// input takes its voxels from it.
-///
-/// # Errors
-/// Where the case cannot be read.
-pub(super) fn cut(
-    case: &Opened<'_>,
-    field: &Field,
-    corners: &[f32],
-    placement: &Placement,
-    draw: &Draw,
-    inputs: &mut [&mut [f32]],
-    labels: &mut [u8],
-) -> Result<()> {
-    if field.is_same() {
-        return case.cut(placement, field.output, draw, inputs[0], labels);
-    }
-    let channels = case.channels();
-    let margin = field.margin();
-    let crop: [usize; 3] = std::array::from_fn(|axis| field.output[axis] + 2 * margin[axis]);
-    let voxels: usize = crop.iter().product();
-    let (mut image, mut marks) = (vec![0.0; channels * voxels], vec![0; voxels]);
-    let mut around = *placement;
-    (0..3).for_each(|axis| around.start[axis] -= margin[axis] as i64);
-    let (low, shape) = seen(draw, around.start, crop);
-    let padded = match field.padding {
-        Padding::Corners if corners.iter().any(|&value| value != 0.0) => case.padded(low, shape, corners)?,
-        Padding::Corners | Padding::Zero => None,
-    };
-    match padded {
-        Some(sample) => {
-            (0..3).for_each(|axis| around.start[axis] -= low[axis]);
-            augment::cut(&sample, &around, crop, draw, &mut image, &mut marks);
-        }
-        None => case.cut(&around, crop, draw, &mut image, &mut marks)?,
-    }
-    let marks = Array3::from_shape_fn(field.output, |(x, y, z)| {
-        marks[((x + margin[0]) * crop[1] + y + margin[1]) * crop[2] + z + margin[2]]
-    });
-    labels.iter_mut().zip(&marks).for_each(|(label, &mark)| *label = mark);
-    for (pathway, input) in field.pathways.iter().zip(inputs) {
-        take(pathway, &image, crop, margin, input);
-    }
-    Ok(())
+/// What a network sees of a case around a labelled box.
+pub(super) struct View<'a> {
+    pub(super) case: &'a Opened<'a>,
+    pub(super) sketches: &'a Sketches,
+    pub(super) field: &'a Field,
+    /// The channels' means over the corners of the case.
+    pub(super) corners: &'a [f32],
+    /// Where the labelled box lies.
+    pub(super) placement: &'a Placement,
 }
 
-/// Copies the voxels of a pathway's grid out of the crop, channel by channel.
-fn take(pathway: &Pathway, image: &[f32], crop: [usize; 3], margin: [usize; 3], input: &mut [f32]) {
-    let [nx, ny, nz] = pathway.size;
-    let at = |axis: usize, index: usize| (pathway.at(index) + margin[axis] as i64) as usize;
-    let channels = image.chunks_exact(crop.iter().product());
-    for (channel, out) in channels.zip(input.chunks_exact_mut(nx * ny * nz)) {
-        for (row, out) in out.chunks_exact_mut(nz).enumerate() {
-            let source = (at(0, row / ny) * crop[1] + at(1, row % ny)) * crop[2];
-            for (z, value) in out.iter_mut().enumerate() {
-                *value = channel[source + at(2, z)];
-            }
-        }
-    }
-}
-
-/// First voxel and edges of the box of the sample that a crop sees under a draw.
-fn seen(draw: &Draw, start: [i64; 3], crop: [usize; 3]) -> ([i64; 3], [usize; 3]) {
-    let half = crop.map(|edge| (edge as f64 - 1.0) / 2.0);
-    let mut low = [0; 3];
-    let mut shape = [0; 3];
-    for axis in 0..3 {
-        let centre = start[axis] as f64 + half[axis];
-        let reach: f64 = (0..3).map(|other| draw.affine.0[axis][other].abs() * half[other]).sum();
-        // One voxel more on each side than is interpolated between.
-        low[axis] = (centre - reach).floor() as i64 - 1;
-        shape[axis] = ((centre + reach).ceil() as i64 + 2 - low[axis]) as usize;
-    }
-    (low, shape)
-}
-
-impl Opened<'_> {
-    /// The box of the case from `low`, with `corners` as the images and background beyond the case. `None`
-    /// where the box lies inside.
+impl View<'_> {
+    /// Cuts the labelled box and every input of the field around it, changed as `draw` says. Writes each input as
+    /// (channel, x, y, z) and the labels as (x, y, z).
     ///
     /// # Errors
     /// Where the case cannot be read.
-    fn padded(&self, low: [i64; 3], shape: [usize; 3], corners: &[f32]) -> Result<Option<Sample>> {
+    pub(super) fn cut(&self, draw: &Draw, inputs: &mut [&mut [f32]], labels: &mut [u8]) -> Result<()> {
+        let grids: Vec<Grid> = self.field.pathways.iter().map(grid).collect();
+        let cut = Cut { placement: self.placement, patch: self.field.output, grids: &grids, draw };
+        let shape = self.case.shape();
+        let (low, edges) = cut.seen();
+        let end: [i64; 3] = std::array::from_fn(|axis| low[axis] + edges[axis] as i64);
+        let leaves = (0..3).any(|axis| low[axis] < 0 || end[axis] > shape[axis] as i64);
+        let padding =
+            self.field.padding == Padding::Corners && self.corners.iter().any(|value| *value != 0.0);
+        if !(padding && leaves) {
+            return self.case.cut(&cut, self.sketches, inputs, labels);
+        }
+        // Elsewhere 0 stands for what lies outside: here it is put around the case.
+        let padded = self.case.padded(low, edges, self.corners)?;
+        let mut around = *self.placement;
+        (0..3).for_each(|axis| around.start[axis] -= low[axis]);
+        let known = match draw.needs_image() {
+            true => self.sketches.of_case(|| self.case.whole())?,
+            false => self.sketches,
+        };
+        Cut { placement: &around, ..cut }.from_sample(&padded, known, inputs, labels);
+        Ok(())
+    }
+}
+
+/// The grid of a pathway about the labelled box.
+fn grid(pathway: &Pathway) -> Grid {
+    Grid { shape: pathway.size, stride: [pathway.scale; 3], start: [-(pathway.before as i64); 3] }
+}
+
+impl Opened<'_> {
+    /// The whole case.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn whole(&self) -> Result<Arc<Sample>> {
+        match self {
+            Self::Memory(sample) => Ok(Arc::clone(sample)),
+            Self::Disk(case) => Ok(Arc::new(case.load()?)),
+        }
+    }
+
+    /// The box of the case from `low`, with `corners` as the images and background beyond the case.
+    ///
+    /// # Errors
+    /// Where the case cannot be read.
+    fn padded(&self, low: [i64; 3], shape: [usize; 3], corners: &[f32]) -> Result<Sample> {
         let edges = self.shape();
         let first: [usize; 3] = std::array::from_fn(|axis| low[axis].clamp(0, edges[axis] as i64) as usize);
         let end: [usize; 3] = std::array::from_fn(|axis| {
             (low[axis] + shape[axis] as i64).clamp(first[axis] as i64, edges[axis] as i64) as usize
         });
         let inside: [usize; 3] = std::array::from_fn(|axis| end[axis] - first[axis]);
-        if inside == shape {
-            return Ok(None);
-        }
         let window = self.window(first, inside)?;
         let [x, y, z]: [std::ops::Range<usize>; 3] = std::array::from_fn(|axis| {
             let offset = (first[axis] as i64 - low[axis]) as usize;
@@ -120,14 +96,14 @@ impl Opened<'_> {
             outer.slice_mut(s![x.clone(), y.clone(), z.clone()]).assign(inner);
             outer
         };
-        Ok(Some(Sample {
+        Ok(Sample {
             id: self.id().to_owned(),
             images,
             labels: Some(place(&window.labels)),
             mask: window.mask.as_ref().map(place),
             geometry: self.geometry().clone(),
             classes: Vec::new(),
-        }))
+        })
     }
 
     /// Means over the eight corner voxels, channel by channel.
@@ -160,21 +136,5 @@ impl Opened<'_> {
                 })
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_crop_sees_what_its_map_can_reach() {
-        let (low, shape) = seen(&Draw::identity(), [5, 6, 7], [9, 8, 1]);
-        assert!((0..3).all(|axis| low[axis] < [5, 6, 7][axis]));
-        let end: Vec<i64> = (0..3).map(|axis| low[axis] + shape[axis] as i64).collect();
-        assert!(end[0] > 5 + 9 && end[1] > 6 + 8 && end[2] > 7 + 1);
-        let draw = Draw { affine: augment::Affine::scaling([2.0, 1.0, 1.0]), ..Draw::identity() };
-        let (low, shape) = seen(&draw, [0; 3], [9; 3]);
-        assert!(low[0] <= -4 && low[0] + shape[0] as i64 > 12, "{low:?} {shape:?}");
     }
 }

@@ -26,22 +26,13 @@ pub const NAMES: [&str; 16] = [
 /// Exponent of the combination's focal loss: smaller than that of focal loss alone.
 const COMBINATION_GAMMA: f64 = 2.0;
 
-/// What happens to values that a table has already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Precedence {
-    /// The method's own settings replace them.
-    Name,
-    /// They stay.
-    Table,
-}
-
 /// Puts the settings of a named method into the table of a configuration: which methods are on and, for the
 /// losses without cross-entropy, the loss. Strengths (margin, gamma, ...) stay as they are, so that a preset can
 /// set them for its data.
 ///
 /// # Errors
 /// Where the name is not one of [`NAMES`].
-pub(crate) fn apply_named(table: &mut toml::Table, name: &str, precedence: Precedence) -> Result<()> {
+pub(crate) fn apply_named(table: &mut toml::Table, name: &str) -> Result<()> {
     if !NAMES.contains(&name) {
         return Err(Error::config(
             "method.name",
@@ -49,7 +40,7 @@ pub(crate) fn apply_named(table: &mut toml::Table, name: &str, precedence: Prece
             format!("the methods are {}", NAMES.join(", ")),
         ));
     }
-    let mut set = |path: &[&str], value: toml::Value| put(table, path, value, precedence);
+    let mut set = |path: &[&str], value: toml::Value| put(table, path, value);
     let (mode, family) = match name.strip_prefix("asym-") {
         Some(family) => (Mode::Asymmetric, family),
         None => (Mode::Symmetric, name),
@@ -86,15 +77,15 @@ pub(crate) fn apply_named(table: &mut toml::Table, name: &str, precedence: Prece
         let rule =
             table.get("sampling").and_then(|sampling| sampling.get("rule")).and_then(toml::Value::as_str);
         if matches!(rule, None | Some("last-third")) {
-            put(table, &["sampling", "rule"], "probability".into(), Precedence::Name);
+            put(table, &["sampling", "rule"], "probability".into());
         }
     }
-    put(table, &["method", "name"], name.into(), Precedence::Name);
+    put(table, &["method", "name"], name.into());
     Ok(())
 }
 
 /// Sets a value in nested tables. Where a section is not a table, reading the configuration says so.
-fn put(table: &mut toml::Table, path: &[&str], value: toml::Value, precedence: Precedence) {
+fn put(table: &mut toml::Table, path: &[&str], value: toml::Value) {
     let [sections @ .., key] = path else { return };
     let mut place = table;
     for section in sections {
@@ -102,7 +93,5 @@ fn put(table: &mut toml::Table, path: &[&str], value: toml::Value, precedence: P
         let toml::Value::Table(inner) = entry else { return };
         place = inner;
     }
-    if precedence == Precedence::Name || !place.contains_key(*key) {
-        place.insert((*key).to_owned(), value);
-    }
+    place.insert((*key).to_owned(), value);
 }

@@ -1,7 +1,5 @@
 //! Means over cases and regions, and `summary.json`.
 
-use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
@@ -10,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{Metric, ScoreOptions, Scores};
 use crate::dataset::{LabelScheme, Region};
 use crate::error::{Error, Result};
+use crate::files::{create_folder, write_atomically};
 
 /// The scores of one case.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,23 +88,16 @@ impl Summary {
         self.cases.iter().filter(|case| case.scores[region].hd95_penalised).count()
     }
 
-    /// Writes `summary.json` to `path`: aside first, then renamed, so that no half of it is ever seen.
+    /// Writes `summary.json` to `path`, making its folder where there is none: aside first, then renamed, so that
+    /// no half of it is ever seen.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)
+        let mut text = serde_json::to_string_pretty(self)
             .map_err(|source| Error::io("write", path, std::io::Error::other(source)))?;
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(format!(".{}.part", std::process::id()));
-        let aside = PathBuf::from(aside);
-        let written = fs::File::create(&aside).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.write_all(b"\n")?;
-            file.sync_all()
-        });
-        written.and_then(|()| fs::rename(&aside, path)).map_err(|source| {
-            // The first failure is what the user needs to hear of; the leftover may not even exist.
-            let _ = fs::remove_file(&aside);
-            Error::io("write", path, source)
-        })
+        text.push('\n');
+        if let Some(folder) = path.parent() {
+            create_folder(folder)?;
+        }
+        write_atomically(path, text.as_bytes())
     }
 
     fn region_json(&self, region: usize) -> Value {

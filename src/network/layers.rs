@@ -30,7 +30,7 @@ impl<'a> Layers<'a> {
         let weight = self.weights.get::<1>(&format!("{name}.weight"));
         let bias = self.weights.get::<1>(&format!("{name}.bias"));
         let y = match self.mode {
-            Mode::Training { .. } => {
+            Mode::Training { .. } | Mode::BatchStatistics => {
                 let (y, measured) = kernels::batch_norm(x, weight, bias, EPSILON, nonlinearity);
                 self.statistics.push(Statistics {
                     layer: name.to_owned(),
@@ -61,7 +61,7 @@ impl<'a> Layers<'a> {
                     let mask = mask(x.shape(), dropped, seed, name, step, &weight.device());
                     x = kernels::multiply_mask(x, mask);
                 }
-                Mode::Evaluation => weight = weight * (1.0 - dropped) as f32,
+                Mode::Evaluation | Mode::BatchStatistics => weight = weight * (1.0 - dropped) as f32,
             }
         }
         let y = kernels::conv3d(x, weight, None, [1; 3], [0; 3]);

@@ -5,7 +5,7 @@ use super::paint::text_width;
 use super::scene::{
     Anchor, Colour, FAINT, GREY, INK, LINES, Scene, Shape, Style, Turn, Weight, with_opacity,
 };
-use super::{Panel, Scale, Series};
+use super::{Cloud, Mark, Panel, Series};
 
 const PANEL: [f32; 2] = [460.0, 320.0];
 const MARGIN: f32 = 14.0;
@@ -53,8 +53,13 @@ impl Frame {
 }
 
 fn draw_panel(scene: &mut Scene, panel: &Panel, [left, top]: [f32; 2]) {
-    let points = || panel.series.iter().flat_map(|s| &s.points);
-    let x = Axis::around(points().map(|p| p.0), Scale::Linear, Ends::Exact);
+    let clouds = || panel.clouds.iter().flat_map(|c| &c.points);
+    let points = || panel.series.iter().flat_map(|s| &s.points).chain(clouds());
+    let x = match panel.x_range {
+        Some((low, high)) => Axis::between(low, high, panel.x_scale),
+        None if panel.clouds.is_empty() => Axis::around(points().map(|p| p.0), panel.x_scale, Ends::Exact),
+        None => Axis::around(points().map(|p| p.0), panel.x_scale, Ends::Rounded),
+    };
     let y = match panel.y_range {
         Some((low, high)) => Axis::between(low, high, panel.y_scale),
         None => Axis::around(points().map(|p| p.1), panel.y_scale, Ends::Rounded),
@@ -96,6 +101,12 @@ fn draw_panel(scene: &mut Scene, panel: &Panel, [left, top]: [f32; 2]) {
         anchor: Anchor::Middle,
         turn: Turn::Up,
     });
+    for cloud in &panel.clouds {
+        draw_cloud(scene, &frame, cloud);
+    }
+    for guide in &panel.guides {
+        draw_line(scene, &frame, guide, GREY, 1.25, Some([5.0, 4.0]));
+    }
     for (i, series) in panel.series.iter().enumerate() {
         draw_series(scene, &frame, series, i);
     }
@@ -111,28 +122,50 @@ fn dash(i: usize) -> Option<[f32; 2]> {
     (i >= LINES.len()).then_some([6.0, 4.0])
 }
 
+/// What stands before a name in the legend.
+#[derive(Clone, Copy)]
+enum Sample<'a> {
+    Line(usize),
+    Point(&'a Cloud),
+}
+
 /// Draws the legend from `top` downwards and returns where it ends.
 fn legend(scene: &mut Scene, panel: &Panel, left: f32, top: f32) -> f32 {
-    let named: Vec<(usize, &Series)> =
-        panel.series.iter().enumerate().filter(|(_, s)| !s.name.is_empty()).collect();
+    let lines = panel.series.iter().enumerate().map(|(i, series)| (series.name.as_str(), Sample::Line(i)));
+    let clouds = panel.clouds.iter().map(|cloud| (cloud.name.as_str(), Sample::Point(cloud)));
+    let named: Vec<_> = clouds.chain(lines).filter(|(name, _)| !name.is_empty()).collect();
     if named.is_empty() {
         return top;
     }
     let line = LEGEND.size + 6.0;
     let (mut x, mut baseline) = (left, top + LEGEND.size);
-    for (i, series) in named {
-        let width = SAMPLE + 6.0 + text_width(&series.name, LEGEND);
+    for (name, sample) in named {
+        let length = match sample {
+            Sample::Line(_) => SAMPLE,
+            Sample::Point(_) => 10.0,
+        };
+        let width = length + 6.0 + text_width(name, LEGEND);
         if x > left && x + width > left + PANEL[0] {
             (x, baseline) = (left, baseline + line);
         }
         let height = baseline - 0.36 * LEGEND.size;
-        scene.shapes.push(Shape::Lines {
-            parts: vec![vec![[x + 1.0, height], [x + SAMPLE, height]]],
-            colour: with_opacity(colour(i), 1.0),
-            width: 2.5,
-            dash: dash(i),
-        });
-        scene.text([x + SAMPLE + 6.0, baseline], series.name.as_str(), LEGEND, Anchor::Start);
+        match sample {
+            Sample::Line(i) => scene.shapes.push(Shape::Lines {
+                parts: vec![vec![[x + 1.0, height], [x + SAMPLE, height]]],
+                colour: with_opacity(colour(i), 1.0),
+                width: 2.5,
+                dash: dash(i),
+            }),
+            Sample::Point(cloud) => match cloud.mark {
+                Mark::Dot => scene.shapes.push(Shape::Dots {
+                    centres: vec![[x + 5.0, height]],
+                    radius: 4.0,
+                    fill: with_opacity(colour(cloud.colour), 0.8),
+                }),
+                mark => draw_star(scene, [x + 5.0, height], 6.0, colour(cloud.colour), mark),
+            },
+        }
+        scene.text([x + length + 6.0, baseline], name, LEGEND, Anchor::Start);
         x += width + 18.0;
     }
     baseline + 4.0
@@ -151,6 +184,38 @@ fn draw_series(scene: &mut Scene, frame: &Frame, series: &Series, i: usize) {
         let outlines = shown.map(circle).collect();
         scene.shapes.push(Shape::Areas { outlines, fill: solid });
     }
+}
+
+fn draw_cloud(scene: &mut Scene, frame: &Frame, cloud: &Cloud) {
+    let places = cloud.points.iter().map(|p| frame.place(p.0, p.1)).filter(|p| frame.holds(*p));
+    match cloud.mark {
+        Mark::Dot => scene.shapes.push(Shape::Dots {
+            centres: places.collect(),
+            radius: 1.6,
+            fill: with_opacity(colour(cloud.colour), 0.28),
+        }),
+        mark => places.for_each(|place| draw_star(scene, place, 9.0, colour(cloud.colour), mark)),
+    }
+}
+
+/// A five-pointed star with a white rim, so that it shows on any cloud.
+fn draw_star(scene: &mut Scene, centre: [f32; 2], radius: f32, rgb: [u8; 3], mark: Mark) {
+    let star = |radius: f32| -> Vec<[f32; 2]> {
+        (0..10)
+            .map(|i| {
+                let length = if i % 2 == 0 { radius } else { 0.45 * radius };
+                let angle = (i as f32 - 2.5) * std::f32::consts::TAU / 10.0;
+                [centre[0] + length * angle.cos(), centre[1] + length * angle.sin()]
+            })
+            .collect()
+    };
+    let fill = if mark == Mark::Star { with_opacity(rgb, 1.0) } else { [255; 4] };
+    scene.shapes.push(Shape::Areas { outlines: vec![star(1.35 * radius)], fill: [255; 4] });
+    scene.shapes.push(Shape::Areas { outlines: vec![star(radius)], fill });
+    let mut outline = star(radius);
+    outline.extend(outline.first().copied());
+    let ink = if mark == Mark::Star { INK } else { with_opacity(rgb, 1.0) };
+    scene.shapes.push(Shape::Lines { parts: vec![outline], colour: ink, width: 1.25, dash: None });
 }
 
 fn draw_line(
@@ -244,6 +309,7 @@ fn running_mean(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::picture::Scale;
 
     fn frame() -> Frame {
         let axis = || Axis::between(0.0, 1.0, Scale::Linear);

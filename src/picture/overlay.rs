@@ -123,7 +123,7 @@ fn draw_row(scene: &mut Scene, row: &OverlayRow<'_>, top: f32) -> f32 {
 }
 
 /// Every class as a tinted area with a line around it.
-fn draw_labels(scene: &mut Scene, labels: &Array2<u8>, at: [f32; 2], cell: [f32; 2]) {
+pub(super) fn draw_labels(scene: &mut Scene, labels: &Array2<u8>, at: [f32; 2], cell: [f32; 2]) {
     let mut classes: Vec<u8> = labels.iter().copied().filter(|l| (1..255).contains(l)).collect();
     classes.sort_unstable();
     classes.dedup();

@@ -37,7 +37,7 @@ pub(super) fn text_width(text: &str, style: Style) -> f32 {
     units * style.size / f32::from(face.units_per_em())
 }
 
-fn png(path: &Path, scene: &Scene) -> Result<Vec<u8>> {
+pub(super) fn png(path: &Path, scene: &Scene) -> Result<Vec<u8>> {
     let [width, height] = scene.size.map(|edge| (edge * scene.scale).round().max(1.0) as u32);
     let mut pixmap = Pixmap::new(width, height).ok_or_else(|| {
         Error::invalid(
@@ -86,6 +86,13 @@ fn draw(pixmap: &mut Pixmap, shape: &Shape, scale: f32) {
         Shape::Areas { outlines, fill } => {
             if let Some(path) = outline(outlines, Ends::Closed) {
                 pixmap.fill_path(&path, &paint(*fill), FillRule::EvenOdd, transform, None);
+            }
+        }
+        Shape::Dots { centres, radius, fill } => {
+            for centre in centres {
+                if let Some(path) = PathBuilder::from_circle(centre[0], centre[1], *radius) {
+                    pixmap.fill_path(&path, &paint(*fill), FillRule::Winding, transform, None);
+                }
             }
         }
         Shape::Text { at, text, style, anchor, turn } => {

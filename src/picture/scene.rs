@@ -37,6 +37,8 @@ pub(super) enum Shape {
     Lines { parts: Vec<Vec<[f32; 2]>>, colour: Colour, width: f32, dash: Option<[f32; 2]> },
     /// Areas inside closed outlines, by the even-odd rule.
     Areas { outlines: Vec<Vec<[f32; 2]>>, fill: Colour },
+    /// Discs of one size and colour; where they overlap the colour grows stronger.
+    Dots { centres: Vec<[f32; 2]>, radius: f32, fill: Colour },
     Text {
         /// Where the baseline begins, has its middle or ends, by `anchor`.
         at: [f32; 2],

@@ -2,6 +2,7 @@
 
 use super::topology::{feature_values, stage_voxels};
 use super::{Plan, UNetShape};
+use crate::config::LoaderConfig;
 
 /// Times that a step reads or writes each feature map outside of its convolutions: normalisation and activation
 /// forward and backward, joining the skip connections.
@@ -10,13 +11,21 @@ const ACTIVATION_PASSES: f64 = 8.0;
 const MEMORY_BANDWIDTH: f64 = 15e9;
 /// Copies of each feature map that are held at the peak of a step: output of the convolution, output of the
 /// activation, and the gradients that are on their way.
-const ACTIVATION_COPIES: f64 = 2.5;
+const ACTIVATION_COPIES: f64 = 2.8;
 /// Values held for every weight: itself, gradient, momentum, and a packed copy for the kernels.
 const WEIGHT_COPIES: f64 = 4.0;
 /// Batches that wait in the loader's queue or are being made.
 const QUEUED_BATCHES: f64 = 6.0;
-/// The program itself, bytes.
-const PROGRAM_BYTES: f64 = 60e6;
+/// The program itself, bytes, and what the allocator keeps between buffers.
+const PROGRAM_BYTES: f64 = 90e6;
+/// Bytes that the sampler holds for every case, where its voxels are kept in memory: up to 10000 positions of 12
+/// bytes for each class, twice.
+const POSITION_BYTES: f64 = 2.0 * 12.0;
+/// See [`POSITION_BYTES`].
+const POSITIONS: f64 = 10_000.0;
+/// Part of a measured convolution speed that the convolutions of a whole network reach: their maps are smaller, and
+/// their channels fewer, than those of the measured one.
+const NETWORK_SHARE: f64 = 0.75;
 
 impl Plan {
     /// Floating point operations of one training step: twice the multiply-adds of the convolutions, forward and
@@ -66,13 +75,27 @@ impl Plan {
         seconds(self.step_flops(), self.activation_bytes(), gflops)
     }
 
-    /// How much memory training should need at its peak, bytes, without what the operating system caches.
+    /// How long a training step should take on this machine, from the speed of one convolution on it
+    /// (`segen_kernels::convolution_speed`, 1e9 operations a second).
+    pub fn predicted_step_seconds_here(&self, convolution_gflops: f64) -> f64 {
+        self.predicted_step_seconds(NETWORK_SHARE * convolution_gflops)
+    }
+
+    /// How much memory training on all cases should need at its peak, bytes, without what the operating system caches.
     pub fn predicted_peak_bytes(&self) -> u64 {
         let voxels = self.patch.iter().product::<usize>() as f64;
         let sample = 4.0 * self.channels as f64 + 2.0;
+        let cases: f64 = (self.fingerprint.shapes.iter().zip(&self.fingerprint.spacings))
+            .map(|(shape, spacing)| {
+                let voxels: f64 = (0..3).map(|a| shape[a] as f64 * spacing[a] / self.spacing[a]).product();
+                let positions = POSITIONS.min(voxels / self.classes as f64) * self.classes as f64;
+                voxels * (4.0 * self.channels as f64 + 1.0) + POSITION_BYTES * positions
+            })
+            .sum();
+        let cases = cases.min(LoaderConfig::default().memory_gib * f64::from(1u32 << 30));
         let queue = QUEUED_BATCHES * self.batch as f64 * voxels * sample;
         let weights = WEIGHT_COPIES * 4.0 * self.parameters() as f64;
-        (PROGRAM_BYTES + ACTIVATION_COPIES * self.activation_bytes() + weights + queue) as u64
+        (PROGRAM_BYTES + ACTIVATION_COPIES * self.activation_bytes() + weights + queue + cases) as u64
     }
 }
 

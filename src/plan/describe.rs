@@ -18,8 +18,9 @@ const AXES: [&str; 3] = ["x (right)", "y (front)", "z (top)"];
 const GIB: f64 = (1u64 << 30) as f64;
 
 impl Plan {
-    /// The plan as text for a person: the choices, then the reason for each.
-    pub fn describe(&self) -> String {
+    /// The plan as text for a person: the choices, then the reason for each. `convolution_gflops` is the speed of
+    /// one convolution on this machine (`segen_kernels::convolution_speed`).
+    pub fn describe(&self, convolution_gflops: f64) -> String {
         let mut rows = vec![
             ("axes", self.axis_order.clone()),
             ("spacing", format!("{} mm", times(&self.spacing.map(rounded)))),
@@ -45,7 +46,14 @@ impl Plan {
         rows.extend([
             ("normalisation", join(self.normalisation.iter().map(normalisation_name), ", ")),
             ("dice", dice_name(self.dice).to_owned()),
-            ("step", format!("{:.1} GFLOP", self.step_flops() / 1e9)),
+            (
+                "step",
+                format!(
+                    "{:.1} GFLOP: about {:.2} s here, where a convolution reaches {convolution_gflops:.0} GFLOP/s",
+                    self.step_flops() / 1e9,
+                    self.predicted_step_seconds_here(convolution_gflops)
+                ),
+            ),
             ("memory", format!("{:.2} GiB at the peak", self.predicted_peak_bytes() as f64 / GIB)),
         ]);
         let mut text = format!("Plan for {}\n", self.dataset);
@@ -206,13 +214,16 @@ fn step(plan: &Plan, limit: f64, gflops: f64) -> String {
     } else {
         format!("above the limit of {limit} s, and nothing is left to reduce")
     };
-    format!("{:.1} GFLOP at {gflops:.0} GFLOP/s: about {predicted:.2} s, {verdict}", plan.step_flops() / 1e9)
+    format!(
+        "{:.1} GFLOP at a nominal {gflops:.0} GFLOP/s: about {predicted:.2} s, {verdict}",
+        plan.step_flops() / 1e9
+    )
 }
 
 fn limit(budget: &Budget) -> String {
     match budget.cpu {
         CpuBudget::Off => String::new(),
-        CpuBudget::Step { seconds, .. } => format!(" under {seconds} s on this processor"),
+        CpuBudget::Step { seconds, .. } => format!(" under {seconds} s on the nominal processor"),
     }
 }
 

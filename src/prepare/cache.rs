@@ -100,6 +100,9 @@ struct Ingredients<'a> {
     channels: usize,
     classes: usize,
     ignore: Option<u8>,
+    /// Class of each label value where it is another number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class_of_value: Option<Vec<u8>>,
 }
 
 impl Recipe {
@@ -112,6 +115,7 @@ impl Recipe {
             channels: plan.channels,
             classes: dataset.labels.classes(),
             ignore: dataset.labels.ignore,
+            class_of_value: dataset.labels.class_of_value().map(|classes| classes.to_vec()),
         };
         Self(hash(format!("{}", serde_json::json!(ingredients)).as_bytes()))
     }

@@ -63,7 +63,7 @@ impl Scan {
     }
 }
 
-/// The labels of a case whose images lie on `grid`, in file order; the ignore value becomes [`IGNORE`].
+/// The classes of a case whose images lie on `grid`, in file order; the ignore value becomes [`IGNORE`].
 ///
 /// # Errors
 /// Also where the grid is another, or a value is neither a class nor the ignore value.
@@ -77,8 +77,8 @@ pub(crate) fn read_labels(
     same_place(grid, &labels.grid, image, path)?;
     let mut counts = [0u64; 256];
     labels.voxels.iter().for_each(|&value| counts[usize::from(value)] += 1);
-    let classes = scheme.classes();
-    let unknown = (classes..256).find(|&value| counts[value] > 0 && scheme.ignore != Some(value as u8));
+    let unknown =
+        (scheme.values()..256).find(|&value| counts[value] > 0 && scheme.ignore != Some(value as u8));
     if let Some(value) = unknown {
         return Err(Error::invalid(
             path,
@@ -87,10 +87,10 @@ pub(crate) fn read_labels(
             "add the label to `dataset.json`, or correct the file; `segen check` lists all such files",
         ));
     }
-    if let Some(ignore) = scheme.ignore
-        && ignore != IGNORE
-    {
-        labels.voxels.mapv_inplace(|value| if value == ignore { IGNORE } else { value });
+    let classes = scheme.class_of_value();
+    if classes.is_some() || scheme.ignore.is_some_and(|ignore| ignore != IGNORE) {
+        let class = |value: u8| classes.as_ref().map_or(value, |classes| classes[usize::from(value)]);
+        labels.voxels.mapv_inplace(|value| if scheme.ignore == Some(value) { IGNORE } else { class(value) });
     }
     Ok(labels.voxels)
 }

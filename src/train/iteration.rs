@@ -52,8 +52,9 @@ struct Moving<'a> {
 }
 
 impl Iteration<'_> {
-    /// Does the passes of one iteration in order: clean, adversarial (its direction at the weights after the
-    /// clean step), mixup. `extra` is what the latter two work on. Only the clean pass moves running statistics.
+    /// Finishes an iteration whose clean pass gave the batch its gradient: the clean step, then the adversarial
+    /// pass (its direction at the weights after the clean step) and the mixup pass with their steps. `extra` is
+    /// what the latter two work on. Only the clean pass moves running statistics.
     ///
     /// # Errors
     /// Where a number is no longer finite; weights may then have moved.
@@ -61,12 +62,11 @@ impl Iteration<'_> {
         &self,
         weights: &mut Weights,
         state: &mut OptimiserState,
-        batch: &Batch,
+        (batch, clean): (&Batch, Gradient),
         extra: &Batch,
         rate: f64,
     ) -> Result<Passed> {
         let mut moving = Moving { weights, state, rate, sum: None, passed: Passed::default() };
-        let clean = self.objective.gradient(moving.weights, batch)?;
         moving.passed.clean = clean.value.clone();
         let statistics = self.advance(&mut moving, clean);
         moving.weights.follow(&statistics, batch.step);

@@ -185,6 +185,7 @@ fn prepared(folder: &std::path::Path) -> Vec<PreparedCase> {
             names: names.clone(),
             ignore: None,
             regions_class_order: None,
+            trained: Default::default(),
         },
         file_ending: ".nii.gz".to_owned(),
         training: Vec::new(),

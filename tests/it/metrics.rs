@@ -77,6 +77,7 @@ fn one_class() -> LabelScheme {
         regions: vec![Region { name: "lesion".into(), values: vec![1] }],
         ignore: None,
         regions_class_order: None,
+        trained: Default::default(),
     }
 }
 
@@ -412,6 +413,7 @@ fn a_summary_is_written_whole() {
     let read: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(read, serde_json::to_value(&summary).unwrap());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
-    let error = summary.write(&folder.path().join("missing/summary.json")).unwrap_err().to_string();
-    assert!(error.contains("could not write") && error.contains("missing"), "{error}");
+    summary.write(&folder.path().join("made/summary.json")).unwrap();
+    let error = summary.write(&file.join("summary.json")).unwrap_err().to_string();
+    assert!(error.contains("could not create") && error.contains("summary.json"), "{error}");
 }

@@ -27,7 +27,13 @@ fn dataset(channels: &[&str], classes: usize) -> Dataset {
         folder: PathBuf::from("nowhere"),
         name: "Dataset001_Made".to_owned(),
         channels: channels.iter().map(|&name| name.to_owned()).collect(),
-        labels: LabelScheme { names, regions, ignore: None, regions_class_order: None },
+        labels: LabelScheme {
+            names,
+            regions,
+            ignore: None,
+            regions_class_order: None,
+            trained: Default::default(),
+        },
         file_ending: ".nii.gz".to_owned(),
         training: Vec::new(),
         test: Vec::new(),
@@ -212,7 +218,7 @@ fn a_processor_budget_keeps_a_step_short() {
     assert_eq!(plan.unet.features, [16, 32, 64, 128]);
     assert!((2..=4).contains(&plan.batch), "{}", plan.batch);
     assert!(plan.predicted_step_seconds(150.0) <= 0.45);
-    assert!(plan.predicted_peak_bytes() < off.predicted_peak_bytes() / 4);
+    assert!(plan.activation_bytes() < off.activation_bytes() / 4.0);
     // A fast machine needs no reduction.
     let cpu = CpuBudget::Step { seconds: 0.45, gflops: 50_000.0 };
     let fast = hippocampus(&Budget { cpu, ..Budget::NNUNET });
@@ -275,13 +281,13 @@ fn plans_come_back_from_disk_exactly() {
 
 #[test]
 fn every_choice_has_its_reason() {
-    let text = hippocampus(&Budget::processor(2)).describe();
+    let text = hippocampus(&Budget::processor(2)).describe(400.0);
     for word in
         ["spacing", "40x56x40", "16-32-64-128", "z-score", "median", "instead of nnU-Net's 32", "0.45 s"]
     {
         assert!(text.contains(word), "`{word}` is not in:\n{text}");
     }
-    let text = hippocampus(&Budget::NNUNET).describe();
+    let text = hippocampus(&Budget::NNUNET).describe(400.0);
     assert!(!text.contains("instead of"), "{text}");
 }
 

@@ -61,3 +61,30 @@ pub(crate) fn sample(
     };
     Sample { id: id.to_owned(), images, labels: Some(labels), mask: None, geometry, classes }
 }
+
+/// A plan for thick slices of three channels, normalised in three ways.
+pub(crate) fn plan() -> segen::plan::Plan {
+    use segen::plan::{DiceReduction, Fingerprint, Normalisation, Plan, UNetShape};
+    let z_score = |masked| Normalisation::ZScore { masked };
+    Plan {
+        axis_order: "RAS+ x y z".to_owned(),
+        dataset: "thick slices".to_owned(),
+        spacing: [0.6, 0.6, 3.0],
+        patch: [256, 320, 16],
+        batch: 2,
+        channels: 3,
+        classes: 3,
+        normalisation: vec![z_score(false), z_score(true), Normalisation::None],
+        dice: DiceReduction::Sample,
+        unet: UNetShape { features: vec![], strides: vec![], kernels: vec![], convolutions: 2 },
+        deepmedic: None,
+        reasons: vec![],
+        fingerprint: Fingerprint {
+            spacings: vec![],
+            shapes: vec![],
+            relative_size_after_cropping: 1.0,
+            intensities: vec![],
+            class_voxels: vec![],
+        },
+    }
+}

@@ -108,6 +108,51 @@ for number, (exponent, inverted) in enumerate([(0.7, False), (1.45, False), (0.8
     }
     intensity(f"gamma{number}", transform, parameters, exponent=exponent, inverted=inverted)
 
+# The operations of composed policies: NumPy and SciPy in f64.
+from scipy.ndimage import correlate1d  # noqa: E402
+
+
+def gauss(sigma, order):
+    """SciPy's kernels; that of the second derivative less what keeps it from summing to 0."""
+    reach = int(4 * sigma + 0.5)
+    d = np.arange(-reach, reach + 1)
+    weights = np.exp(-0.5 * (d / sigma) ** 2)
+    weights /= weights.sum()
+    if order == 0:
+        return weights
+    curve = weights * (d**2 / sigma**4 - 1 / sigma**2)
+    return curve - curve.sum() * weights
+
+
+first = image[0].astype(np.float64)
+for number, sigma in enumerate([0.5, 0.9]):
+    laplace = 0
+    for second in range(3):
+        part = first
+        for axis in range(3):
+            # "mirror" of SciPy continues about the outer voxels.
+            part = correlate1d(part, gauss(sigma, 2 if axis == second else 0), axis=axis, mode="mirror")
+        laplace = laplace + part
+    sharp = np.clip(first - laplace, first.min(), first.max())
+    add(f"composed.sharpen.{number}", sharp.astype(np.float32), sigma=sigma)
+for number, zoom in enumerate([(0.5, 0.5, 0.5), (0.83, 0.7, 0.61)]):
+    coarse = [int(np.round(n * z)) for n, z in zip(SHAPE, zoom)]
+    down = torch.nn.functional.interpolate(
+        torch.from_numpy(first[None, None]), size=coarse, mode="trilinear", align_corners=False
+    )
+    up = torch.nn.functional.interpolate(down, size=SHAPE, mode="nearest-exact")[0, 0].numpy()
+    add(f"composed.coarse.{number}", up.astype(np.float32), zoom=zoom)
+low, high = first.min(), first.max()
+for number, (exponent, inverted) in enumerate([(0.75, False), (1.25, False), (1.25, True)]):
+    unit = (first - low) / (high - low) if not inverted else (high - first) / (high - low)
+    power = unit**exponent * (high - low)
+    add(
+        f"composed.gamma.{number}",
+        (low + power if not inverted else high - power).astype(np.float32),
+        exponent=exponent,
+        inverted=inverted,
+    )
+
 OUT.mkdir(exist_ok=True)
 (OUT / "augment.bin").write_bytes(b"".join(a.tobytes() for a in arrays))
 (OUT / "augment.json").write_text(json.dumps(index, indent=1) + "\n")

@@ -4,6 +4,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use segen::dataset::LabelScheme;
 use segen::metrics::{EmptyRule, Masks, MissRule, MissingRule, ScoreOptions, evaluate, find_scheme};
+use segen::progress::Progress;
 
 use super::Exit;
 use crate::output::Output;
@@ -30,7 +31,7 @@ pub(crate) struct Args {
     /// Smallest share (0 to 1) of a lesion that must be covered for it to count as found; at 0 one voxel
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     lesion_overlap: f64,
-    /// Leave out references that have no prediction
+    /// Accept references that have no prediction: without this they are left out too, but the exit status is 1
     #[arg(long, alias = "chill")]
     partial: bool,
     /// Score only inside the masks of this folder [default: masksTr beside labelsTr, masksTs beside labelsTs]
@@ -79,7 +80,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
             Miss::Null => MissRule::Null,
         },
         lesion_overlap: args.lesion_overlap,
-        missing: if args.partial { MissingRule::Skip } else { MissingRule::Refuse },
+        missing: MissingRule::Skip,
         masks: match args.masks {
             Some(folder) => Masks::Folder(folder),
             None if args.no_masks => Masks::None,
@@ -95,6 +96,13 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
         output.data(&serde_json::to_string_pretty(&summary).context("could not write the summary as JSON")?);
     } else {
         output.data(&summary.table());
+    }
+    if summary.without_prediction > 0 && !args.partial {
+        output.note(&format!(
+            "{} references have no prediction and are in no score; exit status 1 says so (--partial accepts it)",
+            summary.without_prediction
+        ));
+        return Ok(Exit::CheckFailed);
     }
     Ok(Exit::Done)
 }

@@ -1,26 +1,35 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use segen::config::Config;
 use segen::dataset::Dataset;
-use segen::plan::{Budget, CpuBudget, Plan};
 use segen::prepare::{PreparedCase, prepare_all};
 use segen::progress::Progress;
+use segen::session;
 
 use super::Exit;
 use crate::output::Output;
 
+const GIB: f64 = (1u64 << 30) as f64;
+
 /// Measures the training cases and decides spacing, patch, batch, network shape and normalisation by nnU-Net's
-/// published rules, made small enough for this processor. Each choice is printed with its reason.
+/// published rules, made small enough for two processor cores. Each choice is printed with its reason.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Folder with `dataset.json`, or the name of a data set under $nnUNet_raw
     dataset: PathBuf,
-    /// Memory for patch and batch by nnU-Net's rule, for example 8G or 512M
-    #[arg(long, value_name = "SIZE", default_value = "8G", value_parser = bytes)]
-    memory: u64,
-    /// Longest training step in seconds on this processor, or `off` for nnU-Net's own choices
+    /// Settings in TOML, as for `segen train`
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, as section.key=value, for example plan.base_features=32; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Memory for patch and batch by nnU-Net's rule, for example 8G (the default) or 512M
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    memory: Option<u64>,
+    /// Longest training step in seconds on two cores of a nominal 150 GFLOP/s, or `off` for nnU-Net's own choices
     #[arg(long, value_name = "SECONDS|off", value_parser = cpu_seconds)]
-    cpu_budget: Option<Limit>,
+    cpu_budget: Option<f64>,
     /// Write the plan as JSON to this file
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -29,26 +38,13 @@ pub(crate) struct Args {
     prepare: Option<PathBuf>,
 }
 
-/// What `--cpu-budget` can be.
-#[derive(Clone, Copy, Debug)]
-enum Limit {
-    Off,
-    Seconds(f64),
-}
-
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
+    let mut config = Config::resolve(args.config.as_deref(), &args.set)?;
+    config.plan.step_seconds = args.cpu_budget.or(config.plan.step_seconds);
+    config.plan.memory_gib = args.memory.map(|bytes| bytes as f64 / GIB).or(config.plan.memory_gib);
     let dataset = Dataset::open(&args.dataset)?;
     let cases: Vec<_> = dataset.training.iter().collect();
-    let mut budget = Budget { memory_bytes: args.memory, ..Budget::processor(rayon::current_num_threads()) };
-    budget.cpu = match (args.cpu_budget, budget.cpu) {
-        (Some(Limit::Off), _) => CpuBudget::Off,
-        (Some(Limit::Seconds(seconds)), CpuBudget::Step { gflops, .. }) => {
-            CpuBudget::Step { seconds, gflops }
-        }
-        (_, unchanged) => unchanged,
-    };
-    let fingerprint = Plan::measure(&dataset, &cases, output)?;
-    let plan = Plan::decide(&dataset, fingerprint, &budget)?;
+    let plan = session::plan(&dataset, &config, output)?;
     if let Some(path) = &args.output {
         plan.save(path)?;
     }
@@ -65,7 +61,8 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     if output.json() {
         output.data(&serde_json::to_string_pretty(&plan).context("the plan as JSON")?);
     } else {
-        output.data(&plan.describe());
+        segen::train::select_kernels(&config)?;
+        output.data(&plan.describe(segen_kernels::convolution_speed()));
     }
     Ok(Exit::Done)
 }
@@ -86,10 +83,11 @@ fn bytes(text: &str) -> Result<u64, String> {
     }
 }
 
-fn cpu_seconds(text: &str) -> Result<Limit, String> {
+/// 0 stands for no limit, as in the configuration.
+fn cpu_seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(seconds) if seconds > 0.0 && seconds.is_finite() => Ok(Limit::Seconds(seconds)),
-        _ if text == "off" => Ok(Limit::Off),
+        Ok(seconds) if seconds > 0.0 && seconds.is_finite() => Ok(seconds),
+        _ if text == "off" => Ok(0.0),
         _ => Err("expected seconds above 0, or `off`".to_owned()),
     }
 }
@@ -111,8 +109,8 @@ mod tests {
 
     #[test]
     fn a_limit_is_seconds_or_off() {
-        assert!(matches!(cpu_seconds("0.5"), Ok(Limit::Seconds(s)) if s == 0.5));
-        assert!(matches!(cpu_seconds("off"), Ok(Limit::Off)));
+        assert_eq!(cpu_seconds("0.5"), Ok(0.5));
+        assert_eq!(cpu_seconds("off"), Ok(0.0));
         for bad in ["0", "-1", "on", "nan"] {
             assert!(cpu_seconds(bad).is_err(), "{bad}");
         }

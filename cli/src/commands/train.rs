@@ -15,7 +15,10 @@ pub(crate) struct Args {
     /// Folder of the run
     #[arg(short, long, value_name = "RUN")]
     output: PathBuf,
-    /// Settings in TOML; only what differs from the defaults
+    /// Settings by name: brats-core, brats, atlas, kits, or one of these with .small, for two cores
+    #[arg(long, value_name = "P")]
+    preset: Option<String>,
+    /// Settings in TOML; only what differs from the preset or the defaults
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// One setting, as section.key=value; may be given several times
@@ -25,6 +28,10 @@ pub(crate) struct Args {
     /// asym-..., asym-augmentation, asym-combination; goes over the file, and `--set` over it
     #[arg(long, value_name = "M")]
     method: Option<String>,
+    /// How patches are augmented: none, heuristic (DeepMedic's), heuristic-nnunet (the default), random, learned, or
+    /// a policy file
+    #[arg(long, value_name = "P")]
+    policy: Option<String>,
     /// Fold to hold out, or `all` to train and validate on every case
     #[arg(long, value_name = "N|all")]
     fold: Option<String>,
@@ -59,8 +66,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, output: &Output, started: Instant) -> anyhow::Result<Exit> {
     let sets = args.settings();
     // A resumed run needs no settings: it keeps its own.
-    let given = args.config.is_some() || !sets.is_empty();
-    let config = given.then(|| Config::resolve(args.config.as_deref(), &sets)).transpose()?;
+    let given = args.preset.is_some() || args.config.is_some() || !sets.is_empty();
+    let (preset, file) = (args.preset.as_deref(), args.config.as_deref());
+    let config = given.then(|| Config::resolve_preset(preset, file, &sets)).transpose()?;
     let run = Run::at(&args.output);
     let device = args.device.open()?;
     let request = Request {
@@ -100,6 +108,7 @@ impl Args {
         sets.extend(self.set.iter().cloned());
         let mut add =
             |key: &str, value: Option<String>| sets.extend(value.map(|value| format!("{key}={value}")));
+        add("policy.name", self.policy.as_ref().map(|name| format!("{name:?}")));
         add("fold", self.fold.clone());
         add("fraction", self.fraction.map(|v| format!("{v:?}")));
         add("seed", self.seed.map(|v| v.to_string()));

@@ -25,6 +25,19 @@ impl Convolution {
         std::array::from_fn(|i| (self.size[i] + 2 * self.padding[i] - self.kernel[i]) / self.stride[i] + 1)
     }
 
+    /// The same convolution with last axes of one voxel and one tap moved to the front, which changes no array: the
+    /// inner loops run along the last axis, so that a flat image is as fast as a volume.
+    fn flat_axes_first(mut self) -> Self {
+        for _ in 0..2 {
+            if self.size[2] == 1 && self.kernel[2] == 1 {
+                for axes in [&mut self.size, &mut self.kernel, &mut self.stride, &mut self.padding] {
+                    axes.rotate_right(1);
+                }
+            }
+        }
+        self
+    }
+
     fn source<'a>(&self, x: &'a [f32]) -> Source<'a> {
         let count = self.output_size();
         let axes = std::array::from_fn(|i| Axis {
@@ -44,15 +57,16 @@ impl Convolution {
     }
 
     pub(crate) fn forward(&self, path: Path, x: &[f32], weight: &[f32], bias: &[f32]) -> Buffer {
-        let count = self.output_size();
+        let this = self.flat_axes_first();
+        let count = this.output_size();
         let mut out = Buffer::new(self.batch * count.iter().product::<usize>() * self.output);
-        let source = self.source(x);
-        let weight = |tap, input, output| weight[self.weight(output, input, tap)];
+        let source = this.source(x);
+        let weight = |tap, input, output| weight[this.weight(output, input, tap)];
         if winograd::suits(&source, self.output) {
             let weights = winograd::Transformed::new(path, self.input, self.output, weight);
             winograd::correlate(path, &source, &weights, bias, Shared::new(&mut out));
         } else {
-            let packed = Packed::new(path, count[2], self.kernel, self.input, self.output, weight);
+            let packed = Packed::new(path, count[2], this.kernel, self.input, self.output, weight);
             let places = count.map(|size| Place { first: 0, step: 1, size });
             correlate(&source, &packed, bias, Shared::new(&mut out), places);
         }
@@ -62,6 +76,10 @@ impl Convolution {
     /// Gradient of the input. Input voxels fall into classes by their position modulo the stride; those of one class
     /// depend on the gradient of the output through the same taps, so that each class is a sum over taps of its own.
     pub(crate) fn input_gradient(&self, path: Path, weight: &[f32], gradient: &[f32]) -> Buffer {
+        self.flat_axes_first().input_gradient_in_order(path, weight, gradient)
+    }
+
+    fn input_gradient_in_order(&self, path: Path, weight: &[f32], gradient: &[f32]) -> Buffer {
         let count = self.output_size();
         let [sx, sy, sz] = self.stride;
         let mut out = Buffer::new(self.batch * self.size.iter().product::<usize>() * self.input);
@@ -110,11 +128,12 @@ impl Convolution {
     pub(crate) fn weight_gradient(&self, path: Path, x: &[f32], gradient: &[f32]) -> Buffer {
         let mut out = Buffer::new(self.output * self.input * self.kernel.iter().product::<usize>());
         let shared = Shared::new(&mut out);
-        let source = self.source(x);
+        let this = self.flat_axes_first();
+        let source = this.source(x);
         let write = |tap, input, first, values: &[f32]| {
             for (column, value) in values.iter().enumerate() {
                 // SAFETY: every weight is written once.
-                unsafe { *shared.at(self.weight(first + column, input, tap)) = *value };
+                unsafe { *shared.at(this.weight(first + column, input, tap)) = *value };
             }
         };
         if winograd::suits_gradient(&source, self.output) {

@@ -1,110 +1,16 @@
 //! The operators on every path: results and gradients against compositions of burn's own operators.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test fails by panicking and says what it skips"
-)]
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use kernels::{Activation, Path, VoxelLoss};
+use kernels::{Activation, VoxelLoss};
 use proptest::prelude::*;
-use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
+use proptest::test_runner::RngSeed;
+use rand::RngExt;
 use segen_kernels as kernels;
 
-/// The path is a setting of the process: one test at a time sets it.
-fn alone() -> MutexGuard<'static, ()> {
-    static LOCK: Mutex<()> = Mutex::new(());
-    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The paths of this processor that have kernels; says which it lacks.
-fn paths() -> Vec<Path> {
-    let paths = [Path::Portable, Path::Avx2, Path::Avx512];
-    for path in paths.into_iter().filter(|path| !path.is_available()) {
-        println!("skipped: this processor lacks the path {path}");
-    }
-    paths.into_iter().filter(|path| path.is_available()).collect()
-}
-
-struct Random(ChaCha8Rng);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(ChaCha8Rng::seed_from_u64(seed))
-    }
-
-    fn tensor<const D: usize>(&mut self, shape: [usize; D]) -> Tensor<D> {
-        let values =
-            (0..shape.iter().product()).map(|_| self.0.random_range(-1.0..1.0_f32)).collect::<Vec<_>>();
-        Tensor::<D>::from_data(TensorData::new(values, shape), &Device::flex())
-    }
-
-    /// A factor of the output: mostly positive, so that no gradient is a sum of terms that cancel.
-    fn factor<const D: usize>(&mut self, shape: [usize; D]) -> Tensor<D> {
-        self.tensor(shape) + 0.5
-    }
-}
-
-fn vector<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().try_into_vec().unwrap()
-}
-
-/// Differentiable copy of a tensor.
-fn leaf<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
-    Tensor::from_data(tensor.clone().into_data(), &Device::flex().autodiff()).require_grad()
-}
-
-/// The output, then the gradients of `sum(output * factor)` with respect to the leaves.
-fn gradients<const D: usize, const E: usize>(
-    output: Tensor<D>,
-    factor: &Tensor<D>,
-    volumes: &[Tensor<5>],
-    vectors: &[Tensor<E>],
-) -> Vec<Vec<f32>> {
-    let factor = Tensor::from_data(factor.clone().into_data(), &Device::flex().autodiff());
-    let mut gradients = (output.clone() * factor).sum().backward();
-    let mut results = vec![vector(output.inner())];
-    results.extend(volumes.iter().map(|leaf| vector(leaf.grad_remove(&mut gradients).unwrap())));
-    results.extend(vectors.iter().map(|leaf| vector(leaf.grad_remove(&mut gradients).unwrap())));
-    results
-}
-
-fn assert_close(path: Path, what: &str, results: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f64) {
-    assert_eq!(results.len(), expected.len());
-    for (index, (result, expected)) in results.iter().zip(expected).enumerate() {
-        assert_eq!(result.len(), expected.len());
-        let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
-        let norm = square(&mut expected.iter().map(|v| f64::from(*v)));
-        let difference = square(&mut result.iter().zip(expected).map(|(a, b)| f64::from(*a) - f64::from(*b)));
-        let error = (difference / norm.max(1e-12)).sqrt();
-        assert!(error <= tolerance, "{path}: {what}: result {index} differs by {error:.2e} of its norm");
-    }
-}
-
-/// Runs `operator` on stock and on every path and compares all results.
-fn compare(what: &str, tolerance: f64, operator: impl Fn() -> Vec<Vec<f32>>) {
-    let _alone = alone();
-    kernels::select(Some(Path::Stock)).unwrap();
-    let expected = operator();
-    for path in paths() {
-        kernels::select(Some(path)).unwrap();
-        assert_close(path, what, &operator(), &expected, tolerance);
-    }
-    kernels::select(None).unwrap();
-}
-
-fn size() -> impl Strategy<Value = [usize; 3]> {
-    (1..7_usize, 1..7_usize, prop_oneof![1..8_usize, 13..40_usize]).prop_map(|(x, y, z)| [x, y, z])
-}
-
-fn channels() -> impl Strategy<Value = usize> {
-    prop_oneof![1..6_usize, Just(16_usize), Just(32), 15..50_usize, Just(64)]
-}
+use crate::support::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() })]
 
     #[test]
     fn convolution_agrees_with_stock(

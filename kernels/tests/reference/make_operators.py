@@ -32,14 +32,14 @@ def case(name, inputs, output, **settings):
     tensors = [*inputs, output, factor, *(tensor.grad for tensor in inputs)]
     names = [f"input{i}" for i in range(len(inputs))] + ["output", "factor"] + [f"gradient{i}" for i in range(len(inputs))]
     encoded = {
-        key: {"shape": list(tensor.shape), "values": [round(v, 10) for v in tensor.detach().flatten().tolist()]}
+        key: {"shape": list(tensor.shape), "values": [round(v, 8) for v in tensor.detach().flatten().tolist()]}
         for key, tensor in zip(names, tensors)
     }
     return {"name": name, **settings, "tensors": encoded}
 
 
-def convolution(kernel, stride, padding):
-    x, weight, bias = random(2, 5, 4, 6, 3), random(4, 3, *kernel), random(4)
+def convolution(kernel, stride, padding, size=(5, 4, 6)):
+    x, weight, bias = random(2, *size, 3), random(4, 3, *kernel), random(4)
     output = last(functional.conv3d(first(x), weight, bias, stride, padding))
     return case("convolution", [x, weight, bias], output, stride=stride, padding=padding)
 
@@ -53,6 +53,105 @@ def norm():
     x, weight, bias = random(2, 4, 3, 5, 3), random(3), random(3)
     output = last(functional.leaky_relu(functional.instance_norm(first(x), weight=weight, bias=bias, eps=1e-5), 0.01))
     return case("norm", [x, weight, bias], output)
+
+
+def with_nonlinearity(values, name, slope):
+    """values: channels-first."""
+    return {
+        "none": lambda: values,
+        "relu": lambda: functional.relu(values),
+        "leaky": lambda: functional.leaky_relu(values, 0.2),
+        "prelu": lambda: functional.prelu(values, slope),
+    }[name]()
+
+
+def batch_norm(nonlinearity):
+    x, weight, bias, slope = random(2, 3, 2, 5, 3), random(3), random(3), random(3)
+    y = functional.batch_norm(first(x), None, None, weight, bias, training=True, eps=1e-5)
+    output = last(with_nonlinearity(y, nonlinearity, slope))
+    inputs = [x, weight, bias] + ([slope] if nonlinearity == "prelu" else [])
+    statistics = {
+        "mean": x.detach().mean((0, 1, 2, 3)).tolist(),
+        "variance": x.detach().var((0, 1, 2, 3), unbiased=False).tolist(),
+    }
+    return case("batch_norm", inputs, output, nonlinearity=nonlinearity, **statistics)
+
+
+def batch_norm_fixed(nonlinearity):
+    x, weight, bias, slope = random(2, 3, 2, 5, 3), random(3), random(3), random(3)
+    mean, variance = random(3).detach(), random(3).detach().abs() + 0.5
+    y = functional.batch_norm(first(x), mean, variance, weight, bias, training=False, eps=1e-5)
+    output = last(with_nonlinearity(y, nonlinearity, slope))
+    inputs = [x, weight, bias] + ([slope] if nonlinearity == "prelu" else [])
+    statistics = {"mean": mean.tolist(), "variance": variance.tolist()}
+    return case("batch_norm_fixed", inputs, output, nonlinearity=nonlinearity, **statistics)
+
+
+def bias_nonlinearity(nonlinearity):
+    x, bias, slope = random(2, 3, 2, 5, 3), random(3), random(3)
+    output = last(with_nonlinearity(first(x) + bias[:, None, None, None], nonlinearity, slope))
+    inputs = [x, bias] + ([slope] if nonlinearity == "prelu" else [])
+    return case("bias_nonlinearity", inputs, output, nonlinearity=nonlinearity)
+
+
+def spatial(name, settings, function, size=(5, 4, 6)):
+    x = random(1, *size, 2)
+    return case(name, [x], last(function(first(x))), **settings)
+
+
+def max_pool(kernel, stride):
+    return spatial("max_pool", dict(kernel=kernel, stride=stride), lambda x: functional.max_pool3d(x, kernel, stride))
+
+
+def avg_pool(kernel, stride):
+    return spatial("avg_pool", dict(kernel=kernel, stride=stride), lambda x: functional.avg_pool3d(x, kernel, stride))
+
+
+def trilinear(factor):
+    return spatial(
+        "trilinear", dict(factor=factor), lambda x: functional.interpolate(x, scale_factor=factor, mode="trilinear")
+    )
+
+
+def repeat(factor, size):
+    def run(x):
+        for axis in range(3):
+            x = x.repeat_interleave(factor[axis], axis + 2)
+        return x[:, :, : size[0], : size[1], : size[2]]
+
+    return spatial("repeat", dict(factor=factor, size=size), run)
+
+
+def replicate(pad):
+    x, y, z = pad
+    return spatial("replicate", dict(pad=pad), lambda t: functional.pad(t, [z, z, y, y, x, x], mode="replicate"))
+
+
+def crop(start, size):
+    slices = tuple(slice(a, a + n) for a, n in zip(start, size))
+    return spatial("crop", dict(start=start, size=size), lambda x: x[(slice(None), slice(None), *slices)])
+
+
+def add_cropped():
+    x, residual = random(2, 3, 2, 4, 5), random(2, 5, 5, 4, 3)
+    centre = functional.pad(residual[:, 1:4, 1:3, 0:4], [0, 2])
+    return case("add_cropped", [x, residual], x + centre)
+
+
+def multiply_mask():
+    x = random(2, 3, 2, 4, 5)
+    mask = (torch.rand(2, 1, 1, 1, 5) < 0.5).double()
+    return case("multiply_mask", [x], x * mask, mask=mask.flatten().tolist())
+
+
+def global_average():
+    x = random(2, 3, 2, 4, 5)
+    return case("global_average", [x], x.mean((1, 2, 3)))
+
+
+def linear():
+    x, weight, bias = random(5, 7), random(3, 7), random(3)
+    return case("linear", [x, weight, bias], functional.linear(x, weight, bias))
 
 
 def sums():
@@ -80,10 +179,30 @@ cases = [
     convolution([3, 3, 3], [1, 1, 1], [0, 0, 0]),
     convolution([1, 3, 3], [1, 2, 1], [0, 1, 1]),
     convolution([1, 1, 1], [1, 1, 1], [0, 0, 0]),
+    convolution([3, 3, 1], [1, 1, 1], [1, 1, 0]),
+    convolution([3, 3, 1], [2, 2, 1], [1, 1, 0]),
+    convolution([3, 3, 1], [1, 1, 1], [1, 1, 0], size=[7, 6, 1]),
+    convolution([1, 1, 1], [2, 2, 1], [0, 0, 0], size=[7, 6, 1]),
     transposed([2, 2, 2]),
     transposed([1, 2, 2]),
     norm(),
     sums(),
+    *(batch_norm(nonlinearity) for nonlinearity in ["none", "relu", "leaky", "prelu"]),
+    *(batch_norm_fixed(nonlinearity) for nonlinearity in ["none", "relu", "leaky", "prelu"]),
+    *(bias_nonlinearity(nonlinearity) for nonlinearity in ["none", "relu", "leaky", "prelu"]),
+    max_pool([2, 2, 2], [2, 2, 2]),
+    max_pool([3, 2, 1], [1, 2, 1]),
+    avg_pool([2, 2, 2], [2, 2, 2]),
+    avg_pool([3, 1, 2], [2, 1, 1]),
+    trilinear([2, 2, 2]),
+    trilinear([3, 1, 2]),
+    repeat([3, 5, 1], [13, 19, 6]),
+    replicate([1, 2, 0]),
+    crop([1, 0, 2], [3, 4, 3]),
+    add_cropped(),
+    multiply_mask(),
+    global_average(),
+    linear(),
 ]
 path = pathlib.Path(__file__).parents[1] / "data" / "operators.json"
 path.write_text(json.dumps(cases) + "\n")

@@ -1,0 +1,24 @@
+use std::path::PathBuf;
+
+use super::Exit;
+use crate::output::Output;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Folders of runs and of sweeps
+    #[arg(required = true)]
+    folder: Vec<PathBuf>,
+    /// The page; its figures are also written as SVG and PNG into NAME_figures beside it
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    output: PathBuf,
+}
+
+pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
+    let written = segen::report::write(&args.folder, &args.output, output)?;
+    if output.json() {
+        output.data(&serde_json::json!({ "page": written.page, "figures": written.figures }).to_string());
+    } else {
+        output.data(&written.page.display().to_string());
+    }
+    Ok(Exit::Done)
+}

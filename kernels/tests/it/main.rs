@@ -1,0 +1,11 @@
+//! The operators on every path, forced, against references.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says what it skips"
+)]
+
+mod layers;
+mod operators;
+mod pytorch;
+mod support;

@@ -1,0 +1,113 @@
+//! From a run folder to its `logits/`: collect, measure, draw, keep.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use super::{CollectOptions, Collection, Origin, Shifts, collect, draw, file, shifts};
+use crate::dataset::{Case, Dataset};
+use crate::files::create_folder;
+use crate::predict::{Predictor, WindowOptions};
+use crate::prepare::{self, PreparedCase};
+use crate::progress::Progress;
+use crate::run::{Manifest, Run, Split};
+use crate::{Error, Result, session};
+
+/// `logits/summary.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Collected {
+    /// Folder of the run.
+    pub run: PathBuf,
+    /// Optimiser steps of the weights.
+    pub steps: u64,
+    /// Voxels drawn per origin and class.
+    pub voxels_per_class: usize,
+    /// Names of the classes, background first.
+    pub classes: Vec<String>,
+    /// Cases of each origin.
+    pub cases: Vec<(Origin, usize)>,
+    /// S1 to S6.
+    pub shifts: Shifts,
+}
+
+/// Collects the logits of a run's last weights on its training, validation and labelled test cases, measures and
+/// draws the shift, and writes `logits.safetensors`, `summary.json` and the figures into `RUN/logits`.
+/// `dataset` names the data set where it is no longer at the place that the run remembers.
+///
+/// # Errors
+/// Where the run or the data set cannot be read, or there is no case that the run was not trained on.
+pub fn run(
+    run: &Run,
+    dataset: Option<&Path>,
+    options: &CollectOptions,
+    device: &Device,
+    progress: &dyn Progress,
+) -> Result<Collected> {
+    let (network, weights, plan, config) = session::load(run)?;
+    let manifest: Manifest = run.read_json("run.json")?;
+    let mut dataset = Dataset::open(dataset_folder(run, dataset, &manifest)?)?;
+    dataset.labels = dataset.labels.select(&config.task.classes)?;
+    let split: Split = run.read_json("split.json")?;
+    let train = session::find(&dataset, &split.train)?;
+    let mut unseen = session::find(&dataset, &split.validation)?;
+    unseen.retain(|case| !split.train.contains(&case.id));
+    let test: Vec<&Case> = dataset.test.iter().filter(|case| case.labels.is_some()).collect();
+    if unseen.is_empty() && test.is_empty() {
+        return Err(Error::invalid(
+            run.path("split.json"),
+            "validation",
+            "every case of the data set was trained on, so there is nothing unseen to compare with",
+            "train with --fold 0 instead of --fold all, or add labels for the test cases",
+        ));
+    }
+    let known = Some(manifest.cache.as_path()).filter(|cache| cache.is_dir());
+    let cache = prepare::cache_folder(known, &dataset, &run.folder);
+    let prepare = |cases: &[&Case]| prepare::prepare_all(&dataset, &plan, cases, &cache, progress);
+    let parts: Vec<(Origin, Vec<PreparedCase>)> = vec![
+        (Origin::Seen, prepare(&train)?),
+        (Origin::Unseen, prepare(&unseen)?),
+        (Origin::Test, prepare(&test)?),
+    ];
+    let borrowed: Vec<(Origin, &[PreparedCase])> =
+        parts.iter().map(|(origin, cases)| (*origin, cases.as_slice())).collect();
+    let networks = vec![(network, &weights)];
+    let predictor = Predictor::new(&plan, networks, WindowOptions::default(), device)?;
+    let collection = collect(&predictor, &borrowed, &dataset.labels.names, options, progress)?;
+    let folder = run.path("logits");
+    create_folder(&folder)?;
+    file::write(&folder.join("logits.safetensors"), &collection)?;
+    draw(&collection, &folder)?;
+    let most = options.cases.unwrap_or(usize::MAX);
+    let collected = Collected {
+        run: run.folder.clone(),
+        steps: manifest.steps,
+        voxels_per_class: options.voxels,
+        classes: collection.classes.clone(),
+        cases: parts.iter().map(|(origin, cases)| (*origin, cases.len().min(most))).collect(),
+        shifts: shifts(&collection),
+    };
+    run.write_json("logits/summary.json", &collected)?;
+    Ok(collected)
+}
+
+/// Reads what [`run`] wrote.
+///
+/// # Errors
+/// Where there is nothing, or it is damaged.
+pub fn read(run: &Run) -> Result<(Collected, Collection)> {
+    Ok((run.read_json("logits/summary.json")?, file::read(&run.path("logits/logits.safetensors"))?))
+}
+
+fn dataset_folder<'a>(run: &Run, given: Option<&'a Path>, manifest: &'a Manifest) -> Result<&'a Path> {
+    match given {
+        Some(folder) => Ok(folder),
+        None if manifest.dataset.is_dir() => Ok(&manifest.dataset),
+        None => Err(Error::invalid(
+            run.path("run.json"),
+            "dataset",
+            format!("`{}` is not a folder", manifest.dataset.display()),
+            "name the folder of the data set with --dataset",
+        )),
+    }
+}

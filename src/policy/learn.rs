@@ -1,0 +1,160 @@
+//! From alignments of samples to a step of the policy: pure functions, no network.
+//!
+//! A training step's loss is the mean of w_b l_b over the samples b of its batch, all weights being 1. After a
+//! plain gradient step with rate alpha, theta' = theta - alpha g, the loss of a validation batch changes with a
+//! weight by
+//!
+//! ```text
+//! dL_val(theta') / dw_b = -(alpha / B) S_b,   S_b = v . grad l_b(theta),   v = grad L_val(theta')
+//! ```
+//!
+//! S_b, the alignment, says how much the step of sample b helps on the validation batch. It is differenced from
+//! losses at displaced weights (`crate::meta`). Here it is centred, weighted and carried to the logits.
+
+use rand::rngs::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::gumbel::{conditional, score_function, straight_through};
+use super::settings::{Estimator, Learning, Repeats, Steps};
+use super::{Chosen, Policy};
+
+/// The moving state of a policy: its logits, in the order of [`Policy::flat`], and what its steps remember.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Learner {
+    /// Updates made.
+    pub updates: u64,
+    /// Logits.
+    pub logits: Vec<f64>,
+    /// Mean gradient (Adam).
+    pub first: Vec<f64>,
+    /// Mean squared gradient (Adam).
+    pub second: Vec<f64>,
+    /// Running mean alignment of samples centred on background and on foreground, once there was one.
+    pub means: Vec<f64>,
+    /// How many updates each of `means` has seen.
+    pub seen: Vec<u64>,
+}
+
+/// What an update knows of one sample of a training batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drawn {
+    /// What the policy chose for it.
+    pub chosen: Chosen,
+    /// Class of the patch's centre voxel before augmentation.
+    pub centre_class: u8,
+}
+
+const ADAM_BETAS: [f64; 2] = [0.9, 0.999];
+const ADAM_EPSILON: f64 = 1e-8;
+/// How much of a running mean an update keeps.
+const KEPT: f64 = 0.9;
+
+impl Learner {
+    /// Before the first update.
+    pub fn new(policy: &Policy) -> Self {
+        let zeros = vec![0.0; policy.len()];
+        Self {
+            updates: 0,
+            logits: policy.flat(),
+            first: zeros.clone(),
+            second: zeros,
+            means: vec![0.0; 2],
+            seen: vec![0; 2],
+        }
+    }
+
+    /// One step downhill along `gradient` with this step size.
+    pub fn step(&mut self, gradient: &[f64], rule: Steps, rate: f64) {
+        self.updates += 1;
+        if rule == Steps::Sgd {
+            self.logits.iter_mut().zip(gradient).for_each(|(logit, g)| *logit -= rate * g);
+            return;
+        }
+        let [b1, b2] = ADAM_BETAS;
+        let correction = |beta: f64| 1.0 - beta.powf(self.updates as f64);
+        let (scale, root) = (rate / correction(b1), correction(b2).sqrt());
+        for (((logit, g), m), a) in
+            self.logits.iter_mut().zip(gradient).zip(&mut self.first).zip(&mut self.second)
+        {
+            *m = b1 * *m + (1.0 - b1) * g;
+            *a = b2 * *a + (1.0 - b2) * g * g;
+            *logit -= scale * *m / (a.sqrt() / root + ADAM_EPSILON);
+        }
+    }
+
+    /// Takes from each alignment the mean of its kind: samples centred on background, and samples centred on
+    /// foreground.
+    ///
+    /// Without it, straight-through weights would push up whatever is likely already. The mean is that of the
+    /// batch where it holds two or more of the kind; of a single one it would leave nothing, so then it is the
+    /// running mean of earlier updates, and at the first one the sample itself.
+    pub fn centre(&mut self, alignments: &[f64], drawn: &[Drawn]) -> Vec<f64> {
+        let kind = |drawn: &Drawn| usize::from(drawn.centre_class != 0);
+        let mut centred = alignments.to_vec();
+        for which in 0..2 {
+            let members: Vec<usize> = (0..drawn.len()).filter(|b| kind(&drawn[*b]) == which).collect();
+            if members.is_empty() {
+                continue;
+            }
+            let mean = members.iter().map(|b| alignments[*b]).sum::<f64>() / members.len() as f64;
+            let baseline = if members.len() > 1 || self.seen[which] == 0 { mean } else { self.means[which] };
+            members.iter().for_each(|b| centred[*b] -= baseline);
+            let kept = if self.seen[which] == 0 { 0.0 } else { KEPT };
+            self.means[which] = kept * self.means[which] + (1.0 - kept) * mean;
+            self.seen[which] += 1;
+        }
+        centred
+    }
+}
+
+/// Gradient of the validation loss with respect to every logit, in the order of [`Policy::flat`].
+///
+/// `alignments` are centred; `rate` is alpha, the step size of the look-ahead step. The policy is taken as it is
+/// now, whatever it was when the samples were drawn; see [`conditional`].
+pub fn gradient(
+    policy: &Policy,
+    drawn: &[Drawn],
+    alignments: &[f64],
+    rate: f64,
+    learning: &Learning,
+    random: &mut ChaCha8Rng,
+) -> Vec<f64> {
+    let mut gradient = vec![0.0; policy.len()];
+    let sizes: Vec<usize> = policy.groups.iter().map(|group| group.choices.len()).collect();
+    let width: usize = sizes.iter().sum();
+    for (sample, &alignment) in drawn.iter().zip(alignments) {
+        let target = sample.chosen.target;
+        let slope = -rate / drawn.len() as f64 * alignment;
+        let mut first = target * width;
+        for (group, &chosen) in sample.chosen.choices.iter().enumerate() {
+            let logits = policy.logits(target, group);
+            let weight = match learning.estimator {
+                Estimator::StraightThrough => straight_through(&conditional(&logits, chosen, random), chosen),
+                Estimator::Score => score_function(&logits, chosen),
+            };
+            let alike = match learning.repeats {
+                Repeats::Counted => 1.0,
+                Repeats::Divided => {
+                    let same = |other: &&Drawn| {
+                        other.chosen.target == target && other.chosen.choices[group] == chosen
+                    };
+                    drawn.iter().filter(same).count() as f64
+                }
+            };
+            for (sum, w) in gradient[first..first + sizes[group]].iter_mut().zip(weight) {
+                *sum += slope / alike * w;
+            }
+            first += sizes[group];
+        }
+    }
+    gradient
+}
+
+/// Alignments from per-sample losses at weights displaced by `displacement` (length) along the validation
+/// gradient of norm `norm`: (above - below) / distance, times the norm that the unit direction lacks.
+///
+/// `below` are the losses at the displacement's start: at `-displacement` for the central difference (`distance` =
+/// 2 displacement), at the weights themselves for the one-sided one (`distance` = displacement).
+pub fn alignments(above: &[f64], below: &[f64], distance: f64, norm: f64) -> Vec<f64> {
+    above.iter().zip(below).map(|(a, b)| (a - b) / distance * norm).collect()
+}

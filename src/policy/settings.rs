@@ -1,0 +1,256 @@
+//! The `[policy]` table of a run's configuration, and the policy that it names.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::operations::{Context, Start, composed, single};
+use super::{Policy, Targets};
+use crate::augment::Augmentation;
+use crate::plan::Plan;
+use crate::{Error, Result};
+
+/// How patches are augmented.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicyConfig {
+    /// `none`, `heuristic` (DeepMedic's), `heuristic-nnunet`, `random`, `learned`, or a policy file.
+    pub name: String,
+    /// Which operations `random` and `learned` draw from.
+    pub form: Form,
+    /// Whether patches centred on foreground have a policy of their own.
+    pub targets: Targets,
+    /// Where `learned` begins: `uniform`, `half-identity`, `nnunet` or `deepmedic` (the latter two composed only),
+    /// or a policy file.
+    pub start: String,
+    /// Share of the fold's training cases that is set aside for a policy to learn from, before `fraction`; a fifth
+    /// for `learned` and none for others when left out. Arms of a comparison set aside the same cases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_share: Option<f64>,
+    /// How `learned` learns.
+    pub learning: Learning,
+}
+
+/// An operation set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// One of 44 operations per patch.
+    #[default]
+    Single,
+    /// One of every of 15 groups.
+    Composed,
+}
+
+/// How a policy learns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Learning {
+    /// Step size on the logits.
+    pub rate: f64,
+    /// The step size falls as `(1 - t / steps)^poly_power`.
+    pub poly_power: f64,
+    /// Rule of the steps.
+    pub optimiser: Steps,
+    /// Training steps from one update to the next.
+    pub every: u64,
+    /// The batch of step t is drawn with the policy as of step t - delay.
+    pub delay: u64,
+    /// Patches in a batch of the policy's validation cases; 0 takes half a training batch, rounded up.
+    pub validation_batch: usize,
+    /// Length (L2) of the displacement of the weights by which losses are differenced.
+    pub displacement: f64,
+    /// How they are differenced.
+    pub difference: Difference,
+    /// How the gradient reaches the logits.
+    pub estimator: Estimator,
+    /// Whether patches that drew the same choice share one vote.
+    pub repeats: Repeats,
+}
+
+/// How the policy's logits move.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Steps {
+    /// Adam, betas 0.9 and 0.999, epsilon 1e-8.
+    #[default]
+    Adam,
+    /// Plain gradient descent.
+    Sgd,
+}
+
+/// How a sample's loss is differenced along the validation gradient.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Difference {
+    /// Forward difference from the training loss, which is there already: one pass.
+    #[default]
+    OneSided,
+    /// Central difference: two passes.
+    Central,
+}
+
+/// How the gradient of a sample's weight reaches the logits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Estimator {
+    /// Through the softmax of the perturbed logits.
+    #[default]
+    StraightThrough,
+    /// Log-derivative of the probability.
+    Score,
+}
+
+/// What patches of a batch count that drew the same choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Repeats {
+    /// One together: frequent choices do not dominate.
+    #[default]
+    Divided,
+    /// One each.
+    Counted,
+}
+
+/// Names of the policies that need no file.
+pub const NAMES: [&str; 5] = ["none", "heuristic", "heuristic-nnunet", "random", "learned"];
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        Self {
+            name: "heuristic-nnunet".to_owned(),
+            form: Form::Single,
+            targets: Targets::All,
+            start: "uniform".to_owned(),
+            validation_share: None,
+            learning: Learning::default(),
+        }
+    }
+}
+
+impl Default for Learning {
+    fn default() -> Self {
+        Self {
+            rate: 5e-3,
+            poly_power: 0.9,
+            optimiser: Steps::Adam,
+            every: 5,
+            delay: 8,
+            validation_batch: 0,
+            displacement: 1e-3,
+            difference: Difference::OneSided,
+            estimator: Estimator::StraightThrough,
+            repeats: Repeats::Divided,
+        }
+    }
+}
+
+impl PolicyConfig {
+    /// Whether the policy changes while the network trains.
+    pub fn learns(&self) -> bool {
+        self.name == "learned"
+    }
+
+    /// See the field of the same name.
+    pub fn validation_share(&self) -> f64 {
+        self.validation_share.unwrap_or(if self.learns() { 0.2 } else { 0.0 })
+    }
+
+    /// The policy that training begins with.
+    ///
+    /// # Errors
+    /// Where a file cannot be read, or a name is not known or does not go with the form.
+    pub fn resolve<S: AsRef<str>>(&self, plan: &Plan, label_names: &[S]) -> Result<Policy> {
+        let context = Context::of(plan, label_names);
+        let mut policy = match self.name.as_str() {
+            "none" => Policy::fixed("none", Augmentation::none()),
+            "heuristic" => {
+                let mut list = Augmentation::deepmedic(label_names);
+                list.rules.extend(context.after.rules);
+                Policy::fixed("heuristic", list)
+            }
+            "heuristic-nnunet" => {
+                Policy::fixed("heuristic-nnunet", Augmentation::for_plan(plan, label_names))
+            }
+            "random" => self.uniform(&context, Start::Uniform).for_targets(self.targets),
+            "learned" => self.start(&context)?,
+            file => return read("policy.name", file, &NAMES),
+        };
+        policy.name.clone_from(&self.name);
+        Ok(policy)
+    }
+
+    fn start(&self, context: &Context) -> Result<Policy> {
+        let start = match self.start.as_str() {
+            "uniform" => Start::Uniform,
+            "half-identity" => Start::HalfIdentity,
+            "nnunet" if self.form == Form::Composed => Start::NnUNet,
+            "deepmedic" if self.form == Form::Composed => Start::DeepMedic,
+            "nnunet" | "deepmedic" => {
+                return Err(Error::config(
+                    "policy.start",
+                    format!(
+                        "`{}` says how likely each group acts, but `policy.form` is `single`",
+                        self.start
+                    ),
+                    "set policy.form=composed, or start from uniform or half-identity",
+                ));
+            }
+            file => {
+                let policy =
+                    read("policy.start", file, &["uniform", "half-identity", "nnunet", "deepmedic"])?;
+                if policy.is_empty() {
+                    return Err(Error::config(
+                        "policy.start",
+                        format!("`{file}` has no group of choices, so that there is nothing to learn"),
+                        "name a random or learned policy",
+                    ));
+                }
+                return Ok(match policy.targets == self.targets {
+                    true => policy,
+                    false => policy.for_targets(self.targets),
+                });
+            }
+        };
+        Ok(self.uniform(context, start).for_targets(self.targets))
+    }
+
+    fn uniform(&self, context: &Context, start: Start) -> Policy {
+        match self.form {
+            Form::Single => single(context, start),
+            Form::Composed => composed(context, start),
+        }
+    }
+
+    /// What is wrong with the values.
+    pub fn problems(&self) -> Vec<String> {
+        let learning = &self.learning;
+        let share = self.validation_share();
+        let demands = [
+            ((0.0..1.0).contains(&share), "policy.validation_share", "at least 0 and below 1"),
+            (!self.learns() || share > 0.0, "policy.validation_share", "above 0 for a policy that learns"),
+            (learning.rate > 0.0 && learning.rate.is_finite(), "policy.learning.rate", "a number above 0"),
+            (learning.poly_power >= 0.0, "policy.learning.poly_power", "0 or more"),
+            (learning.every > 0, "policy.learning.every", "at least 1"),
+            (
+                learning.displacement > 0.0 && learning.displacement <= 0.1,
+                "policy.learning.displacement",
+                "above 0 and at most 0.1",
+            ),
+        ];
+        let failed = demands.into_iter().filter(|(holds, _, _)| !holds);
+        failed.map(|(_, field, wanted)| format!("`{field}` must be {wanted}")).collect()
+    }
+}
+
+/// Reads a policy where `file` looks like a file; else says which names there are.
+fn read(field: &str, file: &str, names: &[&str]) -> Result<Policy> {
+    if file.ends_with(".toml") || Path::new(file).is_file() {
+        return Policy::read(Path::new(file));
+    }
+    Err(Error::config(
+        field,
+        format!("`{file}` is neither a name nor a policy file"),
+        format!("use {}, or a file that ends in .toml", names.join(", ")),
+    ))
+}

@@ -1,0 +1,199 @@
+//! The experiment file.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::FractionMode;
+use crate::dataset::FoldChoice;
+use crate::{Error, Result};
+
+/// One experiment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// What it shows, for readers.
+    #[serde(default)]
+    pub title: String,
+    /// Folder of the data set, or its name under `$nnUNet_raw`; may be named on the command line instead.
+    #[serde(default)]
+    pub dataset: Option<PathBuf>,
+    /// Preset that every cell starts from.
+    #[serde(default)]
+    pub preset: Option<String>,
+    /// `section.key=value` settings of every cell.
+    #[serde(default)]
+    pub set: Vec<String>,
+    /// Configuration of every cell, as in a configuration file.
+    #[serde(default)]
+    pub config: toml::Table,
+    /// Shares of the training cases, in (0, 1].
+    pub fractions: Vec<f64>,
+    /// How the training cases of a fraction are chosen.
+    #[serde(default)]
+    pub fraction_mode: FractionMode,
+    /// Folds to hold out in turn.
+    #[serde(default = "first_fold")]
+    pub folds: Vec<FoldName>,
+    /// Seeds.
+    pub seeds: Vec<u64>,
+    /// Which cases are scored.
+    #[serde(default)]
+    pub score: ScoredOn,
+    /// Optimiser steps, the same for every cell.
+    pub steps: u64,
+    /// Training cases that each run also scores, for the generalisation gap; 0 scores none.
+    #[serde(default = "some_train_cases")]
+    pub train_cases: usize,
+    /// Runs at the same time, where memory allows.
+    #[serde(default = "one")]
+    pub runs: usize,
+    /// Threads of each run; all cores shared among the runs where left out.
+    #[serde(default)]
+    pub threads: Option<usize>,
+    /// The rows of the table.
+    pub row: Vec<Row>,
+}
+
+/// A row: a method and a policy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// Name in tables; from method and policy where left out.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Name of the method.
+    pub method: String,
+    /// Name of the augmentation policy; that of the configuration where left out.
+    #[serde(default)]
+    pub policy: Option<String>,
+    /// `section.key=value` settings of this row, after those of the experiment.
+    #[serde(default)]
+    pub set: Vec<String>,
+}
+
+/// A fold: its number, or `"all"`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum FoldName {
+    /// The fold of this number.
+    Number(u64),
+    /// `all`.
+    Word(String),
+}
+
+/// Which cases are scored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScoredOn {
+    /// The data set's test cases with labels.
+    #[default]
+    Test,
+    /// The fold's held-out cases.
+    Validation,
+}
+
+impl Experiment {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// Where it cannot be read, has an unknown key, or a value cannot be used; all bad values are named at once.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        let experiment: Self = toml::from_str(&text).map_err(|e| {
+            Error::invalid(path, "TOML", e.to_string(), "see docs/sweeps.md for every key and its type")
+        })?;
+        let problems = experiment.problems();
+        if problems.is_empty() {
+            return Ok(experiment);
+        }
+        Err(Error::invalid(path, "experiment", problems.join("; "), "change these values"))
+    }
+
+    /// Number of cells.
+    pub fn cells(&self) -> usize {
+        self.row.len() * self.fractions.len() * self.folds.len() * self.seeds.len()
+    }
+
+    /// Whether a row's policy is learned, so that every row leaves out the cases that it learns from: else arms of
+    /// one comparison would train on different numbers of cases. Settings of the experiment go before.
+    pub fn sets_aside(&self) -> bool {
+        self.row.iter().any(|row| row.policy.as_deref() == Some("learned"))
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut demand = |holds: bool, problem: String| {
+            if !holds {
+                problems.push(problem);
+            }
+        };
+        for (name, length) in [
+            ("row", self.row.len()),
+            ("fractions", self.fractions.len()),
+            ("folds", self.folds.len()),
+            ("seeds", self.seeds.len()),
+        ] {
+            demand(length > 0, format!("`{name}` is empty"));
+        }
+        for fraction in &self.fractions {
+            demand(*fraction > 0.0 && *fraction <= 1.0, format!("fraction {fraction} is not in (0, 1]"));
+        }
+        for fold in &self.folds {
+            demand(fold.choice().is_some(), format!("fold `{}` is neither a number nor `all`", fold.name()));
+        }
+        let unique = |names: Vec<String>| names.iter().collect::<BTreeSet<_>>().len() == names.len();
+        demand(unique(self.row.iter().map(Row::name).collect()), "two rows have the same label".to_owned());
+        demand(unique(self.seeds.iter().map(u64::to_string).collect()), "a seed stands twice".to_owned());
+        demand(
+            unique(self.fractions.iter().map(f64::to_string).collect()),
+            "a fraction stands twice".to_owned(),
+        );
+        demand(unique(self.folds.iter().map(FoldName::name).collect()), "a fold stands twice".to_owned());
+        demand(self.steps > 0, "`steps` must be at least 1".to_owned());
+        demand(self.runs > 0, "`runs` must be at least 1".to_owned());
+        demand(self.threads != Some(0), "`threads` must be at least 1".to_owned());
+        problems
+    }
+}
+
+impl Row {
+    /// The label, else method and policy.
+    pub fn name(&self) -> String {
+        match (&self.label, &self.policy) {
+            (Some(label), _) => label.clone(),
+            (None, Some(policy)) => format!("{} + {policy}", self.method),
+            (None, None) => self.method.clone(),
+        }
+    }
+}
+
+impl FoldName {
+    /// As on the command line.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Number(number) => number.to_string(),
+            Self::Word(word) => word.clone(),
+        }
+    }
+
+    fn choice(&self) -> Option<FoldChoice> {
+        match self {
+            Self::Number(number) => usize::try_from(*number).ok().map(FoldChoice::Number),
+            Self::Word(word) => (word == "all").then_some(FoldChoice::All),
+        }
+    }
+}
+
+fn first_fold() -> Vec<FoldName> {
+    vec![FoldName::Number(0)]
+}
+
+fn some_train_cases() -> usize {
+    8
+}
+
+fn one() -> usize {
+    1
+}

@@ -1,0 +1,226 @@
+//! The table as text, Markdown, CSV, JSON and figure.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::{Comparison, Measure, Table, TableCell};
+use crate::files::write_atomically;
+use crate::picture::{self, Panel, Scale, Series};
+use crate::statistics::Interval;
+use crate::{Error, Result};
+
+/// Writes `table.txt`, `table.md`, `table.csv`, `table.json` and `fractions.svg`/`.png` into a folder.
+///
+/// # Errors
+/// Where a file cannot be written.
+pub fn write(table: &Table, folder: &Path) -> Result<()> {
+    let json = serde_json::to_string_pretty(table)
+        .map_err(|e| Error::io("write", folder.join("table.json"), std::io::Error::other(e)))?;
+    for (name, content) in [
+        ("table.txt", text(table)),
+        ("table.md", markdown(table)),
+        ("table.csv", csv(table)),
+        ("table.json", json + "\n"),
+    ] {
+        write_atomically(&folder.join(name), content.as_bytes())?;
+    }
+    picture::chart(&folder.join("fractions.svg"), &figure(table))
+}
+
+/// Sensitivity and precision against the training fraction: a panel for each region and measure, a line for each
+/// row.
+pub fn figure(table: &Table) -> Vec<Panel> {
+    let mut panels = Vec::new();
+    for region in &table.regions {
+        for (measure, word) in [(Measure::Sensitivity, "sensitivity"), (Measure::Precision, "precision")] {
+            let series = table.rows.iter().map(|row| {
+                let point = |&fraction: &f64| {
+                    let score = table.cell(row, fraction, region, measure)?.score?;
+                    Some((100.0 * fraction, score.mean))
+                };
+                Series { name: row.clone(), points: table.fractions.iter().filter_map(point).collect() }
+            });
+            panels.push(Panel {
+                title: format!("{region}: {word}"),
+                x_label: "share of the training cases, %".to_owned(),
+                y_label: word.to_owned(),
+                series: series.collect(),
+                x_scale: Scale::Logarithmic,
+                ..Panel::default()
+            });
+        }
+    }
+    panels
+}
+
+/// One line for every row, fraction, region and measure.
+pub fn csv(table: &Table) -> String {
+    let mut out =
+        "row,fraction,region,measure,mean,low,high,seeds,cases,undefined,generalisation_gap\n".to_owned();
+    let number = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.6}"));
+    for c in &table.cells {
+        line(
+            &mut out,
+            format_args!(
+                "{},{},{},{},{},{},{},{},{},{},{}",
+                quoted(&c.row),
+                c.fraction,
+                quoted(&c.region),
+                c.measure.heading(),
+                number(c.score.map(|s| s.mean)),
+                number(c.score.map(|s| s.low)),
+                number(c.score.map(|s| s.high)),
+                c.seeds,
+                c.cases,
+                c.undefined,
+                number(c.gap)
+            ),
+        );
+    }
+    out
+}
+
+/// As RFC 4180 has it.
+fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
+}
+
+/// The table for a terminal: one block for each region.
+pub fn text(table: &Table) -> String {
+    let mut out = String::new();
+    for block in blocks(table) {
+        line(&mut out, format_args!("{}", block.title));
+        let columns = block.heading.len();
+        let width = |column: usize| {
+            let cells = block.rows.iter().map(|row| row[column].chars().count());
+            cells.chain([block.heading[column].chars().count()]).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for row in std::iter::once(&block.heading).chain(&block.rows) {
+            let cells = row.iter().zip(&widths).enumerate().map(|(i, (cell, &width))| {
+                if i < block.names { format!("{cell:width$}") } else { format!("{cell:>width$}") }
+            });
+            line(&mut out, format_args!("{}", cells.collect::<Vec<_>>().join("  ").trim_end()));
+        }
+        out.push('\n');
+    }
+    out.push_str(NOTE);
+    out
+}
+
+/// The same blocks as Markdown.
+pub fn markdown(table: &Table) -> String {
+    let mut out = String::new();
+    for block in blocks(table) {
+        line(&mut out, format_args!("**{}**\n", block.title));
+        let row = |cells: &[String]| {
+            let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+            format!("| {} |", cells.join(" | "))
+        };
+        line(&mut out, format_args!("{}", row(&block.heading)));
+        let rule: Vec<String> = (0..block.heading.len())
+            .map(|i| if i < block.names { "---".to_owned() } else { "---:".to_owned() })
+            .collect();
+        line(&mut out, format_args!("{}", row(&rule)));
+        block.rows.iter().for_each(|cells| line(&mut out, format_args!("{}", row(cells))));
+        out.push('\n');
+    }
+    out.push_str(NOTE);
+    out
+}
+
+/// What the tables mean.
+pub(crate) const NOTE: &str = "Mean [95 % interval by a bootstrap over seeds, then cases]; p by Wilcoxon's signed-rank test on \
+                    cases averaged over seeds, corrected after Holm. The gap is the mean on training cases minus \
+                    the mean on the cases scored.\n";
+
+/// One table: a title, a heading and rows of texts, of which the first `names` columns are words.
+pub(crate) struct Block {
+    pub(crate) title: String,
+    pub(crate) heading: Vec<String>,
+    pub(crate) rows: Vec<Vec<String>>,
+    pub(crate) names: usize,
+}
+
+/// Scores, gaps and comparisons of every region.
+pub(crate) fn blocks(table: &Table) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    for region in &table.regions {
+        blocks.push(scores(table, region, format!("{region}: scores"), &|cell| show(cell.score)));
+        let gaps = |cell: &TableCell| cell.gap.map_or("-".to_owned(), |gap| format!("{gap:+.3}"));
+        if table.cells.iter().any(|cell| cell.region == *region && cell.gap.is_some()) {
+            blocks.push(scores(table, region, format!("{region}: generalisation gap"), &gaps));
+        }
+        blocks.extend(comparisons(table, region));
+    }
+    blocks
+}
+
+fn scores(table: &Table, region: &str, title: String, show: &dyn Fn(&TableCell) -> String) -> Block {
+    let columns = || table.fractions.iter().flat_map(|&f| Measure::ALL.map(|measure| (f, measure)));
+    let heading = columns().map(|(f, measure)| format!("{} % {}", 100.0 * f, measure.heading()));
+    let rows = table.rows.iter().map(|row| {
+        let cells = columns().map(|(fraction, measure)| {
+            table.cell(row, fraction, region, measure).map_or("-".to_owned(), show)
+        });
+        std::iter::once(row.clone()).chain(cells).collect()
+    });
+    Block {
+        title,
+        heading: std::iter::once("row".to_owned()).chain(heading).collect(),
+        rows: rows.collect(),
+        names: 1,
+    }
+}
+
+fn comparisons(table: &Table, region: &str) -> Option<Block> {
+    let all: Vec<&Comparison> =
+        table.comparisons.iter().chain(&table.pooled).filter(|c| c.region == region).collect();
+    if all.is_empty() {
+        return None;
+    }
+    let p = |value: Option<f64>| value.map_or("-".to_owned(), |p| format!("{p:.2e}"));
+    let rows = all.iter().map(|c| {
+        vec![
+            c.row.clone(),
+            c.twin.clone(),
+            c.fraction.map_or("pooled".to_owned(), |f| format!("{} %", 100.0 * f)),
+            c.measure.heading().to_owned(),
+            show(Some(c.difference)),
+            c.cases.to_string(),
+            p(c.p),
+            p(c.p_holm),
+        ]
+    });
+    let wins: Vec<String> = Measure::ALL
+        .into_iter()
+        .map(|measure| {
+            let (wins, of) = table.wins(region, measure);
+            format!("{} {wins} of {of}", measure.heading())
+        })
+        .collect();
+    Some(Block {
+        title: format!(
+            "{region}: asymmetric methods against their symmetric twins (higher mean: {})",
+            wins.join(", ")
+        ),
+        heading: ["row", "twin", "fraction", "measure", "difference", "cases", "p", "p (Holm)"]
+            .map(str::to_owned)
+            .to_vec(),
+        rows: rows.collect(),
+        names: 4,
+    })
+}
+
+fn show(score: Option<Interval>) -> String {
+    score.map_or("-".to_owned(), |s| format!("{:.3} [{:.3}, {:.3}]", s.mean, s.low, s.high))
+}
+
+/// Writing to a string cannot fail.
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(out, "{text}");
+}

@@ -1,0 +1,318 @@
+//! Trains the cells, each in a process of its own.
+
+use std::collections::VecDeque;
+use std::fs::{File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::Duration;
+
+use super::cell::{Cell, cells};
+use super::results::{CaseLine, CellResult, append, read};
+use super::{Experiment, ScoredFolder, ScoredOn};
+use crate::config::Config;
+use crate::files::{create_folder, write_atomically};
+use crate::progress::Progress;
+use crate::run::{Manifest, Run, Split, machine};
+use crate::{Error, Result};
+
+/// How often running processes are looked at.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Memory that must be free for a further run, relative to the most that a run has taken so far.
+const HEADROOM: f64 = 1.2;
+
+/// One `segen sweep`.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// What to do.
+    pub experiment: &'a Experiment,
+    /// The data set; takes the place of the experiment's.
+    pub dataset: Option<&'a Path>,
+    /// The sweep's folder.
+    pub folder: &'a Path,
+    /// The `segen` command itself.
+    pub executable: &'a Path,
+    /// Threads of the machine that may be used.
+    pub threads: usize,
+}
+
+/// What became of the cells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Cells with a line in `results.jsonl`.
+    pub finished: usize,
+    /// Cells that failed now: name, and the last line that they said.
+    pub failed: Vec<(String, String)>,
+}
+
+/// A cell whose process runs. When it is dropped, the process is ended; its run can be resumed.
+struct Running {
+    cell: Cell,
+    child: Child,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // Both fail only where the process is gone already.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// How an attempt to start a cell ended.
+enum Start {
+    Running(Running),
+    /// Its run had finished before, unrecorded.
+    Finished(Box<CellResult>),
+    /// A process of an earlier sweep still works on it.
+    Busy,
+}
+
+/// Trains every cell that `results.jsonl` does not hold. A cell that fails is noted in `failed.jsonl` and tried
+/// again by the next call; the others go on. May be stopped at any moment and called again.
+///
+/// # Errors
+/// Where the experiment names no data set, its configuration cannot be used, another sweep works in the folder,
+/// or the folder cannot be written.
+pub fn run(launch: &Launch<'_>, progress: &dyn Progress) -> Result<Outcome> {
+    let experiment = launch.experiment;
+    let dataset = launch.dataset.or(experiment.dataset.as_deref()).ok_or_else(|| {
+        Error::config(
+            "dataset",
+            "the experiment names no data set",
+            "add `dataset = ...`, or give --dataset DIR",
+        )
+    })?;
+    create_folder(launch.folder)?;
+    let _lock = lock(launch.folder)?;
+    set_up(experiment, launch.folder)?;
+    let results = launch.folder.join("results.jsonl");
+    let all = cells(experiment, dataset);
+    let known = read(&results)?;
+    let mut queue: VecDeque<Cell> =
+        all.iter().filter(|cell| !known.iter().any(|result| result.hash == cell.hash)).cloned().collect();
+    let mut outcome = Outcome { finished: all.len() - queue.len(), failed: Vec::new() };
+    if outcome.finished > 0 {
+        progress.note(&format!("{} of {} cells are done already", outcome.finished, all.len()));
+    }
+    let mut peak = known.iter().map(|result| result.peak_memory_bytes).max().unwrap_or(0);
+    let free = machine::available_memory_bytes();
+    let mut running: Vec<Running> = Vec::new();
+    progress.begin("cells", queue.len() as u64);
+    while !queue.is_empty() || !running.is_empty() {
+        let mut busy = 0;
+        while busy < queue.len() && running.len() < allowed(experiment.runs, peak, free, running.len()) {
+            let Some(cell) = queue.pop_front() else { break };
+            match start(launch, dataset, &cell)? {
+                Start::Running(process) => running.push(process),
+                Start::Finished(result) => {
+                    record(&results, &result, &mut outcome, &mut peak, progress)?;
+                }
+                Start::Busy => {
+                    busy += 1;
+                    queue.push_back(cell);
+                }
+            }
+        }
+        std::thread::sleep(PAUSE);
+        let mut i = 0;
+        while i < running.len() {
+            let process = &mut running[i];
+            let ended = process.child.try_wait().map_err(|e| Error::io("run", launch.executable, e))?;
+            let Some(status) = ended else {
+                i += 1;
+                continue;
+            };
+            let done = running.swap_remove(i);
+            if was_stopped(status) {
+                return Err(Error::Stopped);
+            }
+            match harvest(launch, &done.cell) {
+                Some(result) if status.success() => {
+                    record(&results, &result, &mut outcome, &mut peak, progress)?;
+                }
+                _ => {
+                    let failed = (done.cell.name(experiment), last_words(launch, &done.cell, status));
+                    note_failure(launch.folder, &done.cell, &failed)?;
+                    progress.note(&format!("failed: {}: {}", failed.0, failed.1));
+                    outcome.failed.push(failed);
+                    progress.advance(1);
+                }
+            }
+        }
+    }
+    progress.end();
+    Ok(outcome)
+}
+
+/// Runs at the same time: one until a run has shown how much memory it takes, then as many as fit.
+fn allowed(wanted: usize, peak: u64, free: u64, running: usize) -> usize {
+    if peak == 0 || wanted == 1 {
+        return 1;
+    }
+    let each = HEADROOM * peak as f64;
+    let fit = (free as f64 / each) as usize;
+    // Others use the machine, too: what is free now counts for the next one.
+    let now = if machine::available_memory_bytes() as f64 > each { wanted } else { running };
+    wanted.min(fit).min(now).max(1)
+}
+
+fn record(
+    path: &Path,
+    result: &CellResult,
+    outcome: &mut Outcome,
+    peak: &mut u64,
+    progress: &dyn Progress,
+) -> Result<()> {
+    append(path, result)?;
+    outcome.finished += 1;
+    *peak = result.peak_memory_bytes.max(*peak);
+    progress.advance(1);
+    Ok(())
+}
+
+/// The lock of the sweep's folder, held until it is dropped or the process ends.
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join("sweep.lock");
+    let file = File::create(&path).map_err(|e| Error::io("create", &path, e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::invalid(
+            folder,
+            "sweep.lock",
+            "another sweep works in this folder",
+            "wait until it is done, or choose another folder with -o",
+        )),
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", &path, error)),
+    }
+}
+
+/// Keeps the experiment and the configuration of its cells beside their results, and checks the latter before
+/// anything is trained.
+fn set_up(experiment: &Experiment, folder: &Path) -> Result<()> {
+    let text = |value: &dyn Fn() -> std::result::Result<String, toml::ser::Error>| {
+        value().map_err(|e| Error::Internal { what: format!("writing an experiment as TOML: {e}") })
+    };
+    let whole = text(&|| toml::to_string_pretty(experiment))?;
+    write_atomically(&folder.join("experiment.toml"), whole.as_bytes())?;
+    let config = folder.join("config.toml");
+    let content = text(&|| toml::to_string_pretty(&experiment.config))?;
+    write_atomically(&config, content.as_bytes())?;
+    for row in &experiment.row {
+        let sets: Vec<String> = experiment.set.iter().chain(&row.set).cloned().collect();
+        Config::resolve(Some(&config), &sets)?;
+    }
+    Ok(())
+}
+
+fn start(launch: &Launch<'_>, dataset: &Path, cell: &Cell) -> Result<Start> {
+    let run = launch.folder.join(&cell.folder);
+    create_folder(&run)?;
+    let path = log_file(launch, cell);
+    let failed = |e| Error::io("write", &path, e);
+    let log = File::options().create(true).append(true).open(&path).map_err(failed)?;
+    // The process inherits the locked file, so the lock lasts as long as the process, even without this one.
+    match log.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(Start::Busy),
+        Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path, error)),
+    }
+    if let Some(result) = harvest(launch, cell) {
+        return Ok(Start::Finished(Box::new(result)));
+    }
+    let experiment = launch.experiment;
+    let threads = experiment.threads.unwrap_or_else(|| (launch.threads / experiment.runs).max(1));
+    let mut command = cell.command(experiment, launch.executable, dataset, launch.folder, threads);
+    command.stdin(Stdio::null());
+    command.stdout(Stdio::from(log.try_clone().map_err(failed)?)).stderr(Stdio::from(log));
+    let child = command.spawn().map_err(|e| Error::io("run", launch.executable, e))?;
+    Ok(Start::Running(Running { cell: cell.clone(), child }))
+}
+
+/// What the process of a cell says.
+fn log_file(launch: &Launch<'_>, cell: &Cell) -> PathBuf {
+    launch.folder.join(&cell.folder).join("log.txt")
+}
+
+/// The result of a cell whose run is complete; `None` where it is not.
+fn harvest(launch: &Launch<'_>, cell: &Cell) -> Option<CellResult> {
+    let experiment = launch.experiment;
+    let run = Run::at(launch.folder.join(&cell.folder));
+    let manifest: Manifest = run.read_json("run.json").ok()?;
+    if !matches!(manifest.state.as_str(), "finished" | "stopped early") {
+        return None;
+    }
+    let scored = match experiment.score {
+        ScoredOn::Test => "test/summary.json",
+        ScoredOn::Validation => "validation/summary.json",
+    };
+    let folder = ScoredFolder::read(&run.path(scored)).ok()?;
+    let train = ScoredFolder::read(&run.path("train/summary.json")).ok();
+    let row = &experiment.row[cell.row];
+    Some(CellResult {
+        hash: cell.hash.clone(),
+        row: row.name(),
+        position: cell.row,
+        method: row.method.clone(),
+        policy: row.policy.clone(),
+        fraction: cell.fraction,
+        fold: cell.fold.name(),
+        seed: cell.seed,
+        scored: experiment.score,
+        cases: CaseLine::of(&folder),
+        train: train.as_ref().map(CaseLine::of).unwrap_or_default(),
+        regions: folder.regions,
+        trained_on: run.read_json::<Split>("split.json").ok()?.train.len(),
+        steps: manifest.steps,
+        train_seconds: manifest.train_seconds,
+        peak_memory_bytes: manifest.peak_memory_bytes,
+    })
+}
+
+/// Why a cell failed: the last error in its log, else how its process ended.
+fn last_words(launch: &Launch<'_>, cell: &Cell, status: ExitStatus) -> String {
+    let log = std::fs::read(log_file(launch, cell)).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log).into_owned();
+    let error = log.lines().rev().find(|line| line.starts_with("error"));
+    let said = error.or_else(|| log.lines().rev().find(|line| !line.trim().is_empty()));
+    match said {
+        _ if status.success() => format!(
+            "it ended well but left no scores of {} cases; has the data set labels for them?",
+            match launch.experiment.score {
+                ScoredOn::Test => "test",
+                ScoredOn::Validation => "validation",
+            }
+        ),
+        Some(line) => line.to_owned(),
+        None => status.to_string(),
+    }
+}
+
+fn note_failure(folder: &Path, cell: &Cell, (name, problem): &(String, String)) -> Result<()> {
+    let path = folder.join("failed.jsonl");
+    let line = serde_json::json!({
+        "cell": name, "folder": cell.folder, "hash": cell.hash, "problem": problem,
+    });
+    File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()))
+        .map_err(|e| Error::io("write", &path, e))
+}
+
+/// Whether a person or the system stopped the process, as by Ctrl-C: then the sweep stops, too.
+#[cfg(unix)]
+fn was_stopped(status: ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    const INTERRUPT: i32 = 2;
+    const TERMINATE: i32 = 15;
+    matches!(status.signal(), Some(INTERRUPT | TERMINATE))
+}
+
+#[cfg(not(unix))]
+fn was_stopped(_: ExitStatus) -> bool {
+    false
+}

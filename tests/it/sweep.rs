@@ -1,0 +1,271 @@
+//! Sweeps, with a script in place of the training command; and the table, worked by hand.
+
+use std::path::{Path, PathBuf};
+
+use segen::progress::Silent;
+use segen::sweep::{
+    self, CaseLine, CellResult, Experiment, Launch, Measure, Outcome, ScoredOn, Table, csv, markdown, text,
+};
+
+const EXPERIMENT: &str = r#"
+dataset = "Dataset900_Phantom"
+fractions = [0.5, 1.0]
+seeds = [1, 2]
+steps = 10
+
+[config.schedule]
+steps_per_epoch = 5
+
+[[row]]
+label = "Cross-entropy"
+method = "margin"
+
+[[row]]
+label = "Margin, rare"
+method = "asym-margin"
+set = ["schedule.patience=3"]
+"#;
+
+fn write_experiment(folder: &Path, text: &str) -> PathBuf {
+    let path = folder.join("experiment.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// A command that behaves like `segen train`: notes its arguments, fails where told to, else leaves a run.
+#[cfg(unix)]
+fn command(folder: &Path) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.join("train.sh");
+    let script = r#"#!/bin/sh
+here=$(dirname "$0")
+echo "$@" >> "$here/calls.txt"
+while [ $# -gt 0 ]; do
+  case "$1" in
+    -o) run=$2;; --method) method=$2;; --fraction) fraction=$2;; --seed) seed=$2;;
+  esac
+  shift
+done
+if [ "$method" = asym-margin ] && [ "$seed" = 2 ] && [ "$fraction" = 0.5 ] && [ ! -e "$here/mended" ]; then
+  echo "epoch 0"; echo "error: training diverged at step 3"; echo "hint: none"; exit 2
+fi
+mkdir -p "$run/test"
+dice=0.5
+[ "$method" = asym-margin ] && dice=0.75
+cat > "$run/run.json" <<END
+{"version": "0", "processor": "", "threads": 1, "kernels_path": "", "planned_steps": 10, "steps": 10,
+ "train_seconds": 1.5, "wall_seconds": 2.0, "peak_memory_bytes": 1000, "state": "finished"}
+END
+echo '{"train": ["a", "b"], "validation": []}' > "$run/split.json"
+cat > "$run/test/summary.json" <<END
+{"region_names": {"1": "lesion"}, "metric_per_case": [
+ {"prediction_file": "x/one.nii.gz", "metrics": {"1": {"Dice": $dice, "Sensitivity": 0.25, "Precision": null}}},
+ {"prediction_file": "x/two.nii.gz", "metrics": {"1": {"Dice": 0.25, "Sensitivity": 1.0, "Precision": 0.5}}}]}
+END
+"#;
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[cfg(unix)]
+#[test]
+fn cells_run_once_a_failure_stops_nothing_and_a_second_call_mends_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let executable = command(folder.path());
+    let experiment = Experiment::read(&write_experiment(folder.path(), EXPERIMENT)).unwrap();
+    assert_eq!(experiment.cells(), 8);
+    let sweep_folder = folder.path().join("sweep");
+    let launch = Launch {
+        experiment: &experiment,
+        dataset: None,
+        folder: &sweep_folder,
+        executable: &executable,
+        threads: 2,
+    };
+    let calls = || std::fs::read_to_string(folder.path().join("calls.txt")).unwrap();
+    let outcome = sweep::run(&launch, &Silent).unwrap();
+    assert_eq!(outcome.finished, 7);
+    let [(cell, problem)] = outcome.failed.as_slice() else { panic!("{outcome:?}") };
+    assert!(cell.contains("Margin, rare") && cell.contains("0.5") && cell.contains("seed 2"), "{cell}");
+    assert_eq!(problem, "error: training diverged at step 3");
+    assert_eq!(calls().lines().count(), 8);
+    let first = calls();
+    let first = first.lines().next().unwrap();
+    for part in ["train Dataset900_Phantom", "--threads 2", "--steps 10", "--fold 0", "fraction_mode=random"]
+    {
+        assert!(first.contains(part), "{part}: {first}");
+    }
+    let failures = std::fs::read_to_string(sweep_folder.join("failed.jsonl")).unwrap();
+    assert!(failures.contains("diverged"));
+
+    // A line that was cut off by a crash is not in the way.
+    let results = sweep_folder.join("results.jsonl");
+    let mut torn = std::fs::read(&results).unwrap();
+    torn.extend(b"{\"hash\": \"12");
+    std::fs::write(&results, torn).unwrap();
+    std::fs::write(folder.path().join("mended"), "").unwrap();
+    let outcome = sweep::run(&launch, &Silent).unwrap();
+    assert_eq!(outcome, Outcome { finished: 8, failed: Vec::new() });
+    assert_eq!(calls().lines().count(), 9, "only the cell that had failed ran again");
+    assert_eq!(sweep::run(&launch, &Silent).unwrap().finished, 8);
+    assert_eq!(calls().lines().count(), 9);
+
+    let found = sweep::read(&results).unwrap();
+    assert_eq!(found.len(), 8);
+    let table = Table::of(&found);
+    let cell = table.cell("Margin, rare", 0.5, "lesion", Measure::Dice).unwrap();
+    assert_eq!((cell.score.unwrap().mean, cell.seeds, cell.cases), (0.5, 2, 2));
+    let precision = table.cell("Cross-entropy", 1.0, "lesion", Measure::Precision).unwrap();
+    assert_eq!((precision.score.unwrap().mean, precision.undefined), (0.5, 2));
+    assert_eq!(table.wins("lesion", Measure::Dice), (2, 2));
+    sweep::write(&table, &sweep_folder).unwrap();
+    for name in ["table.txt", "table.md", "table.csv", "table.json", "fractions.svg", "fractions.png"] {
+        assert!(sweep_folder.join(name).is_file(), "{name}");
+    }
+    let page = folder.path().join("page.html");
+    segen::report::write(std::slice::from_ref(&sweep_folder), &page, &Silent).unwrap();
+    let html = std::fs::read_to_string(page).unwrap();
+    assert!(html.contains("Margin, rare") && html.contains("<svg") && html.contains("8 trainings"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_was_complete_but_unrecorded_is_taken_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let executable = command(folder.path());
+    let experiment = Experiment::read(&write_experiment(folder.path(), EXPERIMENT)).unwrap();
+    let sweep_folder = folder.path().join("sweep");
+    let launch = Launch {
+        experiment: &experiment,
+        dataset: None,
+        folder: &sweep_folder,
+        executable: &executable,
+        threads: 1,
+    };
+    std::fs::write(folder.path().join("mended"), "").unwrap();
+    sweep::run(&launch, &Silent).unwrap();
+    let calls = || std::fs::read_to_string(folder.path().join("calls.txt")).unwrap().lines().count();
+    assert_eq!(calls(), 8);
+    std::fs::remove_file(sweep_folder.join("results.jsonl")).unwrap();
+    assert_eq!(sweep::run(&launch, &Silent).unwrap().finished, 8);
+    assert_eq!(calls(), 8, "the runs were there");
+}
+
+#[test]
+fn mistakes_in_an_experiment_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |text: &str| {
+        Experiment::read(&write_experiment(folder.path(), text)).map(|_| ()).unwrap_err().to_string()
+    };
+    let unknown = read(&EXPERIMENT.replace("seeds", "seds"));
+    assert!(unknown.contains("seds") && unknown.contains("docs/sweeps.md"), "{unknown}");
+    let in_row = read(&EXPERIMENT.replace("label = \"Cross", "lable = \"Cross"));
+    assert!(in_row.contains("lable"), "{in_row}");
+    let values =
+        read(&EXPERIMENT.replace("[0.5, 1.0]", "[0.5, 1.5, 0.5]").replace("steps = 10", "steps = 0"));
+    for part in ["1.5", "a fraction stands twice", "`steps`"] {
+        assert!(values.contains(part), "{part}: {values}");
+    }
+    // The configuration of the cells is checked before anything runs.
+    let bad = EXPERIMENT.replace("steps_per_epoch = 5", "steps_per_epok = 5");
+    let experiment = Experiment::read(&write_experiment(folder.path(), &bad)).unwrap();
+    let launch = Launch {
+        experiment: &experiment,
+        dataset: None,
+        folder: &folder.path().join("sweep"),
+        executable: Path::new("does-not-exist"),
+        threads: 1,
+    };
+    let error = sweep::run(&launch, &Silent).unwrap_err().to_string();
+    assert!(error.contains("steps_per_epok"), "{error}");
+}
+
+#[test]
+fn the_committed_experiments_can_be_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/experiments");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let experiment = Experiment::read(&path).unwrap_or_else(|e| panic!("{e}"));
+        assert!(experiment.cells() > 0);
+        count += 1;
+    }
+    assert!(count >= 7);
+}
+
+/// One cell whose cases have these sensitivities; Dice the same, precision 0.5.
+fn result(row: &str, method: &str, position: usize, fraction: f64, seed: u64, values: &[f64]) -> CellResult {
+    let line = |(i, value): (usize, &f64)| CaseLine {
+        case: format!("case {i}"),
+        dice: vec![Some(*value)],
+        sensitivity: vec![Some(*value)],
+        precision: vec![Some(0.5)],
+    };
+    let cases: Vec<CaseLine> = values.iter().enumerate().map(line).collect();
+    CellResult {
+        hash: format!("{row} {fraction} {seed}"),
+        row: row.to_owned(),
+        position,
+        method: method.to_owned(),
+        policy: None,
+        fraction,
+        fold: "0".to_owned(),
+        seed,
+        scored: ScoredOn::Test,
+        regions: vec!["lesion".to_owned()],
+        train: vec![CaseLine {
+            case: "seen".to_owned(),
+            dice: vec![Some(0.9)],
+            sensitivity: vec![Some(0.9)],
+            precision: vec![Some(0.9)],
+        }],
+        cases,
+        trained_on: 4,
+        steps: 10,
+        train_seconds: 1.0,
+        peak_memory_bytes: 1,
+    }
+}
+
+#[test]
+fn twins_are_compared_on_cases_averaged_over_seeds() {
+    // Seven cases; the asymmetric twin is better by 0.01, 0.02, ..., 0.07 in the mean of two seeds.
+    let base: Vec<f64> = (0..7).map(|i| 0.2 + 0.05 * f64::from(i)).collect();
+    let better = |sign: f64| -> Vec<f64> {
+        base.iter().enumerate().map(|(i, v)| v + 0.01 * (i + 1) as f64 + sign * 0.005).collect()
+    };
+    let mut results = Vec::new();
+    for fraction in [0.1, 0.5] {
+        for (seed, sign) in [(1, 1.0), (2, -1.0)] {
+            results.push(result("margin", "margin", 0, fraction, seed, &base));
+            results.push(result("asym-margin", "asym-margin", 1, fraction, seed, &better(sign)));
+            results.push(result("ce", "ce", 2, fraction, seed, &base));
+            results.push(result("combination", "asym-combination", 3, fraction, seed, &base));
+        }
+    }
+    let table = Table::of(&results);
+    assert_eq!(table.rows, ["margin", "asym-margin", "ce", "combination"]);
+    let sensitivity: Vec<_> =
+        table.comparisons.iter().filter(|c| c.measure == Measure::Sensitivity).collect();
+    assert_eq!(sensitivity.len(), 4, "two fractions, margin and combination");
+    let margin = sensitivity.iter().find(|c| c.row == "asym-margin").unwrap();
+    assert_eq!((margin.twin.as_str(), margin.same_method, margin.cases), ("margin", true, 7));
+    assert!((margin.difference.mean - 0.04).abs() < 1e-12);
+    // All seven are positive: the exact two-sided p is 2 / 2^7.
+    assert!((margin.p.unwrap() - 2.0 / 128.0).abs() < 1e-12);
+    assert!((margin.p_holm.unwrap() - 4.0 / 128.0).abs() < 1e-12, "two of the four have a p");
+    let combination = sensitivity.iter().find(|c| c.row == "combination").unwrap();
+    assert_eq!((combination.twin.as_str(), combination.same_method), ("ce", false));
+    assert_eq!((combination.p, combination.difference.mean), (None, 0.0));
+    assert_eq!(table.wins("lesion", Measure::Sensitivity), (2, 2));
+    let pooled = table.pooled.iter().find(|c| c.row == "all pairs" && c.measure == Measure::Dice).unwrap();
+    assert!((pooled.difference.mean - 0.04).abs() < 1e-12 && pooled.difference.low > 0.0);
+    let gap = table.cell("margin", 0.1, "lesion", Measure::Dice).unwrap().gap.unwrap();
+    assert!((gap - (0.9 - 0.35)).abs() < 1e-12);
+
+    let shown = text(&table);
+    assert!(shown.contains("10 % DSC") && shown.contains("generalisation gap") && shown.contains("2 of 2"));
+    assert!(markdown(&table).contains("| margin | "));
+    assert_eq!(csv(&table).lines().count(), 1 + 4 * 2 * 3);
+}
