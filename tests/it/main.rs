@@ -6,6 +6,7 @@
 mod augment;
 mod check;
 mod dataset;
+mod deepmedic;
 mod import;
 mod loader;
 mod logits;
