@@ -11,6 +11,7 @@ use burn::tensor::{IntDType, TensorData};
 use burn_ndarray::NdArray;
 
 use crate::NetworkOps;
+use crate::VoxelLoss;
 use crate::resample::AxisMap;
 
 impl NetworkOps for NdArray {}
@@ -64,7 +65,8 @@ fn all_operators<B: NetworkOps + AutodiffBackend>() -> Vec<Vec<f32>> {
     let target = (0..shape[0] * shape[1] * shape[2] * shape[3]).map(|i| (i % 25) as i32).collect::<Vec<_>>();
     let target = B::int_from_data(TensorData::new(target, shape.as_slice()[..4].to_vec()), &device);
     let target = B::int_cast(target, IntDType::I32);
-    let sums = B::network_segmentation_sums(logits.clone(), target);
+    let sums =
+        B::network_segmentation_sums(logits.clone(), target.clone(), target, 1.0, VoxelLoss::default());
     let mean_logits = B::network_global_average(logits.clone());
     let outputs =
         [B::network_softmax(B::float_detach(logits)), sums.clone(), mean_logits.clone(), mean, variance];
