@@ -5,6 +5,7 @@
 
 mod augment;
 mod check;
+mod cifar;
 mod dataset;
 mod import;
 mod loader;
