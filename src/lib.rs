@@ -37,6 +37,7 @@ pub mod sampler;
 
 pub mod loss;
 pub mod meta;
+pub mod method;
 pub mod network;
 pub mod optimiser;
 

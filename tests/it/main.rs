@@ -7,6 +7,7 @@ mod augment;
 mod check;
 mod cifar;
 mod dataset;
+mod deepmedic;
 mod import;
 mod loader;
 mod logits;
