@@ -111,9 +111,8 @@ pub const BAD: &str = "constant";
 pub fn policy(operations: Operations) -> Policy {
     let still = Magnitude::Fixed(0.0);
     let in_plane = [true, true, false];
-    let rotate = |degrees: f64| Op::Rotate {
-        degrees: [still, still, Magnitude::EitherSign(degrees, degrees)],
-    };
+    let rotate =
+        |degrees: f64| Op::Rotate { degrees: [still, still, Magnitude::EitherSign(degrees, degrees)] };
     let shift = Magnitude::Uniform(-4.5, 4.5);
     let one = |name: String, op: Op| choice(name, vec![op]);
     let mut choices = vec![
@@ -122,18 +121,19 @@ pub fn policy(operations: Operations) -> Policy {
         one("translation".to_owned(), Op::Translate { voxels: [shift, shift, still] }),
     ];
     choices.extend([10.0, 20.0, 30.0].map(|d| one(format!("rotation {d}"), rotate(d))));
-    choices.extend([0.1, 0.2].map(|m| {
-        one(format!("scaling {m}"), Op::Scale { factor: Magnitude::Ratio(m, m), axes: in_plane })
-    }));
-    choices.extend([0.1, 0.3].map(|m| {
-        one(format!("contrast {m}"), Op::Brightness { factor: Magnitude::OnePlus(m, m) })
-    }));
-    choices.extend([0.1, 0.3].map(|m| {
-        one(format!("brightness {m}"), Op::Offset { amount: Magnitude::EitherSign(m, m) })
-    }));
-    choices.extend([0.25, 0.5].map(|m| {
-        one(format!("cutout {m}"), Op::Erase { size: Magnitude::Fixed(m) })
-    }));
+    choices.extend(
+        [0.1, 0.2].map(|m| {
+            one(format!("scaling {m}"), Op::Scale { factor: Magnitude::Ratio(m, m), axes: in_plane })
+        }),
+    );
+    choices.extend(
+        [0.1, 0.3].map(|m| one(format!("contrast {m}"), Op::Brightness { factor: Magnitude::OnePlus(m, m) })),
+    );
+    choices.extend(
+        [0.1, 0.3]
+            .map(|m| one(format!("brightness {m}"), Op::Offset { amount: Magnitude::EitherSign(m, m) })),
+    );
+    choices.extend([0.25, 0.5].map(|m| one(format!("cutout {m}"), Op::Erase { size: Magnitude::Fixed(m) })));
     if operations == Operations::All {
         for value in [1.0, -1.0, 0.0] {
             choices.extend((1..=5).map(|number| {

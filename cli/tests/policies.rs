@@ -65,9 +65,11 @@ fn a_learned_policy_is_the_same_for_any_threads_and_after_a_resume() {
     let split: serde_json::Value = serde_json::from_str(&split).unwrap();
     let of = |part: &str| split[part].as_array().unwrap().clone();
     assert_eq!((of("train").len(), of("policy_validation").len()), (8, 2));
-    assert!(of("policy_validation").iter().all(|case| {
-        !of("train").contains(case) && !of("validation").contains(case)
-    }));
+    assert!(
+        of("policy_validation")
+            .iter()
+            .all(|case| { !of("train").contains(case) && !of("validation").contains(case) })
+    );
 
     let shown = succeed(segen().args(["policy", "show"]).arg(&run));
     assert!(shown.contains("foreground") && shown.contains("6 updates"), "{shown}");
@@ -77,9 +79,16 @@ fn a_learned_policy_is_the_same_for_any_threads_and_after_a_resume() {
     // Back to the checkpoint before the last: an update and draws of other policies lie between.
     std::fs::remove_dir_all(run.join(format!("checkpoint/step-{STEPS}"))).unwrap();
     std::fs::write(run.join("checkpoint/latest"), "step-10\n").unwrap();
-    succeed(segen().arg("train").arg(&dataset).arg("-o").arg(&run).arg("--resume").arg("--cache").arg(
-        dataset.with_file_name("cache"),
-    ));
+    succeed(
+        segen()
+            .arg("train")
+            .arg(&dataset)
+            .arg("-o")
+            .arg(&run)
+            .arg("--resume")
+            .arg("--cache")
+            .arg(dataset.with_file_name("cache")),
+    );
     assert_eq!(whole, end(&run), "resumed at step 10");
 
     let other = folder.path().join("other");

@@ -16,7 +16,7 @@ use crate::files::{create_folder, write_atomically};
 use crate::loader::{Batch, Loader, SampleSource};
 use crate::loss::Loss;
 use crate::meta::{Lesson, Meta, Tutor};
-use crate::network::{Mode, Network, Pass, WideResNet, Weights, values};
+use crate::network::{Mode, Network, Pass, Weights, WideResNet, values};
 use crate::optimiser::{self, OptimiserState};
 use crate::picture::{self, Panel, Series};
 use crate::plan::DiceReduction;
@@ -99,7 +99,7 @@ impl Cifar<'_> {
         );
         let objective = Objective {
             network: &network,
-            loss: Loss { cross_entropy: 1.0, dice: 0.0, reduction: DiceReduction::Sample },
+            loss: Loss { cross_entropy: 1.0, dice: 0.0, reduction: DiceReduction::Sample, ..Loss::default() },
             device: self.device,
             seed: config.seed,
         };
@@ -159,14 +159,25 @@ impl Cifar<'_> {
         }
         if config.depth < 10 || !(config.depth - 4).is_multiple_of(6) || config.width == 0 {
             let problem = format!("there is no WRN-{}-{}", config.depth, config.width);
-            return refuse("depth and width", problem, "use a depth of 10, 16, 22, ... and a width of at least 1");
+            return refuse(
+                "depth and width",
+                problem,
+                "use a depth of 10, 16, 22, ... and a width of at least 1",
+            );
         }
         if config.batch == 0 || config.epochs == 0 {
             return refuse("batch and epochs", "0".to_owned(), "use at least 1");
         }
         let share = config.validation_share;
-        if !(share > 0.0 && share < 1.0) || self.learned_from() == 0 || self.learned_from() >= self.training.len() {
-            return refuse("validation_share", format!("{share}"), "leave pictures to train on and to learn from");
+        if !(share > 0.0 && share < 1.0)
+            || self.learned_from() == 0
+            || self.learned_from() >= self.training.len()
+        {
+            return refuse(
+                "validation_share",
+                format!("{share}"),
+                "leave pictures to train on and to learn from",
+            );
         }
         if config.learning.every == 0 {
             return refuse("learning.every", "0".to_owned(), "use at least 1");
@@ -246,10 +257,11 @@ fn draw(policy: &Policy, history: &[(u64, Vec<f64>)], path: &Path) -> Result<()>
         series,
         ..Panel::default()
     };
-    let good = order.iter().filter(|index| !is_bad(**index)).take(SHOWN).map(|&index| Series {
-        name: group.choices[index].name.clone(),
-        points: points(&|p| p[index]),
-    });
+    let good = order
+        .iter()
+        .filter(|index| !is_bad(**index))
+        .take(SHOWN)
+        .map(|&index| Series { name: group.choices[index].name.clone(), points: points(&|p| p[index]) });
     let bad: Vec<Series> = order
         .iter()
         .filter(|index| is_bad(**index))

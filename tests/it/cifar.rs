@@ -104,9 +104,8 @@ fn a_learned_policy_turns_from_operations_that_ruin_pictures() {
     let train = |config: &CifarConfig, name: &str| {
         let run = Run::at(folder.path().join(name));
         let device = Device::flex();
-        let outcome = Cifar { config, training: &training, test: &test, device: &device }
-            .train(&run, &Silent)
-            .unwrap();
+        let outcome =
+            Cifar { config, training: &training, test: &test, device: &device }.train(&run, &Silent).unwrap();
         (outcome, std::fs::read_to_string(run.path("policy.toml")).unwrap(), run)
     };
     let (learned, text, run) = train(&config, "learned");
