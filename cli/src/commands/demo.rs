@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use segen::demo::Arm;
+
 use super::{Exit, device};
 use crate::output::Output;
 
@@ -15,18 +17,22 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     let device = args.device.open()?;
     let shown = segen::demo::run(&args.output, &device, rayon::current_num_threads(), output)?;
-    let finished = &shown.finished;
-    let scores = finished.test.as_ref().unwrap_or(&finished.validation);
+    let scores = |arm: &'_ Arm| arm.finished.test.clone().unwrap_or_else(|| arm.finished.validation.clone());
     if output.json() {
-        output.data(&serde_json::to_string_pretty(scores)?);
+        let arms: Vec<_> = (shown.arms.iter())
+            .map(|arm| serde_json::json!({ "method": arm.method, "test": scores(arm), "logits": arm.logits }))
+            .collect();
+        output.data(&serde_json::to_string_pretty(&arms)?);
         return Ok(Exit::Done);
     }
-    output.data(&format!(
-        "\nScores on test cases of another scanner\n{}\n\npictures  {}\n          {}\nrun       {}",
-        scores.table(),
-        shown.overlay.display(),
-        shown.curves.display(),
-        args.output.join("run").display()
-    ));
+    for arm in &shown.arms {
+        output.data(&format!(
+            "\n{}: scores on test cases of another scanner\n{}\n{}",
+            arm.method,
+            scores(arm).table(),
+            segen::logits::table(&arm.logits.shifts)
+        ));
+    }
+    output.data(&format!("\nopen      {}\npicture   {}", shown.report.display(), shown.overlay.display()));
     Ok(Exit::Done)
 }
