@@ -14,7 +14,7 @@ use crate::support;
 
 const EDGE: usize = 8;
 
-fn network() -> Network {
+pub(crate) fn network() -> Network {
     let shape = UNetShape {
         features: vec![4, 6],
         strides: vec![[1; 3], [2; 3]],
@@ -41,12 +41,14 @@ fn batch(size: usize, stream: u32) -> Batch {
         sought: vec![None; size],
         chosen: vec![],
         class_voxels: vec![0; 3],
+        mixture: None,
+        twin: None,
         seconds: 0.0,
     }
 }
 
 fn objective<'a>(network: &'a Network, device: &'a Device, reduction: DiceReduction) -> Objective<'a> {
-    let loss = Loss { cross_entropy: 1.0, dice: 1.0, reduction };
+    let loss = Loss { reduction, ..Loss::default() };
     Objective { network, loss, device, seed: 0 }
 }
 

@@ -9,3 +9,4 @@ mod layers;
 mod operators;
 mod pytorch;
 mod support;
+mod voxel_loss;
