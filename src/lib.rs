@@ -63,6 +63,7 @@ pub mod progress;
 pub mod report;
 pub mod sweep;
 
+pub mod cifar;
 pub mod demo;
 
 pub use error::{Error, Result};

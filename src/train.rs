@@ -189,7 +189,8 @@ impl<'a> Job<'a> {
         let cases = SampleSource::prepared(self.policy_validation.to_vec(), self.plan.classes, memory);
         let cases = Arc::new(cases.seen_by(network.field(self.plan.patch)?));
         let learning = &self.config.policy.learning;
-        let lesson = Lesson { learning, seed: self.config.seed, planned, step };
+        let adapt = |batch| batch;
+        let lesson = Lesson { learning, seed: self.config.seed, planned, step, adapt };
         Ok(Tutor::new(lesson, self.policy, state, cases, &self.sampler(source)))
     }
 

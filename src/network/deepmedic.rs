@@ -116,7 +116,7 @@ impl DeepMedic {
         let mut x = joined.clone();
         for (number, layer) in hidden.iter().enumerate() {
             x = self.normalise(&mut pass, layer, x);
-            if number == 0 {
+            if layer.kernel > 1 {
                 x = kernels::pad_replicate(x, [HIDDEN_PADDING; 3]);
             }
             x = pass.conv(&format!("{}.conv", layer.name), x, layer.dropped);

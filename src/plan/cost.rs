@@ -14,6 +14,8 @@ const MEMORY_BANDWIDTH: f64 = 15e9;
 const ACTIVATION_COPIES: f64 = 2.8;
 /// Values held for every weight: itself, gradient, momentum, and a packed copy for the kernels.
 const WEIGHT_COPIES: f64 = 4.0;
+/// Feature maps that the kernels work on at once: fewer take as long.
+const VECTOR_CHANNELS: usize = 16;
 /// Batches that wait in the loader's queue or are being made.
 const QUEUED_BATCHES: f64 = 6.0;
 /// The program itself, bytes, and what the allocator keeps between buffers.
@@ -72,7 +74,15 @@ impl Plan {
 
     /// How long a training step should take on a machine that reaches this many 1e9 operations a second.
     pub fn predicted_step_seconds(&self, gflops: f64) -> f64 {
-        seconds(self.step_flops(), self.activation_bytes(), gflops)
+        let flops = match &self.deepmedic {
+            Some(_) => self.step_flops(),
+            None => {
+                let features = self.unet.features.iter().map(|&f| f.max(VECTOR_CHANNELS)).collect();
+                let full = UNetShape { features, ..self.unet.clone() };
+                step_flops(&full, self.patch, self.channels, self.classes) * self.batch as f64
+            }
+        };
+        seconds(flops, self.activation_bytes(), gflops)
     }
 
     /// How long a training step should take on this machine, from the speed of one convolution on it

@@ -13,9 +13,11 @@ use crate::{Error, Result};
 const CROPPED_SHARE: f64 = 0.75;
 /// A patch below this share of the median case makes nnU-Net add a low-resolution network.
 const LOW_RESOLUTION_SHARE: f64 = 0.25;
-/// What a processor budget may reduce to, in this order: features of the first stage, and the edges below which
-/// the patch does not shrink with them.
-const REDUCTIONS: [(usize, usize); 2] = [(16, 48), (8, 24)];
+/// What a processor budget may reduce the features of the first stage to. Fewer take as long: the kernels work on
+/// 16 at once.
+const REDUCED_FEATURES: usize = 16;
+/// Edges below which a processor budget does not shrink the patch.
+const SMALLEST_EDGE: usize = 24;
 
 impl Plan {
     /// Decides everything from the measurements. Without a processor budget the numbers are nnU-Net's.
@@ -217,18 +219,16 @@ fn fit_processor(question: &Question, full: &Fit, cpu: CpuBudget, channels: usiz
     if let Some(batch) = largest_batch(&full.topology, BASE_FEATURES) {
         return Chosen { fit: Fit { topology: full.topology.clone(), batch }, base: BASE_FEATURES };
     }
-    let mut smallest = (full.topology.clone(), BASE_FEATURES);
-    for (base, floor) in REDUCTIONS {
-        let mut patch = Some(full.topology.clone());
-        while let Some(topology) = patch {
-            if let Some(batch) = largest_batch(&topology, base) {
-                return Chosen { fit: Fit { topology, batch }, base };
-            }
-            patch = topology.smaller(question.spacing, question.median, floor);
-            smallest = (topology, base);
+    let mut smallest = full.topology.clone();
+    let mut patch = Some(smallest.clone());
+    while let Some(topology) = patch {
+        if let Some(batch) = largest_batch(&topology, REDUCED_FEATURES) {
+            return Chosen { fit: Fit { topology, batch }, base: REDUCED_FEATURES };
         }
+        patch = topology.smaller(question.spacing, question.median, SMALLEST_EDGE);
+        smallest = topology;
     }
-    Chosen { fit: Fit { topology: smallest.0, batch: SMALLEST_BATCH }, base: smallest.1 }
+    Chosen { fit: Fit { topology: smallest, batch: SMALLEST_BATCH }, base: REDUCED_FEATURES }
 }
 
 fn volume(shape: [f64; 3]) -> f64 {

@@ -5,7 +5,9 @@
 
 mod augment;
 mod check;
+mod cifar;
 mod dataset;
+mod deepmedic;
 mod import;
 mod loader;
 mod logits;

@@ -18,6 +18,9 @@ const GIB: f64 = (1u64 << 30) as f64;
 pub(crate) struct Args {
     /// Folder with `dataset.json`, or the name of a data set under $nnUNet_raw
     dataset: PathBuf,
+    /// Settings by name, as for `segen train`
+    #[arg(long, value_name = "P")]
+    preset: Option<String>,
     /// Settings in TOML, as for `segen train`
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -39,10 +42,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
-    let mut config = Config::resolve(args.config.as_deref(), &args.set)?;
+    let mut config = Config::resolve_preset(args.preset.as_deref(), args.config.as_deref(), &args.set)?;
     config.plan.step_seconds = args.cpu_budget.or(config.plan.step_seconds);
     config.plan.memory_gib = args.memory.map(|bytes| bytes as f64 / GIB).or(config.plan.memory_gib);
-    let dataset = Dataset::open(&args.dataset)?;
+    let mut dataset = Dataset::open(&args.dataset)?;
+    dataset.labels = dataset.labels.select(&config.task.classes)?;
     let cases: Vec<_> = dataset.training.iter().collect();
     let plan = session::plan(&dataset, &config, output)?;
     if let Some(path) = &args.output {

@@ -7,6 +7,7 @@
 
 mod layers;
 mod operators;
+mod precision;
 mod pytorch;
 mod support;
 mod voxel_loss;

@@ -121,7 +121,7 @@ proptest! {
 }
 
 /// A step of a small network, all operators joined: bytes of the loss and of all gradients.
-fn small_network() -> Vec<Vec<f32>> {
+pub(crate) fn small_network() -> Vec<Vec<f32>> {
     let mut random = Random::new(7);
     let x = Tensor::from_data(random.tensor([2, 2, 22, 18, 26]).into_data(), &Device::flex().autodiff());
     let target = (0..2 * 22 * 18 * 26).map(|_| random.0.random_range(0..3_i32)).collect::<Vec<_>>();
