@@ -376,4 +376,19 @@ mod tests {
             assert!(error.contains("method.rare") && error.contains(wanted), "{error}");
         }
     }
+
+    #[test]
+    fn the_forms_meet_where_every_class_is_rare() {
+        let with = |mode: Mode| {
+            let mut method = Method::none(3);
+            method.rare = vec![true; 3];
+            method.config.margin.mode = mode;
+            method.config.focal.mode = mode;
+            method.voxel_loss(0.0)
+        };
+        let (symmetric, asymmetric) = (with(Mode::Symmetric), with(Mode::Asymmetric));
+        assert_eq!(asymmetric.margin, symmetric.margin);
+        assert_eq!(symmetric.focal, [4.0; 3]);
+        assert_eq!(asymmetric.focal, [0.0; 3], "focal loss that spares every class is cross-entropy");
+    }
 }

@@ -117,7 +117,7 @@ impl<'a> Job<'a> {
     }
 
     /// What cannot be trained as it is configured, found before the first step; and what the method does.
-    fn check(&self, progress: &dyn Progress) -> Result<()> {
+    fn check(&self, network: &Network, progress: &dyn Progress) -> Result<()> {
         let method = &self.method.config;
         if method.mixup.mode != Mode::Off && self.plan.batch < 2 {
             return Err(Error::config(
@@ -136,12 +136,22 @@ impl<'a> Job<'a> {
             ));
         }
         if method.adversarial.mode != Mode::Off {
-            let values = self.plan.patch.iter().product::<usize>() * self.plan.channels;
-            let norm = method.adversarial.norm(values);
+            let pathways = network.field(self.plan.patch)?.pathways;
+            let lengths = pathways.iter().map(|p| p.size.iter().product::<usize>() * self.plan.channels);
+            let norms: Vec<f64> = lengths.clone().map(|length| method.adversarial.norm(length)).collect();
+            let shown: Vec<String> = lengths
+                .zip(&norms)
+                .map(|(length, norm)| {
+                    let rms = norm / (length as f64).sqrt();
+                    format!("{norm:.3} ({rms:.4} root mean square over {length} values)")
+                })
+                .collect();
+            let total = norms.iter().map(|norm| norm * norm).sum::<f64>().sqrt();
+            let total =
+                if norms.len() > 1 { format!("; {total:.3} over all pathways") } else { String::new() };
             progress.note(&format!(
-                "adversarial perturbations have an L2 norm of {norm:.3} per sample, {:.4} root mean square over \
-                 its {values} values",
-                norm / (values as f64).sqrt()
+                "adversarial perturbations of a sample have the L2 norm {}{total}",
+                shown.join(", ")
             ));
         }
         Ok(())
@@ -224,8 +234,8 @@ impl<'a> Job<'a> {
     /// Trains from the last checkpoint, or from initial weights, to the last planned step.
     pub fn train(&self, progress: &dyn Progress) -> Result<Outcome> {
         let folder = self.run.path("checkpoint");
-        self.check(progress)?;
         let network = network(self.plan, self.config);
+        self.check(&network, progress)?;
         let iteration = self.iteration(&network);
         let memory = gib(self.config.loader.memory_gib);
         let source = SampleSource::prepared(self.train.to_vec(), self.plan.classes, memory);

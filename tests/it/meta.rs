@@ -14,7 +14,7 @@ use crate::support;
 
 const EDGE: usize = 8;
 
-fn network() -> Network {
+pub(crate) fn network() -> Network {
     let shape = UNetShape {
         features: vec![4, 6],
         strides: vec![[1; 3], [2; 3]],
