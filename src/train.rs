@@ -393,7 +393,8 @@ impl<'a> Job<'a> {
         };
         let watch = ShiftWatch::choose(self.plan, network, self.train, self.validation, &options)?;
         let Some(watch) = watch else { return Ok(None) };
-        let mut monitor = ShiftMonitor::new(self.classes, &self.method.rare);
+        let mut monitor =
+            ShiftMonitor::new(self.classes, &self.method.rare, self.method.config.name.as_deref());
         for event in crate::run::read_events(&self.run.path("events.jsonl"))? {
             if event["event"] == "logits"
                 && let Ok(measured) = serde_json::from_value(event)

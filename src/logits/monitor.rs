@@ -1,9 +1,12 @@
 //! Tells the user, once, that the rare class is being overfitted.
 
-use super::watch::Watched;
+use super::watch::{Rate, Watched};
 
 /// By how much the crossing rate of unseen voxels exceeds that of seen ones before it counts.
 const EXCESS: f64 = 0.2;
+/// Voxels of the class on either side from which on a rate counts: more than one window has, so that one odd case
+/// raises no alarm.
+const VOXELS: usize = 100;
 /// For how many epochs running.
 const EPOCHS: usize = 3;
 
@@ -13,14 +16,30 @@ pub struct ShiftMonitor {
     classes: Vec<String>,
     rare: Vec<bool>,
     epochs: Vec<usize>,
+    advice: &'static str,
     told: bool,
 }
 
 impl ShiftMonitor {
-    /// Watches the classes (background first) for which `rare` holds.
-    pub fn new(classes: &[String], rare: &[bool]) -> Self {
+    /// Watches the classes (background first) for which `rare` holds, of a run with the method of this name.
+    pub fn new(classes: &[String], rare: &[bool], method: Option<&str>) -> Self {
         assert_eq!(classes.len(), rare.len(), "one flag for every class");
-        Self { classes: classes.to_vec(), rare: rare.to_vec(), epochs: vec![0; classes.len()], told: false }
+        let advice = match method {
+            Some("asym-combination") => "more training cases or another `--policy` would help most",
+            Some(name) if name.starts_with("asym-") => {
+                "`--method asym-combination` counters this more strongly"
+            }
+            _ => {
+                "`--method asym-combination` counters this, `--method asym-margin` does so at no cost in time"
+            }
+        };
+        Self {
+            classes: classes.to_vec(),
+            rare: rare.to_vec(),
+            epochs: vec![0; classes.len()],
+            advice,
+            told: false,
+        }
     }
 
     /// Takes the measurement of one more epoch. When the crossing rate of a rare class on unseen voxels has
@@ -28,7 +47,8 @@ impl ShiftMonitor {
     /// monitor's life.
     pub fn observe(&mut self, measured: &Watched) -> Option<String> {
         for class in 0..self.classes.len() {
-            let rates = measured.seen[class].crossing.zip(measured.unseen[class].crossing);
+            let rate = |rates: &[Rate]| rates[class].crossing.filter(|_| rates[class].voxels >= VOXELS);
+            let rates = rate(&measured.seen).zip(rate(&measured.unseen));
             let over = self.rare[class] && rates.is_some_and(|(seen, unseen)| unseen - seen > EXCESS);
             self.epochs[class] = if over { self.epochs[class] + 1 } else { 0 };
             if let Some((seen, unseen)) = rates
@@ -38,11 +58,11 @@ impl ShiftMonitor {
                 self.told = true;
                 return Some(format!(
                     "warning: class `{}` is learned by heart: for {EPOCHS} epochs the network has missed many \
-                     more of its voxels in unseen cases ({:.0} %) than in those it trains on ({:.0} %); `--method \
-                     asym-combination` counters this, `--method asym-margin` does so at no cost in time",
+                     more of its voxels in unseen cases ({:.0} %) than in those it trains on ({:.0} %); {}",
                     self.classes[class],
                     100.0 * unseen,
-                    100.0 * seen
+                    100.0 * seen,
+                    self.advice
                 ));
             }
         }
@@ -53,7 +73,6 @@ impl ShiftMonitor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logits::watch::Rate;
 
     fn epoch(seen: f64, unseen: f64) -> Watched {
         let rate = |crossing| Rate { crossing: Some(crossing), margin: Some(1.0), voxels: 100 };
@@ -61,7 +80,7 @@ mod tests {
     }
 
     fn monitor() -> ShiftMonitor {
-        ShiftMonitor::new(&["background".into(), "lesion".into()], &[false, true])
+        ShiftMonitor::new(&["background".into(), "lesion".into()], &[false, true], Some("ce"))
     }
 
     #[test]
@@ -90,7 +109,10 @@ mod tests {
         background.unseen[0].crossing = Some(0.9);
         let mut absent = epoch(0.0, 0.9);
         absent.unseen[1].crossing = None;
+        let mut few = epoch(0.0, 0.9);
+        few.unseen[1].voxels = 64;
         for _ in 0..5 {
+            assert_eq!(monitor.observe(&few), None);
             assert_eq!(monitor.observe(&background), None);
             assert_eq!(monitor.observe(&absent), None);
         }
