@@ -260,7 +260,7 @@ fn a_plan_for_deepmedic_says_so_and_reads_back() {
     plan.save(&file).unwrap();
     assert_eq!(Plan::load(&file).unwrap(), plan);
     assert_eq!((plan.patch, plan.inference_segment(), plan.batch), ([37; 3], [45; 3], 10));
-    let text = plan.describe();
+    let text = plan.describe(400.0);
     assert!(text.contains("DeepMedic, scales 1, 3, 5") && text.contains("45"), "{text}");
     // By hand: normal pathway, two coarse ones, hidden layers, classifier; three passes of two operations each.
     let conv = |edge: usize, inputs: usize, outputs: usize| (27 * inputs * outputs * edge.pow(3)) as f64;
