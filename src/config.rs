@@ -8,6 +8,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::FoldChoice;
+use crate::loss::{AbsentClasses, ClassWeights, DiceMean};
+use crate::method::{self, MethodConfig, PatchAugmentation};
 use crate::network::Variant;
 use crate::plan::{Budget, CpuBudget, DiceReduction, Plan, Reason};
 use crate::policy::settings::PolicyConfig;
@@ -31,6 +33,8 @@ pub struct Config {
     pub optimiser: Optimiser,
     /// What is minimised.
     pub loss: LossConfig,
+    /// What counters overfitting to rare classes.
+    pub method: MethodConfig,
     /// Where patches are cut.
     pub sampling: Sampling,
     /// How patches are augmented.
@@ -125,11 +129,25 @@ pub enum OptimiserKind {
 pub struct LossConfig {
     /// Weight of the cross-entropy.
     pub cross_entropy: f64,
-    /// Weight of 1 - soft Dice, mean over the foreground classes that occur in the labels.
+    /// Weight of 1 - soft Dice (or F-beta), mean over the foreground classes that occur in the labels.
     pub dice: f64,
+    /// How many times more than a false voxel a missed one weighs in the Dice term, as a square root: 1 is Dice,
+    /// 2, 4, 8 are F2, F4, F8.
+    pub beta: f64,
     /// What the Dice sums run over; the plan's choice when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dice_reduction: Option<DiceReduction>,
+    /// `foreground` or `all-classes`: over which classes the Dice term is averaged.
+    pub dice_mean: DiceMean,
+    /// `leave`, `stay` or `constant`: what classes that the labels do not contain do to the Dice term.
+    pub dice_absent: AbsentClasses,
+    /// Added inside the logarithm and to the base of the focal loss. 0 is exact; published code has 1e-6.
+    pub epsilon: f64,
+    /// Factors of the cross-entropy: `equal`, `frequency` (inverse, by batch), or one number per class.
+    pub class_weights: ClassWeights,
+    /// First and last epoch between which these factors go linearly to 1; they stay when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_weights_relax: Option<[u64; 2]>,
 }
 
 /// Where patches are cut.
@@ -278,6 +296,7 @@ impl Default for Config {
             schedule: Schedule::default(),
             optimiser: Optimiser::default(),
             loss: LossConfig::default(),
+            method: MethodConfig::default(),
             sampling: Sampling::default(),
             policy: PolicyConfig::default(),
             task: TaskConfig::default(),
@@ -315,7 +334,17 @@ impl Default for Optimiser {
 
 impl Default for LossConfig {
     fn default() -> Self {
-        Self { cross_entropy: 1.0, dice: 1.0, dice_reduction: None }
+        Self {
+            cross_entropy: 1.0,
+            dice: 1.0,
+            beta: 1.0,
+            dice_reduction: None,
+            dice_mean: DiceMean::default(),
+            dice_absent: AbsentClasses::default(),
+            epsilon: 0.0,
+            class_weights: ClassWeights::default(),
+            class_weights_relax: None,
+        }
     }
 }
 
@@ -454,6 +483,10 @@ impl Config {
             let read = text.parse::<toml::Table>().map_err(|e| {
                 Error::invalid(path, "TOML", e.to_string(), "mend the line that the message points at")
             })?;
+            // What the file says beside a method's name goes over what the name stands for.
+            if let Some(name) = read.get("method").and_then(|m| m.get("name")).and_then(toml::Value::as_str) {
+                method::apply_named(&mut table, name)?;
+            }
             preset::overlay(&mut table, read);
         }
         for set in sets {
@@ -523,6 +556,25 @@ impl Config {
             "0 or more",
         );
         demand(loss.cross_entropy + loss.dice > 0.0, "loss.cross_entropy + loss.dice", "above 0");
+        demand(loss.beta > 0.0 && loss.beta.is_finite(), "loss.beta", "above 0");
+        demand(
+            (0.0..0.1).contains(&loss.epsilon),
+            "loss.epsilon",
+            "at least 0 and below 0.1 (1e-6 is usual)",
+        );
+        demand(
+            match &loss.class_weights {
+                ClassWeights::Rule(_) => true,
+                ClassWeights::Given(weights) => weights.iter().all(|w| *w >= 0.0 && w.is_finite()),
+            },
+            "loss.class_weights",
+            "`equal`, `frequency` or one number of 0 or more per class",
+        );
+        demand(
+            loss.class_weights_relax.is_none_or(|[first, last]| first < last),
+            "loss.class_weights_relax",
+            "two epochs, the first before the last",
+        );
         demand(
             (0.0..=1.0).contains(&self.sampling.foreground_share),
             "sampling.foreground_share",
@@ -557,6 +609,11 @@ impl Config {
         demand((1..=4096).contains(&self.loader.queue), "loader.queue", "from 1 to 4096");
         demand(self.loader.memory_gib >= 0.0, "loader.memory_gib", "0 or more");
         problems.extend(self.policy.problems());
+        problems.extend(self.method.problems(match (self.policy.name.as_str(), self.policy.learns()) {
+            ("none", _) => PatchAugmentation::None,
+            (_, true) => PatchAugmentation::Learned,
+            (_, false) => PatchAugmentation::Fixed,
+        }));
         if problems.is_empty() {
             return Ok(());
         }
@@ -573,6 +630,12 @@ fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
         Ok(mut parsed) => parsed.remove("v").unwrap_or_else(|| toml::Value::String(text.to_owned())),
         Err(_) => toml::Value::String(text.to_owned()),
     };
+    if path.trim() == "method.name"
+        && let Some(name) = value.as_str()
+    {
+        // A name stands for settings; those that are set after it go before them.
+        return method::apply_named(table, name);
+    }
     let mut keys: Vec<&str> = path.trim().split('.').collect();
     let last = keys.pop().unwrap_or_default();
     let mut place = table;

@@ -37,6 +37,7 @@ pub mod sampler;
 
 pub mod loss;
 pub mod meta;
+pub mod method;
 pub mod network;
 pub mod optimiser;
 
@@ -62,6 +63,7 @@ pub mod progress;
 pub mod report;
 pub mod sweep;
 
+pub mod cifar;
 pub mod demo;
 
 pub use error::{Error, Result};

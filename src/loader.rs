@@ -13,15 +13,17 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::network::Padding;
+use crate::augment::Draw;
+use crate::network::{Field, Padding};
 use crate::policy::{Chosen, Policy, Timeline};
 use crate::prepare::IGNORE;
-use crate::sampler::{Purpose, Sampler, generator};
+use crate::sampler::{Placement, Purpose, Sampler, Twin, generator};
 use crate::{Error, Result};
 
 mod source;
 mod views;
 
+use source::Opened;
 pub use source::SampleSource;
 
 /// What one training step sees.
@@ -46,8 +48,21 @@ pub struct Batch {
     /// Voxels of each class over the batch, after augmentation; ignored voxels are in none, padding is in
     /// the background.
     pub class_voxels: Vec<u64>,
+    /// Set where voxels show mixtures of two labels: `labels` is then the first of them.
+    pub mixture: Option<Mixture>,
+    /// The same patches without augmentation, where they were asked for and differ.
+    pub twin: Option<Box<Self>>,
     /// Seconds that one thread worked on it, by the clock.
     pub seconds: f64,
+}
+
+/// The second labels of a batch of mixed patches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mixture {
+    /// As [`Batch::labels`].
+    pub labels: Vec<u8>,
+    /// What part of every voxel the first label is.
+    pub share: f32,
 }
 
 /// The images of a batch for one input pathway of the network.
@@ -291,8 +306,12 @@ impl Recipe {
             sought: Vec::with_capacity(batch),
             chosen: Vec::with_capacity(batch),
             class_voxels: vec![0; self.source.classes()],
+            mixture: None,
+            twin: None,
             seconds: 0.0,
         };
+        let mut placements = Vec::with_capacity(batch);
+        let mut changed = false;
         for index in 0..batch {
             let mut random = generator(self.seed, step, index, Purpose::Placement);
             let case = self.sampler.draw_case(self.source.len(), &mut random);
@@ -312,30 +331,61 @@ impl Recipe {
             }
             let placement = self.sampler.place(index, case, &opened.sites()?, &mut random)?;
             let mut random = generator(self.seed, step, index, Purpose::Augmentation);
-            let (chosen, draw) = policy.draw(placement.centre_class, channels, &mut random);
+            let (chosen, mut draw) = policy.draw(placement.centre_class, channels, &mut random);
+            let mut gate = generator(self.seed, step, index, Purpose::Gate);
+            if !self.sampler.augments(placement.centre_class, &mut gate) {
+                draw = Draw::identity();
+            }
+            changed |= draw != Draw::identity();
+            placements.push(placement);
             let mut inputs: Vec<&mut [f32]> =
                 made.inputs.iter_mut().map(|input| input.sample_mut(index)).collect();
             let labels = &mut made.labels[index * voxels..(index + 1) * voxels];
-            let corners = match field.padding {
-                Padding::Zero => &[],
-                Padding::Corners => self.source.corners(case, &opened)?,
-            };
-            let view = views::View {
-                case: &opened,
-                sketches: self.source.sketches(case),
-                field: &field,
-                corners,
-                placement: &placement,
-            };
-            view.cut(&draw, &mut inputs, labels)?;
+            self.cut(&opened, &field, &placement, &draw, &mut inputs, labels)?;
             self.add_counts(opened.id(), labels, &mut made.class_voxels)?;
             made.cases.push(opened.id().to_owned());
             made.centre_classes.push(placement.centre_class);
             made.sought.push(placement.sought);
             made.chosen.push(chosen);
         }
+        if changed && self.sampler.twin == Twin::Raw {
+            made.twin = Some(Box::new(self.raw(&made, &field, &placements)?));
+        }
         made.seconds = began.elapsed().as_secs_f64();
         Ok(made)
+    }
+
+    /// The patches of a batch as they are.
+    fn raw(&self, made: &Batch, field: &Field, placements: &[Placement]) -> Result<Batch> {
+        let mut raw = made.clone();
+        raw.class_voxels.fill(0);
+        let voxels = raw.labels.len() / placements.len();
+        for (index, placement) in placements.iter().enumerate() {
+            let opened = self.source.open(placement.case)?;
+            let mut inputs: Vec<&mut [f32]> =
+                raw.inputs.iter_mut().map(|input| input.sample_mut(index)).collect();
+            let labels = &mut raw.labels[index * voxels..(index + 1) * voxels];
+            self.cut(&opened, field, placement, &Draw::identity(), &mut inputs, labels)?;
+            self.add_counts(opened.id(), labels, &mut raw.class_voxels)?;
+        }
+        Ok(raw)
+    }
+
+    fn cut(
+        &self,
+        opened: &Opened<'_>,
+        field: &Field,
+        placement: &Placement,
+        draw: &Draw,
+        inputs: &mut [&mut [f32]],
+        labels: &mut [u8],
+    ) -> Result<()> {
+        let corners = match field.padding {
+            Padding::Zero => &[],
+            Padding::Corners => self.source.corners(placement.case, opened)?,
+        };
+        let sketches = self.source.sketches(placement.case);
+        views::View { case: opened, sketches, field, corners, placement }.cut(draw, inputs, labels)
     }
 
     /// Counts a patch's labels by class; an error where one is no class.

@@ -25,7 +25,7 @@ mod watch;
 
 pub use collect::{CollectOptions, collect};
 pub use figures::draw;
-pub(crate) use figures::{densities, scatter};
+pub(crate) use figures::{densities, origins, scatter};
 pub use monitor::ShiftMonitor;
 pub use session::{Collected, read, run};
 pub use shift::{ClassShift, Shifts, margins, shifts, table};

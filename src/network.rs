@@ -265,6 +265,8 @@ pub enum Pass {
     Inference,
     /// Gradients with respect to the weights will be asked for.
     Training,
+    /// Gradients with respect to the inputs will be asked for.
+    Inputs,
 }
 
 impl Weights {
@@ -331,7 +333,7 @@ impl Weights {
     /// Copies the weights onto a device.
     pub fn bind(&self, device: &Device, pass: Pass) -> Bound {
         let device = match pass {
-            Pass::Training => device.clone().autodiff(),
+            Pass::Training | Pass::Inputs => device.clone().autodiff(),
             Pass::Inference => device.clone(),
         };
         let constant = |parameter: &Parameter| {
@@ -340,7 +342,7 @@ impl Weights {
         };
         let tensor = |parameter: &Parameter| match pass {
             Pass::Training => constant(parameter).require_grad(),
-            Pass::Inference => constant(parameter),
+            Pass::Inference | Pass::Inputs => constant(parameter),
         };
         Bound {
             tensors: self.parameters.iter().map(tensor).collect(),

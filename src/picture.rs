@@ -142,20 +142,20 @@ pub fn sheet(path: &Path, rows: &[TileRow], spacing: [f64; 3]) -> Result<()> {
 /// # Errors
 /// Where the file cannot be written.
 pub fn curves(path: &Path, panels: &[Panel]) -> Result<()> {
-    paint::write(path, &curves::layout(panels))
+    paint::write(path, &curves::layout(panels, 2))
 }
 
-/// As [`curves`], as the text of an SVG element.
-pub fn curves_svg(panels: &[Panel]) -> String {
-    svg::text(&curves::layout(panels))
+/// As [`curves`] with so many panels in a row, as the text of an SVG element.
+pub fn curves_svg(panels: &[Panel], columns: usize) -> String {
+    svg::text(&curves::layout(panels, columns))
 }
 
-/// As [`curves`], twice: `path` with the ending `png` and with `svg`, from one layout.
+/// As [`curves_svg`], into two files: `path` with the ending `png` and with `svg`, from one layout.
 ///
 /// # Errors
 /// Where a file cannot be written.
-pub fn chart(path: &Path, panels: &[Panel]) -> Result<()> {
-    let scene = curves::layout(panels);
+pub fn chart(path: &Path, panels: &[Panel], columns: usize) -> Result<()> {
+    let scene = curves::layout(panels, columns);
     paint::write(&path.with_extension("png"), &scene)?;
     crate::files::write_atomically(&path.with_extension("svg"), svg::text(&scene).as_bytes())
 }

@@ -74,13 +74,20 @@ struct Figures<'a> {
 }
 
 impl Figures<'_> {
-    /// Adds a chart to the page and writes it as NAME.svg and NAME.png.
-    fn chart(&mut self, page: &mut Page, name: &str, caption: &str, panels: &[Panel]) -> Result<()> {
+    /// Adds a chart of so many panels in a row to the page and writes it as NAME.svg and NAME.png.
+    fn chart(
+        &mut self,
+        page: &mut Page,
+        name: &str,
+        caption: &str,
+        panels: &[Panel],
+        columns: usize,
+    ) -> Result<()> {
         if panels.is_empty() {
             return Ok(());
         }
-        picture::chart(&self.path(&format!("{name}.svg")), panels)?;
-        page.figure(&picture::curves_svg(panels), caption);
+        picture::chart(&self.path(&format!("{name}.svg")), panels, columns)?;
+        page.figure(&picture::curves_svg(panels, columns), caption);
         Ok(())
     }
 

@@ -25,6 +25,39 @@ pub struct Sampler {
     /// How often each class is sought by a foreground-centred patch, relative to the others; one weight per
     /// class, background (ignored) first. `None`: all foreground classes alike.
     pub class_weights: Option<Vec<f64>>,
+    /// Which patches are augmented.
+    #[serde(default)]
+    pub augmented: Augmented,
+    /// Whether batches are also made without augmentation.
+    #[serde(default)]
+    pub twin: Twin,
+}
+
+/// Which patches are augmented.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Augmented {
+    /// Every one.
+    #[default]
+    All,
+    /// By the class of the voxel that the patch is centred on: rare ones always, others by chance.
+    Rare {
+        /// One per class, background first.
+        rare: Vec<bool>,
+        /// Probability of the patches that are not centred on a rare class.
+        background_probability: f64,
+    },
+}
+
+/// Whether batches are also made without augmentation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Twin {
+    /// Only as they are trained on.
+    #[default]
+    None,
+    /// Where any patch is augmented, the same patches again as they are.
+    Raw,
 }
 
 /// Which patches of a batch are centred on a foreground voxel.
@@ -83,6 +116,8 @@ pub enum Purpose {
     Placement,
     /// Augmentation.
     Augmentation,
+    /// Whether there is augmentation.
+    Gate,
 }
 
 /// The generator for one patch: a function of the seed, the step and the index in the batch alone.
@@ -94,6 +129,7 @@ pub fn generator(seed: u64, step: u64, index: usize, purpose: Purpose) -> ChaCha
     key[24] = match purpose {
         Purpose::Placement => 1,
         Purpose::Augmentation => 2,
+        Purpose::Gate => 3,
     };
     ChaCha8Rng::from_seed(key)
 }
@@ -137,7 +173,14 @@ impl Reference<'_> {
 impl Sampler {
     /// A sampler with nnU-Net's foreground share.
     pub fn new(patch: [usize; 3], batch: usize) -> Self {
-        Self { patch, batch, share: Share::LastThird, class_weights: None }
+        Self {
+            patch,
+            batch,
+            share: Share::LastThird,
+            class_weights: None,
+            augmented: Augmented::All,
+            twin: Twin::None,
+        }
     }
 
     /// Refuses values that cannot be drawn from.
@@ -168,6 +211,17 @@ impl Sampler {
             ));
         }
         Ok(())
+    }
+
+    /// Whether a patch that is centred on a voxel of this class is augmented.
+    pub fn augments(&self, centre_class: u8, random: &mut ChaCha8Rng) -> bool {
+        match &self.augmented {
+            Augmented::All => true,
+            Augmented::Rare { rare, background_probability } => {
+                rare.get(usize::from(centre_class)).is_some_and(|&rare| rare)
+                    || random.random::<f64>() < *background_probability
+            }
+        }
     }
 
     /// The case for one place of a batch, uniform over `cases` > 0 of them.

@@ -10,6 +10,7 @@ use crate::config::{Config, FractionMode};
 use crate::dataset::{Case, Dataset, Trained};
 use crate::files::create_folder;
 use crate::io;
+use crate::method::Method;
 use crate::metrics::{CaseScores, ScoreOptions, Summary, score};
 use crate::network::{Network, Weights};
 use crate::plan::Plan;
@@ -92,6 +93,8 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
     let (plan, split, policy) = match run.exists() {
         true => (run.plan()?, run.read_json::<Split>("split.json")?, run.policy()?),
         false => {
+            // Refused before there is a folder.
+            Method::resolve(&config.method, &dataset.labels.names)?;
             let split = split(&dataset, &config)?;
             let plan = plan(&dataset, &config, progress)?;
             let policy = config.policy.resolve(&plan, &dataset.labels.names)?;
@@ -204,8 +207,10 @@ fn work(
         cases.iter().filter_map(|case| prepared.iter().find(|p| p.id == case.id).cloned()).collect()
     };
     let (train_prepared, validation_prepared) = (pick(&train), pick(&validation));
+    let method = Method::resolve(&config.method, &dataset.labels.names)?;
     let policy_prepared = pick(&policy_validation);
     let job = Job {
+        method: &method,
         config,
         plan,
         run,

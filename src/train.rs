@@ -8,14 +8,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
+use rand::Rng;
 use serde_json::json;
 
 use crate::checkpoint::{Checkpoint, History, Pointer, PolicyState};
 use crate::config::{Config, DEFAULT_EPOCHS, SamplingRule};
 use crate::loader::{Loader, SampleSource};
 use crate::logits::{ShiftMonitor, ShiftWatch, WatchOptions};
-use crate::loss::Loss;
+use crate::loss::{ClassWeights, Loss};
 use crate::meta::{Lesson, Meta, Tutor, Update};
+use crate::method::{AuxBatch, Method, Mode};
 use crate::network::{DeepMedic, Network, UNet, Weights};
 use crate::optimiser::{self, OptimiserState};
 use crate::plan::{DiceReduction, Plan};
@@ -24,9 +26,13 @@ use crate::predict::{Predictor, WindowOptions};
 use crate::prepare::{IGNORE, PreparedCase};
 use crate::progress::Progress;
 use crate::run::{Events, Run};
-use crate::sampler::{Sampler, Share};
-use crate::step::{Gradient, Objective};
+use crate::sampler::{Augmented, Sampler, Share, Twin};
+use crate::step::Objective;
 use crate::{Error, Result};
+
+mod iteration;
+
+pub use iteration::{Iteration, Passed};
 
 /// What training works on.
 #[derive(Debug)]
@@ -43,6 +49,8 @@ pub struct Job<'a> {
     pub validation: &'a [PreparedCase],
     /// Names of the classes, background first.
     pub classes: &'a [String],
+    /// What counters overfitting to rare classes.
+    pub method: &'a Method,
     /// Where to compute.
     pub device: &'a Device,
     /// How patches are augmented, to begin with.
@@ -81,16 +89,73 @@ struct Clock {
 impl<'a> Job<'a> {
     fn objective<'b>(&'b self, network: &'b Network) -> Objective<'b> {
         let loss = &self.config.loss;
+        let epoch = self.config.schedule.steps_per_epoch;
         Objective {
             network,
             loss: Loss {
                 cross_entropy: loss.cross_entropy,
                 dice: loss.dice,
+                beta: loss.beta,
                 reduction: loss.dice_reduction.unwrap_or(self.plan.dice),
+                mean: loss.dice_mean,
+                absent: loss.dice_absent,
+                weights: loss.class_weights.clone(),
+                relax: loss.class_weights_relax.map(|epochs| epochs.map(|e| e * epoch)),
+                voxel: self.method.voxel_loss(loss.epsilon),
             },
             device: self.device,
             seed: self.config.seed,
         }
+    }
+
+    fn iteration<'b>(&'b self, network: &'b Network) -> Iteration<'b> {
+        Iteration {
+            objective: self.objective(network),
+            method: self.method,
+            optimiser: &self.config.optimiser,
+        }
+    }
+
+    /// What cannot be trained as it is configured, found before the first step; and what the method does.
+    fn check(&self, progress: &dyn Progress) -> Result<()> {
+        let method = &self.method.config;
+        if method.mixup.mode != Mode::Off && self.plan.batch < 2 {
+            return Err(Error::config(
+                "method.mixup",
+                "mixup needs two patches in a batch, and there is one",
+                "set `plan.batch` to 2 or more, or turn mixup off",
+            ));
+        }
+        if let ClassWeights::Given(weights) = &self.config.loss.class_weights
+            && weights.len() != self.plan.classes
+        {
+            return Err(Error::config(
+                "loss.class_weights",
+                format!("{} weights for {} classes", weights.len(), self.plan.classes),
+                format!("give one for each of {}", self.classes.join(", ")),
+            ));
+        }
+        if method.adversarial.mode != Mode::Off {
+            let values = self.plan.patch.iter().product::<usize>() * self.plan.channels;
+            let norm = method.adversarial.norm(values);
+            progress.note(&format!(
+                "adversarial perturbations have an L2 norm of {norm:.3} per sample, {:.4} root mean square over \
+                 its {values} values",
+                norm / (values as f64).sqrt()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Batches for the extra passes, where these have their own.
+    fn extra_loader(&self, source: &Arc<SampleSource>, steps: std::ops::Range<u64>) -> Option<Loader> {
+        if self.method.config.aux_batch != AuxBatch::RawIndependent || !self.method.has_extra_passes() {
+            return None;
+        }
+        let seed = crate::rng::generator(self.config.seed, &["independent batches"]).next_u64();
+        let queue = self.config.loader.queue;
+        let sampler = self.sampler(source);
+        Some(Loader::start(source.clone(), sampler, Policy::default(), seed, steps, 1, queue))
     }
 
     /// What a policy that learns minimises: the loss over whole batches, as scores are.
@@ -124,7 +189,8 @@ impl<'a> Job<'a> {
         let cases = SampleSource::prepared(self.policy_validation.to_vec(), self.plan.classes, memory);
         let cases = Arc::new(cases.seen_by(network.field(self.plan.patch)?));
         let learning = &self.config.policy.learning;
-        let lesson = Lesson { learning, seed: self.config.seed, planned, step };
+        let adapt = |batch| batch;
+        let lesson = Lesson { learning, seed: self.config.seed, planned, step, adapt };
         Ok(Tutor::new(lesson, self.policy, state, cases, &self.sampler(source)))
     }
 
@@ -140,7 +206,17 @@ impl<'a> Job<'a> {
     }
 
     fn loader(&self, source: &Arc<SampleSource>, policy: Timeline, steps: std::ops::Range<u64>) -> Loader {
-        let sampler = self.sampler(source);
+        let mut sampler = self.sampler(source);
+        let gate = &self.method.config.augmentation;
+        if gate.mode == Mode::Asymmetric {
+            sampler.augmented = Augmented::Rare {
+                rare: self.method.rare.clone(),
+                background_probability: gate.background_probability,
+            };
+        }
+        if self.method.has_extra_passes() && self.method.config.aux_batch == AuxBatch::RawTwin {
+            sampler.twin = Twin::Raw;
+        }
         let loader = &self.config.loader;
         Loader::start(source.clone(), sampler, policy, self.config.seed, steps, loader.threads, loader.queue)
     }
@@ -148,8 +224,9 @@ impl<'a> Job<'a> {
     /// Trains from the last checkpoint, or from initial weights, to the last planned step.
     pub fn train(&self, progress: &dyn Progress) -> Result<Outcome> {
         let folder = self.run.path("checkpoint");
+        self.check(progress)?;
         let network = network(self.plan, self.config);
-        let objective = self.objective(&network);
+        let iteration = self.iteration(&network);
         let memory = gib(self.config.loader.memory_gib);
         let source = SampleSource::prepared(self.train.to_vec(), self.plan.classes, memory);
         let source = Arc::new(source.seen_by(network.field(self.plan.patch)?));
@@ -187,6 +264,7 @@ impl<'a> Job<'a> {
         let mut clock = Clock::default();
         let learning = &self.config.policy.learning;
         let policy_objective = self.policy_objective(&network);
+        let objective = self.objective(&network);
         let meta = Meta::new(&objective, &policy_objective, learning);
         let mut tutor = match self.config.policy.learns() {
             false => None,
@@ -201,6 +279,7 @@ impl<'a> Job<'a> {
             None => Timeline::fixed(self.policy.clone()),
         };
         let mut loader = self.loader(&source, timeline, state.step..planned);
+        let mut extra_loader = self.extra_loader(&source, state.step..planned);
         let mut stopped_early = self.out_of_patience(&state.history);
         progress.begin("training", planned);
         progress.advance(state.step);
@@ -208,25 +287,19 @@ impl<'a> Job<'a> {
             let step = state.step;
             let waited = Instant::now();
             let batch = loader.next()?;
+            let independent = extra_loader.as_mut().map(Loader::next).transpose()?;
             let waited = waited.elapsed();
-            let mut result = objective.gradient(&state.weights, &batch)?;
-            let updating = Instant::now();
+            let extra = independent.as_ref().or(batch.twin.as_deref()).unwrap_or(&batch);
             let rate = optimiser::learning_rate(&self.config.optimiser, step, planned);
+            let clean = iteration.objective.gradient(&state.weights, &batch)?;
+            let teaching = Instant::now();
             let update = match &mut tutor {
-                Some(tutor) => tutor.update(&meta, &state.weights, &batch, &result, rate)?,
+                Some(tutor) => tutor.update(&meta, &state.weights, &batch, &clean, rate)?,
                 None => None,
             };
-            let learning_policy = updating.elapsed();
-            let length = optimiser::clip(&mut result.gradients, self.config.optimiser.clip_norm);
-            optimiser::step(
-                &self.config.optimiser,
-                &mut state.optimiser,
-                &mut state.weights,
-                &result.gradients,
-                rate,
-            );
-            state.weights.follow(&result.statistics, step);
-            let updating = updating.elapsed();
+            let teaching = teaching.elapsed();
+            let passed =
+                iteration.run(&mut state.weights, &mut state.optimiser, (&batch, clean), extra, rate)?;
             let history = &mut state.history;
             for &class in &batch.centre_classes {
                 if let Some(count) = history.patches_per_centre_class.get_mut(usize::from(class)) {
@@ -234,18 +307,21 @@ impl<'a> Job<'a> {
                 }
             }
             history.voxels_per_class.iter_mut().zip(&batch.class_voxels).for_each(|(sum, n)| *sum += n);
-            history.epoch_loss_sum += result.value.total;
+            history.epoch_loss_sum += passed.clean.total;
             events.record(&json!({
-                "event": "step", "step": step, "loss": result.value.total,
-                "cross_entropy": result.value.cross_entropy, "dice_loss": result.value.dice,
-                "learning_rate": rate, "gradient_norm": length,
+                "event": "step", "step": step, "loss": passed.clean.total,
+                "cross_entropy": passed.clean.cross_entropy, "dice_loss": passed.clean.dice,
+                "learning_rate": rate, "gradient_norm": passed.gradient_norm,
+                "adversarial_loss": passed.adversarial,
+                "mixup_loss": passed.mixup.map(|(loss, _)| loss),
+                "mixup_share": passed.mixup.map(|(_, share)| share),
                 "seconds": {
-                    "wait": seconds(waited), "forward": seconds(result.forward),
-                    "backward": seconds(result.backward), "update": seconds(updating - learning_policy),
-                    "policy": seconds(learning_policy),
+                    "wait": seconds(waited), "forward": seconds(passed.forward),
+                    "backward": seconds(passed.backward), "update": seconds(passed.update),
+                    "policy": seconds(teaching),
                 },
             }))?;
-            clock.add(waited, &result, updating);
+            clock.add(waited, &passed, teaching);
             state.step += 1;
             if let Some(update) = &update
                 && (update.updates % POLICY_EVENTS == 1 || step + learning.every >= planned)
@@ -307,8 +383,7 @@ impl<'a> Job<'a> {
         };
         let watch = ShiftWatch::choose(self.plan, network, self.train, self.validation, &options)?;
         let Some(watch) = watch else { return Ok(None) };
-        let rare: Vec<bool> = (0..self.classes.len()).map(|class| class > 0).collect();
-        let mut monitor = ShiftMonitor::new(self.classes, &rare);
+        let mut monitor = ShiftMonitor::new(self.classes, &self.method.rare);
         for event in crate::run::read_events(&self.run.path("events.jsonl"))? {
             if event["event"] == "logits"
                 && let Ok(measured) = serde_json::from_value(event)
@@ -341,8 +416,9 @@ impl<'a> Job<'a> {
         let Some(budget) = schedule.time_budget_seconds else {
             return Ok(schedule.epochs.unwrap_or(DEFAULT_EPOCHS) * schedule.steps_per_epoch);
         };
-        let objective = self.objective(network);
+        let iteration = self.iteration(network);
         let mut loader = self.loader(source, Timeline::fixed(self.policy.clone()), 0..WARM_UP + TIMED);
+        let mut extra_loader = self.extra_loader(source, 0..WARM_UP + TIMED);
         let mut copy = weights.clone();
         let mut optimiser = OptimiserState::new(self.config.optimiser.kind, weights);
         let mut timer = Instant::now();
@@ -352,20 +428,19 @@ impl<'a> Job<'a> {
                 timer = Instant::now();
             }
             let batch = loader.next()?;
-            let mut result = objective.gradient(&copy, &batch)?;
-            optimiser::clip(&mut result.gradients, self.config.optimiser.clip_norm);
-            optimiser::step(&self.config.optimiser, &mut optimiser, &mut copy, &result.gradients, 1e-6);
-            copy.follow(&result.statistics, step);
-            last = Some((batch, result));
+            let independent = extra_loader.as_mut().map(Loader::next).transpose()?;
+            let clean = iteration.objective.gradient(&copy, &batch)?;
+            let kept = self.config.policy.learns().then(|| clean.clone());
+            let extra = independent.as_ref().or(batch.twin.as_deref()).unwrap_or(&batch);
+            iteration.run(&mut copy, &mut optimiser, (&batch, clean), extra, 1e-6)?;
+            last = kept.map(|clean| (batch, clean));
         }
         drop(loader);
         let mut step = seconds(timer.elapsed()) / TIMED as f64;
-        if let Some((batch, result)) = last
-            && self.config.policy.learns()
-        {
+        if let Some((batch, result)) = last {
             let learning = &self.config.policy.learning;
             let policy_objective = self.policy_objective(network);
-            let meta = Meta::new(&objective, &policy_objective, learning);
+            let meta = Meta::new(&iteration.objective, &policy_objective, learning);
             let mut tutor = self.tutor(network, source, None, 0, learning.every)?;
             step += seconds(tutor.time(&meta, &copy, &batch, &result)?) / learning.every as f64;
         }
@@ -497,11 +572,11 @@ impl<'a> Job<'a> {
 }
 
 impl Clock {
-    fn add(&mut self, wait: Duration, result: &Gradient, update: Duration) {
+    fn add(&mut self, wait: Duration, passed: &Passed, teaching: Duration) {
         self.wait += wait;
-        self.forward += result.forward;
-        self.backward += result.backward;
-        self.update += update;
+        self.forward += passed.forward;
+        self.backward += passed.backward;
+        self.update += passed.update + teaching;
         self.steps += 1;
     }
 

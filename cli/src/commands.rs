@@ -8,6 +8,7 @@ use clap::Subcommand;
 use crate::output::Output;
 
 mod check;
+mod cifar;
 mod demo;
 mod device;
 mod doctor;
@@ -66,6 +67,8 @@ pub(crate) enum Command {
     Sweep(sweep::Args),
     /// Make one self-contained HTML page of runs and sweeps
     Report(report::Args),
+    /// The proof of concept on CIFAR-10: a learned policy avoids operations that ruin pictures
+    Cifar(cifar::Args),
     /// Show processor features, threads and the speed of a known convolution
     Doctor(doctor::Args),
 }
@@ -85,6 +88,7 @@ impl Command {
             Self::Logits(args) => logits::run(args, output),
             Self::Sweep(args) => sweep::run(args, output),
             Self::Report(args) => report::run(args, output),
+            Self::Cifar(args) => cifar::run(args, output),
             Self::Doctor(args) => doctor::run(args, output),
         }
     }

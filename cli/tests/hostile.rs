@@ -173,8 +173,8 @@ patch = [16, 16, 16]
 batch = 2
 base_features = 4
 
-[augmentation]
-kind = "none"
+[policy]
+name = "none"
 
 [validation]
 cases_per_epoch = 1

@@ -1,5 +1,6 @@
 //! The kernels of the CPU, on slices.
 
+pub(crate) mod bf16;
 pub(crate) mod buffer;
 pub(crate) mod channels;
 pub(crate) mod convolution;

@@ -16,9 +16,9 @@ use burn::tensor::{DType, IntDType, Shape, TensorData};
 use crate::cpu::buffer::Buffer;
 use crate::cpu::channels;
 use crate::cpu::convolution::{Convolution, Transposed, sum_per_channel};
-use crate::cpu::loss::{self, Sums};
+use crate::cpu::loss::{self, Labels, Rule, Sums};
 use crate::resample::AxisMap;
-use crate::{IGNORED, NetworkOps, Path, selected, stock};
+use crate::{NetworkOps, Path, UNLABELLED, VoxelLoss, selected, stock};
 
 /// The values of a tensor in order, copied only if the tensor is a view that is not.
 fn contiguous(tensor: &FlexTensor) -> FlexTensor {
@@ -43,10 +43,16 @@ fn class_numbers(target: FlexTensor, classes: usize) -> Vec<u8> {
     let target = Flex::int_cast(target, IntDType::I32).to_contiguous();
     let numbers: &[i32] = target.as_slice().expect("the tensor was made contiguous");
     let number = |&number: &i32| match u8::try_from(number) {
-        Ok(class) if usize::from(class) < classes || usize::from(class) == IGNORED => class,
+        Ok(class) if usize::from(class) < classes || usize::from(class) >= UNLABELLED => class,
         _ => panic!("segmentation_sums: the target holds {number}, which is not one of {classes} classes"),
     };
     numbers.iter().map(number).collect()
+}
+
+/// Labels as the kernels take them; a share of 1 is no mixture.
+fn labels(first: FlexTensor, second: FlexTensor, share: f32, classes: usize) -> Labels {
+    let second = (share != 1.0).then(|| class_numbers(second, classes));
+    Labels { first: class_numbers(first, classes), second, share }
 }
 
 fn convolution(x: &FlexTensor, weight: &FlexTensor, stride: [usize; 3], padding: [usize; 3]) -> Convolution {
@@ -132,13 +138,21 @@ impl NetworkOps for Flex {
         tensor(loss::softmax(selected(), values(&logits), shape[4]), &shape)
     }
 
-    fn network_segmentation_sums(logits: FlexTensor, target: FlexTensor) -> FlexTensor {
+    fn network_segmentation_sums(
+        logits: FlexTensor,
+        first: FlexTensor,
+        second: FlexTensor,
+        share: f32,
+        loss: VoxelLoss,
+    ) -> FlexTensor {
         if selected() == Path::Stock {
-            return stock::segmentation_sums::<Self>(logits, target);
+            return stock::segmentation_sums::<Self>(logits, first, second, share, &loss);
         }
         let logits = contiguous(&logits);
         let sizes = sums(&logits);
-        let (sums, _) = sizes.forward(selected(), values(&logits), &class_numbers(target, sizes.classes));
+        let labels = labels(first, second, share, sizes.classes);
+        let rule = Rule::new(&loss, sizes.classes);
+        let (sums, _) = sizes.forward(selected(), values(&logits), &labels, &rule);
         FlexTensor::from_data(TensorData::new(sums, [sizes.batch, sizes.columns()]))
     }
 
@@ -270,20 +284,27 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
         }
     }
 
-    fn network_segmentation_sums(logits: FloatTensor<Self>, target: IntTensor<Self>) -> FloatTensor<Self> {
+    fn network_segmentation_sums(
+        logits: FloatTensor<Self>,
+        first: IntTensor<Self>,
+        second: IntTensor<Self>,
+        share: f32,
+        loss: VoxelLoss,
+    ) -> FloatTensor<Self> {
         if selected() == Path::Stock {
-            return stock::segmentation_sums::<Self>(logits, target);
+            return stock::segmentation_sums::<Self>(logits, first, second, share, &loss);
         }
         let nodes = [logits.node()];
         let logits = contiguous(&logits.into_primitive());
         let sizes = sums(&logits);
-        let target = class_numbers(target, sizes.classes);
-        let (out, probabilities) = sizes.forward(selected(), values(&logits), &target);
+        let labels = labels(first, second, share, sizes.classes);
+        let rule = Rule::new(&loss, sizes.classes);
+        let (out, probabilities) = sizes.forward(selected(), values(&logits), &labels, &rule);
         let out = FlexTensor::from_data(TensorData::new(out, [sizes.batch, sizes.columns()]));
         match SumsBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
                 let probabilities = tensor(probabilities, &dimensions::<5>(&logits));
-                prepared.finish((sizes, probabilities, target), out)
+                prepared.finish((sizes, probabilities, labels, rule), out)
             }
             OpsKind::UnTracked(prepared) => prepared.finish(out),
         }
@@ -429,13 +450,14 @@ impl Backward<Flex, 2> for ConcatBackward {
 struct SumsBackward;
 
 impl Backward<Flex, 1> for SumsBackward {
-    type State = (Sums, FlexTensor, Vec<u8>);
+    type State = (Sums, FlexTensor, Labels, Rule);
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = contiguous(&gradients.consume::<Flex>(&ops.node));
-        let (sizes, probabilities, target) = ops.state;
+        let (sizes, probabilities, labels, rule) = ops.state;
         if let [Some(node)] = ops.parents {
-            let result = sizes.backward(selected(), values(&probabilities), &target, values(&gradient));
+            let result =
+                sizes.backward(selected(), values(&probabilities), &labels, &rule, values(&gradient));
             gradients.register::<Flex>(node.id, tensor(result, &dimensions::<5>(&probabilities)));
         }
     }

@@ -14,11 +14,14 @@
 //! - The integers of `Device::flex()` are i32 unless asked otherwise.
 
 mod cpu;
+#[cfg(test)]
+mod fall_through;
 mod flex;
 mod memory;
 mod norm;
 mod ops;
 mod path;
+mod precision;
 mod resample;
 mod spatial;
 mod speed;
@@ -28,6 +31,7 @@ mod threads;
 pub use norm::{BatchStatistics, Nonlinearity, batch_norm, batch_norm_fixed, bias_nonlinearity};
 pub use ops::NetworkOps;
 pub use path::{Path, select, selected};
+pub use precision::{Precision, precision, precision_note, set_precision};
 pub use resample::AxisMap;
 pub use spatial::{
     add, add_cropped, avg_pool3d, concat_all, crop, global_average, max_pool3d, multiply_mask, pad_replicate,
@@ -41,6 +45,10 @@ use burn::tensor::{Int, Tensor};
 
 /// The class number of voxels that have no part in the loss.
 pub const IGNORED: usize = 255;
+
+/// The class number of voxels without a label that are nevertheless counted among the voxels of a sample: their
+/// row of the one-hot labels is all zeros.
+pub const UNLABELLED: usize = 254;
 
 /// A channels-last activation, (batch, x, y, z, channel), f32.
 #[derive(Clone, Debug)]
@@ -208,21 +216,78 @@ pub fn softmax(logits: Activation) -> Activation {
     Activation(Tensor::from_dispatch(Dispatch::network_softmax(logits.0.into_dispatch())))
 }
 
+/// What the voxels show, (batch, x, y, z): class numbers, [`IGNORED`] or [`UNLABELLED`].
+#[derive(Clone, Debug)]
+pub struct Target {
+    labels: Tensor<4, Int>,
+    other: Option<(Tensor<4, Int>, f32)>,
+}
+
+impl From<Tensor<4, Int>> for Target {
+    fn from(labels: Tensor<4, Int>) -> Self {
+        Self { labels, other: None }
+    }
+}
+
+impl Target {
+    /// Soft labels `share onehot(labels) + (1 - share) onehot(other)`; a voxel that either leaves out is left out.
+    pub fn mixture(labels: Tensor<4, Int>, other: Tensor<4, Int>, share: f32) -> Self {
+        assert_eq!(labels.dims(), other.dims(), "a mixture is of labels of one size");
+        Self { labels, other: Some((other, share)) }
+    }
+}
+
+/// How the cross-entropy of a voxel is taken. With y the label (one-hot, or a mixture), z the logits and
+/// `q = softmax(z - margin y)`, it is the sum over the classes of `-weight y (1 - q)^focal log q`.
+///
+/// Every list has one value per class, or none: then margins and exponents are 0 and weights 1. The gradient flows
+/// through the attenuation `(1 - q)^focal`; the margin is a constant.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct VoxelLoss {
+    /// Taken off the logit of the class that a voxel shows.
+    pub margin: Vec<f32>,
+    /// Exponent of the attenuation; 0 (plain cross-entropy) or at least 1.
+    pub focal: Vec<f32>,
+    /// Factor of the cross-entropy.
+    pub weight: Vec<f32>,
+    /// Added inside the logarithm and to the base of the attenuation. 0 is exact; 1e-6 is what published code has.
+    pub epsilon: f32,
+}
+
 /// Sums per sample from which softmax cross-entropy and soft Dice losses are made.
 ///
 /// # Shapes
 /// - `logits`: (batch, x, y, z, class)
-/// - `target`: (batch, x, y, z), class numbers; [`IGNORED`] voxels have no part in any column
-/// - output: (batch, 2 + 3 classes), columns: sum of -log p(target) over the valid voxels; TP per class, the sum of
-///   `p y`; FP per class, the sum of `p (1 - y)`; FN per class, the sum of `(1 - p) y`; the number of valid voxels.
-///   Every column but the last is differentiable with respect to the logits.
+/// - `target`: (batch, x, y, z), class numbers; [`IGNORED`] voxels have no part in any column, [`UNLABELLED`] ones in
+///   the number of voxels only
+/// - output: (batch, 2 + 4 classes), columns: the cross-entropy, see [`VoxelLoss`]; TP per class, the sum of `q y`; FP
+///   per class, the sum of `q (1 - y)`; FN per class, the sum of `(1 - q) y`; the number of voxels; the attenuated FN
+///   per class, the sum of `(1 - q) y (1 - q)^focal`. Every column but the number of voxels is differentiable with
+///   respect to the logits.
 ///
 /// # Panics
-/// Sizes that do not match, or, where the kernels run, a class number that is neither a class nor [`IGNORED`].
-pub fn segmentation_sums(logits: Activation, target: Tensor<4, Int>) -> Tensor<2> {
-    assert_eq!(logits.shape()[..4], target.dims(), "segmentation_sums: logits and target must have one size");
+/// Sizes that do not match, an exponent between 0 and 1, or, where the kernels run, a class number that is none.
+pub fn segmentation_sums(logits: Activation, target: impl Into<Target>, loss: &VoxelLoss) -> Tensor<2> {
+    let Target { labels, other } = target.into();
+    assert_eq!(logits.shape()[..4], labels.dims(), "segmentation_sums: logits and target must have one size");
+    let [.., classes] = logits.shape();
+    for list in [&loss.margin, &loss.focal, &loss.weight] {
+        assert!(
+            list.is_empty() || list.len() == classes,
+            "segmentation_sums: {} values for {classes} classes",
+            list.len()
+        );
+    }
+    assert!(
+        loss.focal.iter().all(|exponent| *exponent == 0.0 || *exponent >= 1.0),
+        "segmentation_sums: a focal exponent is 0 or at least 1"
+    );
+    let (other, share) = other.unwrap_or_else(|| (labels.clone(), 1.0));
     Tensor::from_dispatch(Dispatch::network_segmentation_sums(
         logits.0.into_dispatch(),
-        target.into_dispatch(),
+        labels.into_dispatch(),
+        other.into_dispatch(),
+        share,
+        loss.clone(),
     ))
 }

@@ -7,6 +7,7 @@ use crate::{Activation, NetworkOps};
 
 /// What follows a normalisation or a bias, `f(v) = v` for positive v.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "short-lived, one per layer")]
 pub enum Nonlinearity {
     /// `f(v) = v`.
     None,

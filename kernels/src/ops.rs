@@ -4,7 +4,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
 
 use crate::resample::AxisMap;
-use crate::stock;
+use crate::{VoxelLoss, stock};
 
 /// The operators on tensors of a backend. The default bodies are compositions of burn's own operators.
 #[backend_extension(Flex, Autodiff)]
@@ -50,9 +50,15 @@ pub trait NetworkOps: Backend {
         stock::softmax::<Self>(logits)
     }
 
-    /// See [`crate::segmentation_sums`].
-    fn network_segmentation_sums(logits: FloatTensor<Self>, target: IntTensor<Self>) -> FloatTensor<Self> {
-        stock::segmentation_sums::<Self>(logits, target)
+    /// See [`crate::segmentation_sums`]; the labels are `share` of `first` and the rest of `second`.
+    fn network_segmentation_sums(
+        logits: FloatTensor<Self>,
+        first: IntTensor<Self>,
+        second: IntTensor<Self>,
+        share: f32,
+        loss: VoxelLoss,
+    ) -> FloatTensor<Self> {
+        stock::segmentation_sums::<Self>(logits, first, second, share, &loss)
     }
 
     /// See [`crate::batch_norm`]; `slope` is one value per channel. Returns the output, mean and variance, the latter

@@ -6,8 +6,8 @@ use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{FloatDType, Shape, Slice, TensorData};
 
-use crate::IGNORED;
 use crate::resample::AxisMap;
+use crate::{IGNORED, UNLABELLED, VoxelLoss};
 
 const TO_CHANNELS_FIRST: [usize; 5] = [0, 4, 1, 2, 3];
 const TO_CHANNELS_LAST: [usize; 5] = [0, 2, 3, 4, 1];
@@ -63,44 +63,80 @@ pub(crate) fn softmax<B: Backend>(logits: FloatTensor<B>) -> FloatTensor<B> {
     B::softmax(logits, 4)
 }
 
-pub(crate) fn segmentation_sums<B: Backend>(logits: FloatTensor<B>, target: IntTensor<B>) -> FloatTensor<B> {
+pub(crate) fn segmentation_sums<B: Backend>(
+    logits: FloatTensor<B>,
+    first: IntTensor<B>,
+    second: IntTensor<B>,
+    share: f32,
+    loss: &VoxelLoss,
+) -> FloatTensor<B> {
     let shape = logits.shape();
     let (batch, classes) = (shape[0], shape[4]);
     let voxels = shape[1] * shape[2] * shape[3];
+    let device = logits.device();
     let logits = B::float_reshape(logits, Shape::new([batch, voxels, classes]));
-    let target = B::int_reshape(target, Shape::new([batch, voxels, 1]));
-    let bool_dtype = get_or_init_device_settings::<B>(&logits.device()).bool_dtype;
-    let log_p = B::log_softmax(logits, 2);
-    let p = B::float_exp(log_p.clone());
-
-    let sum = |tensor| B::float_reshape(B::float_sum_dim(tensor, 1), Shape::new([batch, 1]));
-    let is = |class: usize| {
-        let mask = B::int_equal_elem(target.clone(), (class as i64).into(), bool_dtype);
+    let flat = |labels| B::int_reshape(labels, Shape::new([batch, voxels, 1]));
+    let (first, second) = (flat(first), flat(second));
+    let bool_dtype = get_or_init_device_settings::<B>(&device).bool_dtype;
+    let is = |labels: &IntTensor<B>, class: usize| {
+        let mask = B::int_equal_elem(labels.clone(), (class as i64).into(), bool_dtype);
         B::bool_into_float(mask, FloatDType::F32)
     };
-    let column = |tensor: &FloatTensor<B>, class: usize| {
-        B::float_slice(tensor.clone(), &[Slice::full(), Slice::full(), Slice::from(class..class + 1)])
-    };
-    let valid = B::float_add_scalar(B::float_neg(is(IGNORED)), 1.0.into());
+    let not = |tensor| B::float_add_scalar(B::float_neg(tensor), 1.0.into());
+    let neither = |class| B::float_mul(not(is(&first, class)), not(is(&second, class)));
+    let per_class =
+        |values: &[f32]| B::float_from_data(TensorData::new(values.to_vec(), [1, 1, values.len()]), &device);
 
-    let mut cross_entropy = B::float_mul_scalar(valid.clone(), 0.0.into());
-    let (mut true_positives, mut false_positives, mut false_negatives) = (vec![], vec![], vec![]);
-    for class in 0..classes {
-        let here = is(class);
-        let p = column(&p, class);
-        cross_entropy = B::float_sub(cross_entropy, B::float_mul(column(&log_p, class), here.clone()));
-        let true_positive = B::float_mul(p.clone(), here.clone());
-        let elsewhere = B::float_sub(valid.clone(), here.clone());
-        false_positives.push(sum(B::float_mul(p, elsewhere)));
-        false_negatives.push(sum(B::float_sub(here, true_positive.clone())));
-        true_positives.push(sum(true_positive));
+    let counted = neither(IGNORED);
+    let valid = B::float_mul(counted.clone(), neither(UNLABELLED));
+    let columns = (0..classes).map(|class| match share {
+        1.0 => is(&first, class),
+        _ => B::float_add(
+            B::float_mul_scalar(is(&first, class), share.into()),
+            B::float_mul_scalar(is(&second, class), (1.0 - share).into()),
+        ),
+    });
+    let y = B::float_mul(B::float_cat(columns.collect(), 2), valid.clone());
+    let shifted = match loss.margin.is_empty() {
+        true => logits,
+        false => B::float_sub(logits, B::float_mul(y.clone(), per_class(&loss.margin))),
+    };
+    let log_q = B::log_softmax(shifted, 2);
+    let q = B::float_exp(log_q.clone());
+    let rest = B::float_clamp_min(not(q.clone()), 0.0.into());
+    let log = match loss.epsilon {
+        0.0 => log_q,
+        epsilon => B::float_log(B::float_add_scalar(q.clone(), epsilon.into())),
+    };
+    let missed = B::float_mul(rest.clone(), y.clone());
+    let mut shown = y.clone();
+    let mut attenuated = missed.clone();
+    if loss.focal.iter().any(|exponent| *exponent != 0.0) {
+        let attenuation = loss.focal.iter().enumerate().map(|(class, &exponent)| {
+            let slice = [Slice::full(), Slice::full(), Slice::from(class..class + 1)];
+            let base = B::float_add_scalar(B::float_slice(rest.clone(), &slice), loss.epsilon.into());
+            match exponent {
+                0.0 => B::float_add_scalar(B::float_mul_scalar(base, 0.0.into()), 1.0.into()),
+                _ => B::float_powf_scalar(base, exponent.into()),
+            }
+        });
+        let attenuation = B::float_cat(attenuation.collect(), 2);
+        shown = B::float_mul(shown, attenuation.clone());
+        attenuated = B::float_mul(attenuated, attenuation);
     }
-    let mut columns = vec![sum(cross_entropy)];
-    columns.append(&mut true_positives);
-    columns.append(&mut false_positives);
-    columns.append(&mut false_negatives);
-    columns.push(sum(valid));
-    B::float_cat(columns, 1)
+    if !loss.weight.is_empty() {
+        shown = B::float_mul(shown, per_class(&loss.weight));
+    }
+
+    let sum = |tensor: FloatTensor<B>| {
+        let columns = tensor.shape()[2];
+        B::float_reshape(B::float_sum_dim(tensor, 1), Shape::new([batch, columns]))
+    };
+    let cross_entropy = B::float_neg(B::float_sum_dim(B::float_mul(shown, log), 2));
+    let elsewhere = B::float_sub(valid, y.clone());
+    let sums =
+        [cross_entropy, B::float_mul(q.clone(), y), B::float_mul(q, elsewhere), missed, counted, attenuated];
+    B::float_cat(sums.into_iter().map(sum).collect(), 1)
 }
 
 /// `values` where positive, else `slope * values`, one slope per channel.

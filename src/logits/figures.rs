@@ -14,6 +14,8 @@ struct View {
     title: String,
     x_label: String,
     y_label: String,
+    /// Classes whose voxels are shown.
+    classes: Vec<usize>,
     place: Box<dyn Fn(&[f64]) -> (f64, f64)>,
     guides: fn(f64) -> Vec<Vec<(f64, f64)>>,
 }
@@ -23,14 +25,23 @@ struct View {
 /// # Errors
 /// Where a file cannot be written.
 pub fn draw(collection: &Collection, folder: &Path) -> Result<Vec<PathBuf>> {
-    let figures = [("scatter.svg", scatter(collection)), ("margins.svg", densities(collection))];
+    let figures = [
+        ("scatter.svg", scatter(collection), origins(collection)),
+        ("margins.svg", densities(collection), 2),
+    ];
     let mut files = Vec::new();
-    for (name, panels) in figures {
+    for (name, panels, columns) in figures {
         let path = folder.join(name);
-        picture::chart(&path, &panels)?;
+        picture::chart(&path, &panels, columns)?;
         files.push(path);
     }
     Ok(files)
+}
+
+/// Number of origins that have voxels: so many panels make a row of [`scatter`].
+pub(crate) fn origins(collection: &Collection) -> usize {
+    let has = |origin: &Origin| collection.clouds.iter().any(|cloud| cloud.origin == *origin);
+    Origin::ALL.iter().filter(|origin| has(origin)).count()
 }
 
 /// For two classes z0 against z1; for three the plane that the softmax sees, then every pair; for more the
@@ -41,14 +52,16 @@ pub(crate) fn scatter(collection: &Collection) -> Vec<Panel> {
         let points = |cloud: &Cloud| -> Vec<(f64, f64)> {
             cloud.rows().take(POINTS).map(|row| place(&view, row)).collect()
         };
-        let everything: Vec<(f64, f64)> = collection.clouds.iter().flat_map(points).collect();
+        let shown: Vec<&Cloud> =
+            collection.clouds.iter().filter(|cloud| view.classes.contains(&cloud.class)).collect();
+        let everything: Vec<(f64, f64)> = shown.iter().flat_map(|cloud| points(cloud)).collect();
         let (x_range, y_range) =
             (range(everything.iter().map(|p| p.0)), range(everything.iter().map(|p| p.1)));
         let length =
             [x_range.0, x_range.1, y_range.0, y_range.1].map(f64::abs).into_iter().fold(1.0, f64::max);
         for origin in Origin::ALL {
             let mut clouds = Vec::new();
-            for cloud in collection.clouds.iter().filter(|cloud| cloud.origin == origin) {
+            for cloud in shown.iter().filter(|cloud| cloud.origin == origin) {
                 clouds.push(picture::Cloud {
                     name: collection.classes[cloud.class].clone(),
                     points: points(cloud),
@@ -59,10 +72,17 @@ pub(crate) fn scatter(collection: &Collection) -> Vec<Panel> {
             if clouds.is_empty() {
                 continue;
             }
-            for (from, mark) in [(Origin::Seen, Mark::HollowStar), (origin, Mark::Star)] {
-                for cloud in collection.clouds.iter().filter(|cloud| cloud.origin == from) {
+            let stars = [(Origin::Seen, Mark::HollowStar), (origin, Mark::Star)];
+            // Among the seen voxels the two would be the same.
+            for (from, mark) in stars.into_iter().skip(usize::from(origin == Origin::Seen)) {
+                for cloud in shown.iter().filter(|cloud| cloud.origin == from) {
+                    let name = match mark {
+                        _ if cloud.class > 0 => "",
+                        Mark::HollowStar => "mean of seen voxels",
+                        _ => "mean",
+                    };
                     clouds.push(picture::Cloud {
-                        name: String::new(),
+                        name: name.to_owned(),
                         points: vec![(view.place)(&cloud.mean())],
                         colour: cloud.class,
                         mark,
@@ -94,6 +114,7 @@ fn views(classes: &[String]) -> Vec<View> {
         title: format!("{} and {}", classes[i], classes[j]),
         x_label: format!("logit of {}", classes[i]),
         y_label: format!("logit of {}", classes[j]),
+        classes: vec![i, j],
         place: Box::new(move |z| (z[i], z[j])),
         guides: |length| vec![vec![(-length, -length), (length, length)]],
     };
@@ -104,6 +125,7 @@ fn views(classes: &[String]) -> Vec<View> {
                 title: "as the softmax sees them".to_owned(),
                 x_label: format!("logit of {} minus {}", classes[1], classes[0]),
                 y_label: format!("logit of {} minus {}", classes[2], classes[0]),
+                classes: vec![0, 1, 2],
                 place: Box::new(|z| (z[1] - z[0], z[2] - z[0])),
                 // The three rays where two classes tie and the third lies below.
                 guides: |length| {
@@ -151,12 +173,12 @@ pub(crate) fn densities(collection: &Collection) -> Vec<Panel> {
     panels
 }
 
-/// Smallest and largest value, 0 included, with a twentieth of room on both sides.
+/// Smallest and largest value, with a twentieth of room on both sides, and 0 no nearer to an end than a tenth.
 fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let finite = values.filter(|v| v.is_finite());
     let (low, high) = finite.fold((0.0f64, 0.0f64), |(low, high), v| (low.min(v), high.max(v)));
-    let room = 0.05 * (high - low).max(1e-3);
-    (low - room, high + room)
+    let length = (high - low).max(1e-3);
+    ((low - 0.05 * length).min(-0.1 * length), (high + 0.05 * length).max(0.1 * length))
 }
 
 /// Gaussian kernel density at 240 places, with the width of Silverman's rule.

@@ -29,6 +29,7 @@ pub struct Tutor<'a> {
     timeline: Timeline,
     /// Batches of the policy's validation cases, one per update.
     loader: Loader,
+    adapt: fn(Batch) -> Batch,
 }
 
 /// What an update did.
@@ -53,6 +54,8 @@ pub struct Lesson<'a> {
     pub planned: u64,
     /// Steps done.
     pub step: u64,
+    /// Makes of the loader's batches what the network takes.
+    pub adapt: fn(Batch) -> Batch,
 }
 
 impl<'a> Tutor<'a> {
@@ -65,7 +68,7 @@ impl<'a> Tutor<'a> {
         source: Arc<SampleSource>,
         sampler: &Sampler,
     ) -> Self {
-        let Lesson { learning, seed, planned, step } = lesson;
+        let Lesson { learning, seed, planned, step, adapt } = lesson;
         let state = state.unwrap_or_else(|| {
             let learner = Learner::new(policy);
             PolicyState { snapshots: vec![Snapshot { since: 0, logits: learner.logits.clone() }], learner }
@@ -90,6 +93,7 @@ impl<'a> Tutor<'a> {
             timeline: Timeline::learning(learning.delay, step, snapshots),
             learner: state.learner,
             loader,
+            adapt,
         }
     }
 
@@ -123,7 +127,7 @@ impl<'a> Tutor<'a> {
         if !batch.step.is_multiple_of(self.learning.every) {
             return Ok(None);
         }
-        let validation = self.loader.next()?;
+        let validation = (self.adapt)(self.loader.next()?);
         let LookAhead { alignments, validation_loss } =
             meta.look_ahead(weights, batch, result, rate, &validation)?;
         let Some(alignments) = alignments else { return Ok(None) };
@@ -157,7 +161,7 @@ impl<'a> Tutor<'a> {
         batch: &Batch,
         result: &Gradient,
     ) -> Result<Duration> {
-        let validation = self.loader.next()?;
+        let validation = (self.adapt)(self.loader.next()?);
         let timer = Instant::now();
         meta.look_ahead(weights, batch, result, 0.0, &validation)?;
         Ok(timer.elapsed())

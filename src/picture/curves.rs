@@ -21,9 +21,9 @@ const MARKED: usize = 40;
 /// Length of a legend's line sample.
 const SAMPLE: f32 = 18.0;
 
-/// All panels, two in a row.
-pub(super) fn layout(panels: &[Panel]) -> Scene {
-    let columns = panels.len().clamp(1, 2);
+/// All panels, so many in a row.
+pub(super) fn layout(panels: &[Panel], columns: usize) -> Scene {
+    let columns = panels.len().min(columns).max(1);
     let rows = panels.len().div_ceil(columns).max(1);
     let size = [columns as f32 * (PANEL[0] + MARGIN) + MARGIN, rows as f32 * (PANEL[1] + MARGIN) + MARGIN];
     let mut scene = Scene::new(size, 2.0);

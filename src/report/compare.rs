@@ -8,7 +8,7 @@ use crate::sweep::ScoredFolder;
 /// One row for every run: the means of its regions on the test cases, else on the validation cases.
 pub(super) fn write(page: &mut Page, runs: &[Run]) -> Result<()> {
     page.section("Runs side by side");
-    let mut heading = texts(["run", "method", "policy", "cases scored"]);
+    let heading = texts(["run", "method", "policy", "cases scored", "region", "DSC", "SENS", "PRC"]);
     let mut rows = Vec::new();
     for run in runs {
         let part =
@@ -17,24 +17,18 @@ pub(super) fn write(page: &mut Page, runs: &[Run]) -> Result<()> {
         let folder = ScoredFolder::read(&run.path(part).join("summary.json"))?;
         let table = super::run::settings(run)?;
         let word = |section: &str| super::run::name_of(&table, section).unwrap_or("-".to_owned());
-        let mut row = vec![
-            run.folder.display().to_string(),
-            word("method"),
-            word("policy"),
-            format!("{} {part}", folder.cases.len()),
-        ];
-        let mut names = Vec::new();
         for (region, name) in folder.regions.iter().enumerate() {
-            for (key, short) in [("Dice", "DSC"), ("Sensitivity", "SENS"), ("Precision", "PRC")] {
-                names.push(format!("{name} {short}"));
-                row.push(number(folder.mean(region, key)));
-            }
+            let mut row = vec![
+                run.folder.display().to_string(),
+                word("method"),
+                word("policy"),
+                format!("{} {part}", folder.cases.len()),
+                name.clone(),
+            ];
+            row.extend(["Dice", "Sensitivity", "Precision"].map(|key| number(folder.mean(region, key))));
+            rows.push(row);
         }
-        if heading.len() == 4 {
-            heading.extend(names);
-        }
-        rows.push(row);
     }
-    page.table(&heading, &rows, 3);
+    page.table(&heading, &rows, 5);
     Ok(())
 }

@@ -8,7 +8,7 @@ const STYLE: &str = "
 :root{color-scheme:light}
 *{box-sizing:border-box}
 body{font:15px/1.5 Inter,'Helvetica Neue',Arial,sans-serif;color:#202124;background:#fff;margin:0 auto;
-max-width:1080px;padding:24px}
+max-width:1240px;padding:24px}
 h1{font-size:26px;margin:0 0 4px}
 h2{font-size:20px;margin:40px 0 8px;padding-top:12px;border-top:2px solid #e1e3e6}
 h3{font-size:16px;margin:28px 0 6px}

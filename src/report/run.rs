@@ -49,11 +49,11 @@ pub(super) fn write(
     if !events.is_empty() {
         page.heading("Training");
         let caption = "Loss of every step and its mean; scores of validation cases after every epoch.";
-        figures.chart(page, "training", caption, &progress_panels(&events, &scheme.names))?;
+        figures.chart(page, "training", caption, &progress_panels(&events, &scheme.names), 2)?;
         show_policy(page, run, figures)?;
         let caption = "Share of voxels on the wrong side of the decision boundary, in a few fixed windows of \
                        training cases (seen) and validation cases (unseen). Curves that part are overfitting.";
-        figures.chart(page, "shift", caption, &shift_panels(&events, &scheme.names))?;
+        figures.chart(page, "shift", caption, &shift_panels(&events, &scheme.names), 2)?;
     }
     for (part, title) in
         [("test", "Test cases"), ("validation", "Validation cases"), ("train", "Training cases")]
@@ -159,7 +159,7 @@ fn show_policy(page: &mut Page, run: &Run, figures: &mut Figures<'_>) -> Result<
     page.text(&shown.sentence());
     let shown = [shown];
     let caption = "Probabilities over training of the choices that moved most.";
-    figures.chart(page, "policy", caption, &show::panels(&shown))?;
+    figures.chart(page, "policy", caption, &show::panels(&shown), 2)?;
     page.folded("Most risen and most fallen choices", &shown[0].table());
     Ok(())
 }
@@ -252,10 +252,16 @@ fn show_logits(page: &mut Page, run: &Run, figures: &mut Figures<'_>) -> Result<
     }
     let caption = "Each dot is a voxel; dashed: the decision boundary. Filled stars are the means of the panel's \
                    voxels, hollow stars those of the seen ones.";
-    figures.chart(page, "logits-scatter", caption, &logits::scatter(&collection))?;
+    figures.chart(
+        page,
+        "logits-scatter",
+        caption,
+        &logits::scatter(&collection),
+        logits::origins(&collection),
+    )?;
     let caption = "Margin: logit of the true class minus the highest other one. Left of the dashed line a voxel is \
                    misclassified.";
-    figures.chart(page, "logits-margins", caption, &logits::densities(&collection))?;
+    figures.chart(page, "logits-margins", caption, &logits::densities(&collection), 2)?;
     let heading = texts([
         "class",
         "compared with seen",

@@ -28,5 +28,5 @@ pub(super) fn write(page: &mut Page, folder: &Path, figures: &mut Figures<'_>) -
     }
     page.quiet(sweep::NOTE);
     let caption = "Mean over seeds and cases against the share of the training cases that was used.";
-    figures.chart(page, "fractions", caption, &sweep::figure(&table))
+    figures.chart(page, "fractions", caption, &sweep::figure(&table), 2)
 }

@@ -24,33 +24,80 @@ pub fn write(table: &Table, folder: &Path) -> Result<()> {
     ] {
         write_atomically(&folder.join(name), content.as_bytes())?;
     }
-    picture::chart(&folder.join("fractions.svg"), &figure(table))
+    picture::chart(&folder.join("fractions.svg"), &figure(table), 2)
 }
 
-/// Sensitivity and precision against the training fraction: a panel for each region and measure, a line for each
-/// row.
+/// Lines of one chart that can be told apart by colour.
+const COLOURS: usize = 7;
+
+/// Sensitivity and precision against the training fraction, a line for each row. More rows than colours go into two
+/// charts: those without a twin, and twins, of which the asymmetric ones are dashed in their twin's colour.
 pub fn figure(table: &Table) -> Vec<Panel> {
+    let twins: Vec<(&str, &str)> = pairs(table);
+    let mut groups: Vec<(&str, Vec<Option<&str>>)> = Vec::new();
+    if table.rows.len() <= COLOURS || twins.is_empty() {
+        groups.push(("", table.rows.iter().map(|row| Some(row.as_str())).collect()));
+    } else {
+        let paired = |row: &&String| twins.iter().any(|(a, s)| row == a || row == s);
+        let others = table.rows.iter().filter(|row| !paired(row)).map(|row| Some(row.as_str()));
+        groups.push((", without twin", others.collect()));
+        // The colours begin anew, dashed, after the last one.
+        for pairs in twins.chunks(COLOURS) {
+            let symmetric = pairs.iter().map(|(_, symmetric)| Some(*symmetric));
+            let gap = std::iter::repeat_n(None, COLOURS - pairs.len());
+            let rows = symmetric.chain(gap).chain(pairs.iter().map(|(asymmetric, _)| Some(*asymmetric)));
+            groups.push((", twins", rows.collect()));
+        }
+    }
     let mut panels = Vec::new();
     for region in &table.regions {
         for (measure, word) in [(Measure::Sensitivity, "sensitivity"), (Measure::Precision, "precision")] {
-            let series = table.rows.iter().map(|row| {
-                let point = |&fraction: &f64| {
-                    let score = table.cell(row, fraction, region, measure)?.score?;
-                    Some((100.0 * fraction, score.mean))
-                };
-                Series { name: row.clone(), points: table.fractions.iter().filter_map(point).collect() }
-            });
-            panels.push(Panel {
-                title: format!("{region}: {word}"),
-                x_label: "share of the training cases, %".to_owned(),
-                y_label: word.to_owned(),
-                series: series.collect(),
-                x_scale: Scale::Logarithmic,
-                ..Panel::default()
-            });
+            let y_range = range(table, region, measure);
+            for (group, rows) in &groups {
+                let series = rows.iter().map(|row| line_of(table, row.unwrap_or(""), region, measure));
+                panels.push(Panel {
+                    title: format!("{region}: {word}{group}"),
+                    x_label: "share of the training cases, %".to_owned(),
+                    y_label: word.to_owned(),
+                    series: series.collect(),
+                    x_scale: Scale::Logarithmic,
+                    y_range,
+                    ..Panel::default()
+                });
+            }
         }
     }
     panels
+}
+
+/// Rows of the two forms of one method: (asymmetric, symmetric).
+fn pairs(table: &Table) -> Vec<(&str, &str)> {
+    let mut found: Vec<(&str, &str)> = Vec::new();
+    for comparison in table.comparisons.iter().filter(|c| c.same_method) {
+        let pair = (comparison.row.as_str(), comparison.twin.as_str());
+        if !found.contains(&pair) {
+            found.push(pair);
+        }
+    }
+    found
+}
+
+fn line_of(table: &Table, row: &str, region: &str, measure: Measure) -> Series {
+    let point = |&fraction: &f64| {
+        let score = table.cell(row, fraction, region, measure)?.score?;
+        Some((100.0 * fraction, score.mean))
+    };
+    Series { name: row.to_owned(), points: table.fractions.iter().filter_map(point).collect() }
+}
+
+/// Of all rows, with a tenth of room, so that charts of one measure can be compared.
+fn range(table: &Table, region: &str, measure: Measure) -> Option<(f64, f64)> {
+    let of_measure = table.cells.iter().filter(|c| c.region == region && c.measure == measure);
+    let values: Vec<f64> = of_measure.filter_map(|cell| Some(cell.score?.mean)).collect();
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let room = 0.1 * (high - low).max(0.02);
+    (low <= high).then_some(((low - room).max(0.0), (high + room).min(1.0)))
 }
 
 /// One line for every row, fraction, region and measure.
@@ -150,18 +197,31 @@ pub(crate) struct Block {
 pub(crate) fn blocks(table: &Table) -> Vec<Block> {
     let mut blocks = Vec::new();
     for region in &table.regions {
-        blocks.push(scores(table, region, format!("{region}: scores"), &|cell| show(cell.score)));
+        let mean = |cell: &TableCell| cell.score.map_or("-".to_owned(), |s| format!("{:.3}", s.mean));
+        blocks.push(scores(table, region, format!("{region}: means"), &Measure::ALL, &mean));
+        for measure in Measure::ALL {
+            let title = format!("{region}: {} with its 95 % interval", measure.heading());
+            blocks.push(scores(table, region, title, &[measure], &|cell| show(cell.score)));
+        }
         let gaps = |cell: &TableCell| cell.gap.map_or("-".to_owned(), |gap| format!("{gap:+.3}"));
         if table.cells.iter().any(|cell| cell.region == *region && cell.gap.is_some()) {
-            blocks.push(scores(table, region, format!("{region}: generalisation gap"), &gaps));
+            let title = format!("{region}: generalisation gap");
+            blocks.push(scores(table, region, title, &Measure::ALL, &gaps));
         }
         blocks.extend(comparisons(table, region));
     }
     blocks
 }
 
-fn scores(table: &Table, region: &str, title: String, show: &dyn Fn(&TableCell) -> String) -> Block {
-    let columns = || table.fractions.iter().flat_map(|&f| Measure::ALL.map(|measure| (f, measure)));
+/// Rows x (fractions x measures).
+fn scores(
+    table: &Table,
+    region: &str,
+    title: String,
+    measures: &[Measure],
+    show: &dyn Fn(&TableCell) -> String,
+) -> Block {
+    let columns = || table.fractions.iter().flat_map(|&f| measures.iter().map(move |&measure| (f, measure)));
     let heading = columns().map(|(f, measure)| format!("{} % {}", 100.0 * f, measure.heading()));
     let rows = table.rows.iter().map(|row| {
         let cells = columns().map(|(fraction, measure)| {

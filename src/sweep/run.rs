@@ -201,8 +201,9 @@ fn set_up(experiment: &Experiment, folder: &Path) -> Result<()> {
     let content = text(&|| toml::to_string_pretty(&experiment.config))?;
     write_atomically(&config, content.as_bytes())?;
     for row in &experiment.row {
-        let sets: Vec<String> = experiment.set.iter().chain(&row.set).cloned().collect();
-        Config::resolve(Some(&config), &sets)?;
+        let policy = row.policy.as_ref().map(|name| format!("policy.name={name:?}"));
+        let sets: Vec<String> = experiment.set.iter().chain(&row.set).chain(&policy).cloned().collect();
+        Config::resolve_preset(experiment.preset.as_deref(), Some(&config), &sets)?;
     }
     Ok(())
 }

@@ -39,8 +39,7 @@ fn samples() -> Vec<Sample> {
 
 fn load(augmentation: Augmentation, threads: usize) -> Vec<Batch> {
     let field = Variant::Default.shape().field([37, 35, 33]).unwrap();
-    let sampler =
-        Sampler { share: Share::Centred(0.5), ..Sampler::new(field.output, 3) };
+    let sampler = Sampler { share: Share::Centred(0.5), ..Sampler::new(field.output, 3) };
     let source = Arc::new(SampleSource::in_memory(samples(), 2).seen_by(field));
     let mut loader = Loader::start(source, sampler, augmentation, 4, 0..6, threads, 3);
     (0..6).map(|_| Batch { seconds: 0.0, ..loader.next().unwrap() }).collect()
@@ -69,7 +68,8 @@ fn every_pathway_shows_its_grid_and_the_mean_of_the_corners_outside() {
             let mut random = generator(4, batch.step, index, Purpose::Placement);
             let sampler = Sampler { share: Share::Centred(0.5), ..Sampler::new(field.output, 3) };
             sampler.draw_case(2, &mut random);
-            let placement = sampler.place(index, case, &Sites::of_sample(sample).unwrap(), &mut random).unwrap();
+            let placement =
+                sampler.place(index, case, &Sites::of_sample(sample).unwrap(), &mut random).unwrap();
             let inside = |at: [i64; 3]| -> Option<[usize; 3]> {
                 let inside = (0..3).all(|axis| (0..shape[axis] as i64).contains(&at[axis]));
                 inside.then(|| at.map(|coordinate| coordinate as usize))
@@ -100,7 +100,9 @@ fn every_pathway_shows_its_grid_and_the_mean_of_the_corners_outside() {
                 }
             }
             let [_, lx, ly, lz] = batch.label_shape;
-            for (i, &label) in batch.labels[index * lx * ly * lz..(index + 1) * lx * ly * lz].iter().enumerate() {
+            for (i, &label) in
+                batch.labels[index * lx * ly * lz..(index + 1) * lx * ly * lz].iter().enumerate()
+            {
                 let offset = [i / (ly * lz), i / lz % ly, i % lz];
                 let at = std::array::from_fn(|axis| placement.start[axis] + offset[axis] as i64);
                 let expected = inside(at).map_or(0, |at| sample.labels.as_ref().unwrap()[at]);
@@ -227,7 +229,10 @@ fn tiles_without_a_voxel_of_the_mask_are_background() {
     mask[[3, 3, 3]] = 1;
     let masked = predict(&plan, &weights, images.view(), Some(&mask), WindowOptions::default());
     // The tile of voxel (3, 3, 3) is 10 voxels wide; others are not computed.
-    assert_eq!(masked.slice(s![.., ..10, ..10, ..10]), all.slice(s![.., ..10, ..10, ..10]));
+    // Another batch of tiles may round its last digit otherwise.
+    let tile = s![.., ..10, ..10, ..10];
+    let off = largest_difference(&masked.slice(tile).to_owned(), &all.slice(tile).to_owned());
+    assert!(off < 1e-6, "{off}");
     let far = masked.slice(s![.., 10.., .., ..]);
     assert!(far.slice(s![0, .., .., ..]).iter().all(|&p| p == 1.0));
     assert!(far.slice(s![1.., .., .., ..]).iter().all(|&p| p == 0.0));
@@ -307,8 +312,14 @@ fn a_stopped_run_goes_on_to_the_same_weights_and_paints_label_values() {
     let data = folder.path().join("Dataset001_Boxes");
     dataset(&data);
     let sets = [
-        "schedule.steps=4", "schedule.epochs=1", "plan.patch=[21, 21, 21]", "plan.inference_patch=[29, 29, 29]",
-        "plan.batch=2", "checkpoint.every_steps=2", "validation.cases_per_epoch=1", "task.classes=[\"core\"]",
+        "schedule.steps=4",
+        "schedule.epochs=1",
+        "plan.patch=[21, 21, 21]",
+        "plan.inference_patch=[29, 29, 29]",
+        "plan.batch=2",
+        "checkpoint.every_steps=2",
+        "validation.cases_per_epoch=1",
+        "task.classes=[\"core\"]",
         "network.variant=small",
     ];
     let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
@@ -362,7 +373,8 @@ fn options_of_another_network_are_refused() {
     assert!(error(&["plan.base_features=16"]).contains("plan.base_features"));
     assert!(error(&["plan.patch=[16, 37, 37]"]).contains("plan.patch"));
     assert!(error(&["network.kind=deepmedic", "network.deep_supervision=true"]).contains("deep_supervision"));
-    let changed = apply(&["plan.patch=[25, 37, 37]", "plan.inference_patch=[31, 31, 31]"], base.clone()).unwrap();
+    let changed =
+        apply(&["plan.patch=[25, 37, 37]", "plan.inference_patch=[31, 31, 31]"], base.clone()).unwrap();
     assert_eq!((changed.patch, changed.inference_segment()), ([25, 37, 37], [31; 3]));
     let unet = Plan { deepmedic: None, ..base.clone() };
     assert!(apply(&["plan.inference_patch=[31, 31, 31]"], unet).is_err());

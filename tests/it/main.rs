@@ -5,6 +5,7 @@
 
 mod augment;
 mod check;
+mod cifar;
 mod dataset;
 mod deepmedic;
 mod import;

@@ -40,13 +40,15 @@ fn batch(size: usize, stream: u32) -> Batch {
         centre_classes: vec![0; size],
         sought: vec![None; size],
         chosen: vec![],
+        mixture: None,
+        twin: None,
         class_voxels: vec![0; 3],
         seconds: 0.0,
     }
 }
 
 fn objective<'a>(network: &'a Network, device: &'a Device, reduction: DiceReduction) -> Objective<'a> {
-    let loss = Loss { cross_entropy: 1.0, dice: 1.0, reduction };
+    let loss = Loss { cross_entropy: 1.0, dice: 1.0, reduction, ..Loss::default() };
     Objective { network, loss, device, seed: 0 }
 }
 

@@ -1,9 +1,12 @@
 """Processor time of nnU-Net's default augmentation in batchgeneratorsv2, one thread, as in benches/augment.rs.
 
-    python tests/reference/time_augment.py [samples]
+    python tests/reference/time_augment.py [samples] [--all]
+    python tests/reference/time_augment.py --against BENCHMARK
 
-Prints milliseconds per sample for the whole list of nnUNetTrainer.get_training_transforms and for each
-operation alone, on the same images and labels.
+The first prints milliseconds per sample for the whole list of nnUNetTrainer.get_training_transforms and, with
+--all, for each operation alone, on the same images and labels, and the peak memory of the process. The second
+runs the compiled benchmark (a program under target/, from `cargo bench --bench augment --no-run`) and this script in
+turns, five times each, and prints medians and their ratio.
 """
 
 import os
@@ -78,8 +81,29 @@ def default_list(patch):
     return ComposeTransforms(steps + [MirrorTransform((0, 1, 2)), RemoveLabelTansform(-1, 0)])
 
 
-if __name__ == "__main__":
-    samples = int(sys.argv[1]) if len(sys.argv) > 1 else 60
+def against(benchmark):
+    """Runs both in turns and compares the medians."""
+    import statistics
+    import subprocess
+
+    programs = {"ours": [benchmark, "default"], "batchgeneratorsv2": [sys.executable, __file__, "30"]}
+    figures = {name: {} for name in programs}
+    for _ in range(5):
+        for name, command in programs.items():
+            for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
+                parts = line.rsplit(maxsplit=2)
+                if len(parts) == 3 and parts[2] in ("ms", "MiB"):
+                    figures[name].setdefault(parts[0].strip(), []).append(float(parts[1]))
+    for what in figures["batchgeneratorsv2"]:
+        ours, theirs = (statistics.median(figures[name][what]) for name in programs)
+        print(f"{what:>32} {ours:9.2f} {theirs:9.2f}   ratio {theirs / ours:.2f}")
+
+
+if __name__ == "__main__" and "--against" in sys.argv:
+    against(sys.argv[sys.argv.index("--against") + 1])
+elif __name__ == "__main__":
+    numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
+    samples = numbers[0] if numbers else 60
     np.random.seed(1)
     torch.manual_seed(1)
     patch = (128, 128, 128)
@@ -95,4 +119,7 @@ if __name__ == "__main__":
     patch = (40, 56, 40)
     image, labels = make(patch, 1)
     print("(1, 40, 56, 40)")
-    report("default list", default_list(patch), image, labels, 10 * samples)
+    report("small default list", default_list(patch), image, labels, 10 * samples)
+    import resource
+
+    print(f"{'peak memory':>32} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:8.1f} MiB")

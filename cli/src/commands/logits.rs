@@ -29,7 +29,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     let device = args.device.open()?;
-    let options = CollectOptions { voxels: args.voxels.max(1), cases: args.cases, seed: args.seed };
+    let options = CollectOptions { voxels: args.voxels.max(1), cases: args.cases.map(|n| n.max(1)), seed: args.seed };
     let mut collected = Vec::new();
     for folder in &args.run {
         collected.push(logits::run(&Run::at(folder), args.dataset.as_deref(), &options, &device, output)?);

@@ -42,8 +42,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
-    let mut config =
-        Config::resolve_preset(args.preset.as_deref(), args.config.as_deref(), &args.set)?;
+    let mut config = Config::resolve_preset(args.preset.as_deref(), args.config.as_deref(), &args.set)?;
     config.plan.step_seconds = args.cpu_budget.or(config.plan.step_seconds);
     config.plan.memory_gib = args.memory.map(|bytes| bytes as f64 / GIB).or(config.plan.memory_gib);
     let mut dataset = Dataset::open(&args.dataset)?;

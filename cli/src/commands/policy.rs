@@ -42,7 +42,7 @@ pub(crate) struct ShowArgs {
     form: Option<Form>,
     /// Also draw the probabilities over training to this file (PNG)
     #[arg(short, long, value_name = "FILE")]
-    picture: Option<PathBuf>,
+    output: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -83,7 +83,7 @@ fn show(args: &ShowArgs, output: &Output) -> anyhow::Result<Exit> {
         output.data(&shown[0].last.to_toml());
         return Ok(Exit::Done);
     }
-    if let Some(path) = &args.picture {
+    if let Some(path) = &args.output {
         segen::policy::show::draw(&shown, path)?;
     }
     if output.json() {

@@ -24,6 +24,10 @@ pub(crate) struct Args {
     /// One setting, as section.key=value; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Method by name: ce, ce-80, dice, f2, f4, f8, margin, focal, adversarial, mixup, the latter four also as
+    /// asym-..., asym-augmentation, asym-combination; goes over the file, and `--set` over it
+    #[arg(long, value_name = "M")]
+    method: Option<String>,
     /// How patches are augmented: none, heuristic (DeepMedic's), heuristic-nnunet (the default), random, learned, or
     /// a policy file
     #[arg(long, value_name = "P")]
@@ -100,7 +104,8 @@ pub(crate) fn run(args: Args, output: &Output, started: Instant) -> anyhow::Resu
 impl Args {
     /// The command line's own options as settings, after those of `--set`.
     fn settings(&self) -> Vec<String> {
-        let mut sets = self.set.clone();
+        let mut sets: Vec<String> = self.method.iter().map(|name| format!("method.name={name:?}")).collect();
+        sets.extend(self.set.iter().cloned());
         let mut add =
             |key: &str, value: Option<String>| sets.extend(value.map(|value| format!("{key}={value}")));
         add("policy.name", self.policy.as_ref().map(|name| format!("{name:?}")));

@@ -151,7 +151,7 @@ impl UNet {
 /// Mean cross-entropy.
 pub(crate) fn loss(logits: Activation, target: Tensor<4, Int>) -> Tensor<1> {
     let voxels = target.shape().num_elements();
-    let sums = kernels::segmentation_sums(logits, target);
+    let sums = kernels::segmentation_sums(logits, target, &kernels::VoxelLoss::default());
     let batch = sums.dims()[0];
     sums.slice([0..batch, 0..1]).sum() / voxels as f64
 }

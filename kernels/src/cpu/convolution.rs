@@ -63,8 +63,8 @@ impl Convolution {
         let source = this.source(x);
         let weight = |tap, input, output| weight[this.weight(output, input, tap)];
         if winograd::suits(&source, self.output) {
-            let weights = winograd::Transformed::new(path, self.input, self.output, weight);
-            winograd::correlate(path, &source, &weights, bias, Shared::new(&mut out));
+            let weights = winograd::Transformed::new(path, &source, self.output, weight);
+            winograd::correlate(&source, &weights, bias, Shared::new(&mut out));
         } else {
             let packed = Packed::new(path, count[2], this.kernel, self.input, self.output, weight);
             let places = count.map(|size| Place { first: 0, step: 1, size });
@@ -112,8 +112,8 @@ impl Convolution {
             };
             let source = Source { values: gradient, batch: self.batch, channels: self.output, axes };
             if winograd::suits(&source, self.input) {
-                let weights = winograd::Transformed::new(path, self.output, self.input, weight);
-                winograd::correlate(path, &source, &weights, &zeros, shared);
+                let weights = winograd::Transformed::new(path, &source, self.input, weight);
+                winograd::correlate(&source, &weights, &zeros, shared);
                 continue;
             }
             let packed = Packed::new(path, axes[2].count, taps, self.output, self.input, weight);

@@ -1,6 +1,7 @@
 //! Sums over taps of a channels-last array: what convolution, its input gradient and transposed convolution have in
 //! common, and the weight gradient of all three.
 
+use super::bf16::{Operands, line_along_channels, line_of_columns, line_with_next, store_weight};
 use super::buffer::{Buffer, Shared};
 use super::tile::{Blocking, Segment, Start, Tile, split};
 use crate::Path;
@@ -54,7 +55,8 @@ pub(crate) struct Source<'a> {
     pub(crate) axes: [Axis; 3],
 }
 
-/// Rows of the source as the tiles read them: the source itself, or a copy with zeros around it.
+/// Rows of the source as the tiles read them: the source itself, or a copy with zeros around it, in the operands of the
+/// product.
 struct Rows {
     start: *const f32,
     /// Distance between successive values of the tap along x, and between rows along y.
@@ -62,16 +64,34 @@ struct Rows {
     row: usize,
 }
 
+/// What a product sums over: neighbouring channels, or successive positions along z.
+#[derive(Clone, Copy)]
+enum Terms {
+    Channels,
+    Positions,
+}
+
+impl Terms {
+    /// Words per position of the rows.
+    fn width(self, operands: Operands, channels: usize) -> usize {
+        match self {
+            Self::Channels => operands.words(channels),
+            Self::Positions => channels,
+        }
+    }
+}
+
 impl Source<'_> {
-    fn needs_copy(&self) -> bool {
-        !self.axes[2].stays_inside()
+    fn needs_copy(&self, operands: Operands) -> bool {
+        operands != Operands::Single || !self.axes[2].stays_inside()
     }
 
-    /// Values of scratch that `rows` output rows of one output plane need for `planes` taps along x.
-    fn scratch(&self, planes: usize, rows: usize) -> usize {
-        if self.needs_copy() {
+    /// Values of scratch that `rows` output rows of one output plane need for `planes` taps along x: the rows, and a
+    /// line that is not converted yet.
+    fn scratch(&self, operands: Operands, planes: usize, rows: usize) -> usize {
+        if self.needs_copy(operands) {
             let [_, y, z] = self.axes;
-            planes * y.span(rows) * z.span(z.count) * self.channels
+            (planes * y.span(rows) + 1) * z.span(z.count) * self.channels
         } else {
             0
         }
@@ -90,9 +110,10 @@ impl Source<'_> {
         [n, x, y]: [usize; 3],
         rows: usize,
         (tap, planes): (usize, usize),
+        (blocking, terms): (Blocking, Terms),
     ) -> Rows {
         let [ax, ay, az] = self.axes;
-        if !self.needs_copy() {
+        if !self.needs_copy(blocking.operands) {
             // Rows outside are never read, so that the address may lie outside as well.
             let corner = ((n * ax.source) as isize + ax.first + (x * ax.step + tap) as isize)
                 * ay.source as isize
@@ -107,28 +128,38 @@ impl Source<'_> {
         }
         let span = az.span(az.count);
         let length = span * self.channels;
+        let row = span * terms.width(blocking.operands, self.channels);
         let before = az.first.min(0).unsigned_abs();
         let from = az.first.max(0) as usize;
         let inside = span.saturating_sub(before).min(az.source.saturating_sub(from));
         let copied = before * self.channels..(before + inside) * self.channels;
         let lines = ay.span(rows);
+        let (scratch, unconverted) = scratch.split_at_mut(scratch.len() - length);
+        let how = (blocking.path, blocking.operands);
         for plane in 0..planes {
             let Some(source_x) = ax.reads(x, tap + plane) else { continue };
             for line in 0..lines {
                 let Some(source_y) = ay.reads(y, line) else { continue };
-                let to = &mut scratch[(plane * lines + line) * length..][..length];
+                let to = &mut scratch[(plane * lines + line) * row..][..row];
                 let offset = self.offset(n, source_x, source_y, from.min(az.source - 1));
-                to[..copied.start].fill(0.0);
-                to[copied.clone()].copy_from_slice(&self.values[offset..offset + copied.len()]);
-                to[copied.end..].fill(0.0);
+                let single = blocking.operands == Operands::Single;
+                let padded = if single { &mut *to } else { &mut *unconverted };
+                padded[..copied.start].fill(0.0);
+                padded[copied.clone()].copy_from_slice(&self.values[offset..offset + copied.len()]);
+                padded[copied.end..].fill(0.0);
+                match terms {
+                    _ if single => {}
+                    Terms::Channels => line_along_channels(how, unconverted, self.channels, to),
+                    Terms::Positions => line_with_next(how, unconverted, (self.channels, az.step), to),
+                }
             }
         }
-        Rows { start: scratch.as_ptr(), plane: lines * length, row: length }
+        Rows { start: scratch.as_ptr(), plane: lines * row, row }
     }
 }
 
-/// Weights of a sum over taps, as the tiles read them: `[group][tap x][tap y][tap z][channel in][column of group]`,
-/// a group being the columns of one tile, filled up with zeros.
+/// Weights of a sum over taps, as the tiles read them: `[group][tap x][tap y][tap z][channel in][column of group]`
+/// (in bf16 two channels to a word), a group being the columns of one tile, filled up with zeros.
 pub(crate) struct Packed {
     values: Buffer,
     vectors: usize,
@@ -152,19 +183,24 @@ impl Packed {
         let group = vectors * blocking.lanes;
         let groups = columns.div_ceil(group);
         let [tx, ty, tz] = taps;
-        let slab = ty * tz * channels * group;
+        let words = blocking.operands.words(channels);
+        let slab = ty * tz * words * group;
         let mut values = Buffer::new(groups * tx * slab);
         let shared = Shared::new(&mut values);
         parallel(groups * tx, |index| {
             let (first, x) = (index / tx * group, index % tx);
             // SAFETY: every index has its own slab.
             let slab = unsafe { shared.part(index * slab, slab) };
-            for (row, to) in slab.chunks_exact_mut(group).enumerate() {
-                let (tap, channel) = (row / channels, row % channels);
-                for (j, to) in to.iter_mut().enumerate() {
-                    let column = first + j;
-                    *to =
-                        if column < columns { weight([x, tap / tz, tap % tz], channel, column) } else { 0.0 };
+            slab.fill(0.0);
+            for (tap, rows) in slab.chunks_exact_mut(words * group).enumerate() {
+                for (channel, j) in
+                    (0..channels).flat_map(|c| (0..group.min(columns - first)).map(move |j| (c, j)))
+                {
+                    let weight = weight([x, tap / tz, tap % tz], channel, first + j);
+                    // SAFETY: every weight has its own place.
+                    unsafe {
+                        store_weight(blocking.operands, rows.as_mut_ptr(), (channel, j, group), weight)
+                    };
                 }
             }
         });
@@ -201,23 +237,25 @@ pub(crate) fn correlate(
     let blocks = ay.count.div_ceil(block);
     let Packed { vectors, group, blocking, .. } = *weights;
     let [px, py, pz] = places;
+    let width = blocking.operands.words(channels);
     parallel(source.batch * ax.count * blocks, |task| {
         let (plane, y0) = (task / blocks, task % blocks * block);
         let (n, x) = (plane / ax.count, plane % ax.count);
         let lines = block.min(ay.count - y0);
-        let mut scratch = Buffer::new(source.scratch(ax.taps, lines));
+        let mut scratch = Buffer::new(source.scratch(blocking.operands, ax.taps, lines));
 
-        let rows = source.rows(&mut scratch, [n, x, y0], lines, (0, ax.taps));
+        let how = (blocking, Terms::Channels);
+        let rows = source.rows(&mut scratch, [n, x, y0], lines, (0, ax.taps), how);
         let mut segments = Vec::with_capacity(ax.taps * ay.taps);
         for (index, first) in (0..columns).step_by(group).enumerate() {
-            let slab = &weights.values[index * ax.taps * ay.taps * az.taps * channels * group..];
+            let slab = &weights.values[index * ax.taps * ay.taps * az.taps * width * group..];
             for line in 0..lines {
                 segments.clear();
                 for (tx, ty) in (0..ax.taps).flat_map(|tx| (0..ay.taps).map(move |ty| (tx, ty))) {
                     if ax.reads(x, tx).is_some() && ay.reads(y0 + line, ty).is_some() {
                         segments.push(Segment {
                             a: tx * rows.plane + (line * ay.step + ty) * rows.row,
-                            b: (tx * ay.taps + ty) * az.taps * channels * group,
+                            b: (tx * ay.taps + ty) * az.taps * width * group,
                         });
                     }
                 }
@@ -227,13 +265,13 @@ pub(crate) fn correlate(
                         + pz.first;
                 split(az.count, blocking.most_rows(vectors), |z, count| {
                     let tile = Tile {
-                        a: rows.start.wrapping_add(z * az.step * channels),
-                        a_row: az.step * channels,
+                        a: rows.start.wrapping_add(z * az.step * width),
+                        a_row: az.step * width,
                         a_term: 1,
                         b: slab.as_ptr(),
                         b_term: group,
                         segments: &segments,
-                        terms: az.taps * channels,
+                        terms: az.taps * width,
                         start: Start::Columns(padded_bias[first..].as_ptr()),
                         out: out.at((line_out + z * pz.step) * columns + first),
                         out_row: pz.step * columns,
@@ -274,7 +312,13 @@ pub(crate) fn correlate_gradient(
     let mut partial = Buffer::new(chunks * ax.taps * slab);
     let shared = Shared::new(&mut partial);
     let block = row_block(source, 1);
-    let column_copy = if padded == columns { 0 } else { block * az.count * padded };
+    let whole = padded == columns && blocking.operands == Operands::Single;
+    let column_copy = if whole { 0 } else { block * az.count * padded };
+    // In bf16 each term is two successive positions.
+    let (terms, step) = match blocking.operands {
+        Operands::Pairs => (az.count.div_ceil(2), 2 * az.step),
+        _ => (az.count, az.step),
+    };
     parallel(chunks * ax.taps * groups, |task| {
         let (chunk, rest) = (task / (ax.taps * groups), task % (ax.taps * groups));
         let (tx, first) = (rest / groups, rest % groups * group);
@@ -291,7 +335,7 @@ pub(crate) fn correlate_gradient(
             // SAFETY: these columns of this slab belong to this task alone.
             unsafe { shared.part(base + row * padded + first, width) }.fill(0.0);
         }
-        let mut scratch = Buffer::new(source.scratch(1, block) + column_copy);
+        let mut scratch = Buffer::new(source.scratch(blocking.operands, 1, block) + column_copy);
 
         let (column_scratch, scratch) = scratch.split_at_mut(column_copy);
         let mut segments = Vec::with_capacity(block);
@@ -302,17 +346,17 @@ pub(crate) fn correlate_gradient(
             }
             for y0 in (0..ay.count).step_by(block) {
                 let lines = block.min(ay.count - y0);
-                let source_rows = source.rows(scratch, [n, x, y0], lines, (tx, 1));
+                let how = (blocking, Terms::Positions);
+                let source_rows = source.rows(scratch, [n, x, y0], lines, (tx, 1), how);
                 let position = (plane * ay.count + y0) * az.count;
                 let values = &gradient[position * columns..][..lines * az.count * columns];
                 let b = if column_copy == 0 {
                     values.as_ptr()
                 } else {
-                    for (to, from) in
-                        column_scratch.chunks_exact_mut(padded).zip(values.chunks_exact(columns))
-                    {
-                        to[..columns].copy_from_slice(from);
-                        to[columns..].fill(0.0);
+                    let lines = values.chunks_exact(az.count * columns);
+                    for (to, from) in column_scratch.chunks_exact_mut(terms * padded).zip(lines) {
+                        let how = (blocking.path, blocking.operands);
+                        line_of_columns(how, from, (columns, padded), to);
                     }
                     column_scratch.as_ptr()
                 };
@@ -322,7 +366,7 @@ pub(crate) fn correlate_gradient(
                         if ay.reads(y0 + line, ty).is_some() {
                             segments.push(Segment {
                                 a: (line * ay.step + ty) * source_rows.row,
-                                b: line * az.count * padded + first,
+                                b: line * terms * padded + first,
                             });
                         }
                     }
@@ -332,11 +376,11 @@ pub(crate) fn correlate_gradient(
                             let tile = Tile {
                                 a: source_rows.start.wrapping_add(row),
                                 a_row: 1,
-                                a_term: az.step * channels,
+                                a_term: step * channels,
                                 b: b.wrapping_add(column),
                                 b_term: padded,
                                 segments: &segments,
-                                terms: az.count,
+                                terms,
                                 start: Start::Out,
                                 out: shared.at(base + (ty * rows + row) * padded + first + column),
                                 out_row: padded,

@@ -3,9 +3,9 @@
 use super::buffer::{Buffer, Shared};
 use super::vectorise;
 use crate::threads::parallel;
-use crate::{IGNORED, Path};
+use crate::{IGNORED, Path, UNLABELLED, VoxelLoss};
 
-/// Sizes: logits (batch, voxels, classes), target (batch, voxels), sums (batch, [`Self::columns`]).
+/// Sizes: logits (batch, voxels, classes), labels (batch, voxels), sums (batch, [`Self::columns`]).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sums {
     pub(crate) batch: usize,
@@ -13,20 +13,94 @@ pub(crate) struct Sums {
     pub(crate) classes: usize,
 }
 
+/// What the voxels show: one class each, or, where `second` is there, `share` of the first and the rest of the
+/// second.
+#[derive(Clone, Debug)]
+pub(crate) struct Labels {
+    pub(crate) first: Vec<u8>,
+    pub(crate) second: Option<Vec<u8>>,
+    pub(crate) share: f32,
+}
+
+/// The label of one voxel.
+enum Label {
+    Ignored,
+    Unlabelled,
+    One(usize),
+    /// Shares `Labels::share` and the rest.
+    Two(usize, usize),
+}
+
+impl Labels {
+    #[inline(always)]
+    fn at(&self, voxel: usize) -> Label {
+        let first = usize::from(self.first[voxel]);
+        let second = self.second.as_ref().map_or(first, |second| usize::from(second[voxel]));
+        if first == IGNORED || second == IGNORED {
+            Label::Ignored
+        } else if first == UNLABELLED || second == UNLABELLED {
+            Label::Unlabelled
+        } else if first == second {
+            Label::One(first)
+        } else {
+            Label::Two(first, second)
+        }
+    }
+}
+
+/// A [`VoxelLoss`] with every default filled in.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    margin: Option<Vec<f32>>,
+    focal: Option<Vec<f32>>,
+    weight: Vec<f32>,
+    epsilon: f32,
+}
+
+impl Rule {
+    pub(crate) fn new(loss: &VoxelLoss, classes: usize) -> Self {
+        let used = |values: &Vec<f32>| values.iter().any(|v| *v != 0.0).then(|| values.clone());
+        Self {
+            margin: used(&loss.margin),
+            focal: used(&loss.focal),
+            weight: if loss.weight.is_empty() { vec![1.0; classes] } else { loss.weight.clone() },
+            epsilon: loss.epsilon,
+        }
+    }
+
+    /// Attenuation of a class whose probability is `1 - rest`, and its derivative with respect to the probability.
+    #[inline(always)]
+    fn attenuation(&self, class: usize, rest: f32) -> (f32, f32) {
+        let exponent = self.focal.as_ref().map_or(0.0, |focal| focal[class]);
+        if exponent == 0.0 {
+            return (1.0, 0.0);
+        }
+        let base = rest + self.epsilon;
+        let slope = if exponent == 1.0 { 1.0 } else { base.powf(exponent - 1.0) };
+        (slope * base, -exponent * slope)
+    }
+}
+
 /// Voxels per chunk of a sum: fixed, so that results do not depend on the number of threads.
 const CHUNK: usize = 8192;
 
 impl Sums {
     pub(crate) fn columns(&self) -> usize {
-        2 + 3 * self.classes
+        2 + 4 * self.classes
     }
 
     fn chunks(&self) -> usize {
         self.voxels.div_ceil(CHUNK)
     }
 
-    /// Returns the sums and the probabilities, of which the gradient is made.
-    pub(crate) fn forward(&self, path: Path, logits: &[f32], target: &[u8]) -> (Vec<f32>, Buffer) {
+    /// Returns the sums and the probabilities after the margin, of which the gradient is made.
+    pub(crate) fn forward(
+        &self,
+        path: Path,
+        logits: &[f32],
+        labels: &Labels,
+        rule: &Rule,
+    ) -> (Vec<f32>, Buffer) {
         let (classes, columns, chunks) = (self.classes, self.columns(), self.chunks());
         let mut probabilities = Buffer::new(logits.len());
         let shared = Shared::new(&mut probabilities);
@@ -42,25 +116,63 @@ impl Sums {
             vectorise(path, || {
                 for (voxel, p) in p.chunks_exact_mut(classes).enumerate() {
                     let logits = &logits[(first + voxel) * classes..][..classes];
-                    let log_sum = softmax_of(logits, p);
-                    let class = usize::from(target[first + voxel]);
-                    if class == IGNORED {
-                        continue;
-                    }
-                    sums[0] += f64::from(log_sum) - f64::from(logits[class]);
-                    for (c, p) in p.iter().enumerate() {
-                        let p = f64::from(*p);
-                        // TP and FN of the voxel's own class, FP of the others.
-                        if c == class {
-                            sums[1 + c] += p;
-                            sums[1 + 2 * classes + c] += 1.0 - p;
-                        } else {
-                            sums[1 + classes + c] += p;
+                    let label = labels.at(first + voxel);
+                    p.copy_from_slice(logits);
+                    if let Some(margin) = &rule.margin {
+                        match label {
+                            Label::One(class) => p[class] -= margin[class],
+                            Label::Two(a, b) => {
+                                p[a] -= margin[a] * labels.share;
+                                p[b] -= margin[b] * (1.0 - labels.share);
+                            }
+                            Label::Ignored | Label::Unlabelled => {}
                         }
                     }
+                    // The logits of the classes shown, before they become probabilities.
+                    let (shown, share) = match label {
+                        Label::Ignored => {
+                            softmax_in_place(p);
+                            continue;
+                        }
+                        Label::Unlabelled => {
+                            softmax_in_place(p);
+                            sums[1 + 3 * classes] += 1.0;
+                            continue;
+                        }
+                        Label::One(class) => ([(class, p[class]), (class, p[class])], 1.0),
+                        Label::Two(a, b) => ([(a, p[a]), (b, p[b])], labels.share),
+                    };
+                    let log_sum = softmax_in_place(p);
                     sums[1 + 3 * classes] += 1.0;
+                    let [(a, _), (b, _)] = shown;
+                    for (c, p) in p.iter().enumerate() {
+                        if c != a && c != b {
+                            sums[1 + classes + c] += f64::from(*p);
+                        }
+                    }
+                    let entries = if a == b { &shown[..1] } else { &shown[..] };
+                    for (entry, &(class, logit)) in entries.iter().enumerate() {
+                        let y = f64::from(if entry == 0 { share } else { 1.0 - share });
+                        let q = f64::from(p[class]);
+                        let log = match rule.epsilon {
+                            0.0 => f64::from(logit) - f64::from(log_sum),
+                            epsilon => (q + f64::from(epsilon)).ln(),
+                        };
+                        let mut attenuation = 1.0;
+                        if rule.focal.is_some() {
+                            attenuation = f64::from(rule.attenuation(class, others(p, class)).0);
+                            sums[2 + 3 * classes + class] += (1.0 - q) * y * attenuation;
+                        }
+                        sums[0] -= f64::from(rule.weight[class]) * y * attenuation * log;
+                        sums[1 + class] += q * y;
+                        sums[1 + classes + class] += q * (1.0 - y);
+                        sums[1 + 2 * classes + class] += (1.0 - q) * y;
+                    }
                 }
             });
+            if rule.focal.is_none() {
+                sums.copy_within(1 + 2 * classes..1 + 3 * classes, 2 + 3 * classes);
+            }
             // SAFETY: every chunk has its own part.
             unsafe { shared_partial.part(index * columns, columns) }.copy_from_slice(&sums);
         });
@@ -78,7 +190,8 @@ impl Sums {
         &self,
         path: Path,
         probabilities: &[f32],
-        target: &[u8],
+        labels: &Labels,
+        rule: &Rule,
         gradient: &[f32],
     ) -> Buffer {
         let (classes, columns, chunks) = (self.classes, self.columns(), self.chunks());
@@ -89,32 +202,92 @@ impl Sums {
             let first = n * self.voxels + chunk * CHUNK;
             let count = CHUNK.min(self.voxels - chunk * CHUNK);
             let gradient = &gradient[n * columns..][..columns];
-            let (cross_entropy, rest) = (gradient[0], &gradient[1..]);
-            let (true_positive, rest) = rest.split_at(classes);
-            let (false_positive, false_negative) = rest.split_at(classes);
+            let slopes = Slopes::of(gradient, classes);
             // SAFETY: the chunks do not overlap.
             let out = unsafe { shared.part(first * classes, count * classes) };
             vectorise(path, || {
                 for (voxel, out) in out.chunks_exact_mut(classes).enumerate() {
                     let p = &probabilities[(first + voxel) * classes..][..classes];
-                    let class = usize::from(target[first + voxel]);
-                    if class == IGNORED {
+                    let label = labels.at(first + voxel);
+                    if matches!(label, Label::Ignored | Label::Unlabelled) {
                         out.fill(0.0);
                         continue;
                     }
-                    // Gradient of the probabilities, then through the softmax.
-                    out.copy_from_slice(false_positive);
-                    out[class] = true_positive[class] - false_negative[class];
-                    let mean: f32 = out.iter().zip(p).map(|(g, p)| g * p).sum();
-                    for (g, p) in out.iter_mut().zip(p) {
-                        *g = p * (*g - mean + cross_entropy);
+                    // q times the derivative with respect to every probability q, then through the softmax.
+                    for ((out, p), slope) in out.iter_mut().zip(p).zip(slopes.false_positive) {
+                        *out = p * slope;
                     }
-                    out[class] -= cross_entropy;
+                    match label {
+                        Label::One(class) => out[class] = slopes.shown(rule, p, class, 1.0),
+                        Label::Two(a, b) => {
+                            out[a] = slopes.shown(rule, p, a, labels.share);
+                            out[b] = slopes.shown(rule, p, b, 1.0 - labels.share);
+                        }
+                        Label::Ignored | Label::Unlabelled => {}
+                    }
+                    let sum: f32 = out.iter().sum();
+                    for (out, p) in out.iter_mut().zip(p) {
+                        *out -= p * sum;
+                    }
                 }
             });
         });
         out
     }
+}
+
+/// The gradient of one sample's sums.
+struct Slopes<'a> {
+    cross_entropy: f32,
+    true_positive: &'a [f32],
+    false_positive: &'a [f32],
+    false_negative: &'a [f32],
+    attenuated_false_negative: &'a [f32],
+}
+
+impl<'a> Slopes<'a> {
+    fn of(gradient: &'a [f32], classes: usize) -> Self {
+        let (true_positive, rest) = gradient[1..].split_at(classes);
+        let (false_positive, rest) = rest.split_at(classes);
+        let (false_negative, rest) = rest.split_at(classes);
+        Self {
+            cross_entropy: gradient[0],
+            true_positive,
+            false_positive,
+            false_negative,
+            attenuated_false_negative: &rest[1..],
+        }
+    }
+
+    /// q times the derivative with respect to q, for a class that is the share `y` of the label.
+    #[inline(always)]
+    fn shown(&self, rule: &Rule, p: &[f32], class: usize, y: f32) -> f32 {
+        let q = p[class];
+        let mut counts = y * (self.true_positive[class] - self.false_negative[class])
+            + (1.0 - y) * self.false_positive[class];
+        let mut entropy = if rule.epsilon == 0.0 { 1.0 } else { q / (q + rule.epsilon) };
+        if rule.focal.is_some() {
+            let rest = others(p, class);
+            let (attenuation, slope) = rule.attenuation(class, rest);
+            counts += y * self.attenuated_false_negative[class] * (rest * slope - attenuation);
+            // The limit of q log q is 0; near q = 1 the logarithm is taken of what is left of 1.
+            let log = match q + rule.epsilon {
+                0.0 => 0.0,
+                sum if sum < 0.5 => sum.ln(),
+                _ => (rule.epsilon - rest).ln_1p(),
+            };
+            entropy = attenuation * entropy + slope * q * log;
+        } else {
+            counts -= y * self.attenuated_false_negative[class];
+        }
+        q * counts - self.cross_entropy * rule.weight[class] * y * entropy
+    }
+}
+
+/// 1 - p of a class without the loss of digits near p = 1.
+#[inline(always)]
+fn others(p: &[f32], class: usize) -> f32 {
+    p.iter().enumerate().filter(|(c, _)| *c != class).map(|(_, p)| p).sum()
 }
 
 /// Softmax of every run of `classes` values.
@@ -128,21 +301,22 @@ pub(crate) fn softmax(path: Path, logits: &[f32], classes: usize) -> Buffer {
         // SAFETY: the chunks do not overlap.
         let out = unsafe { shared.part(first, length) };
         vectorise(path, || {
-            for (p, logits) in out.chunks_exact_mut(classes).zip(logits[first..].chunks_exact(classes)) {
-                softmax_of(logits, p);
+            out.copy_from_slice(&logits[first..first + length]);
+            for p in out.chunks_exact_mut(classes) {
+                softmax_in_place(p);
             }
         });
     });
     out
 }
 
-/// Writes the softmax of one voxel; returns log(sum(exp(logits))).
+/// Makes the logits of one voxel their softmax; returns log(sum(exp(logits))).
 #[inline(always)]
-fn softmax_of(logits: &[f32], p: &mut [f32]) -> f32 {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+fn softmax_in_place(p: &mut [f32]) -> f32 {
+    let largest = p.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut sum = 0.0;
-    for (p, logit) in p.iter_mut().zip(logits) {
-        *p = (logit - largest).exp();
+    for p in p.iter_mut() {
+        *p = (*p - largest).exp();
         sum += *p;
     }
     for p in p.iter_mut() {

@@ -3,6 +3,8 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
+use super::bf16;
+
 /// A vector register.
 ///
 /// # Safety
@@ -17,12 +19,58 @@ pub(super) trait Vector: Copy {
     unsafe fn mul(self, other: Self) -> Self;
     /// Lane by lane: `self > 0 ? positive : other`.
     unsafe fn choose(self, positive: Self, other: Self) -> Self;
+
+    /// The lanes as an array.
+    #[inline(always)]
+    unsafe fn lanes(self) -> [f32; 16] {
+        let mut lanes = [0.0; 16];
+        // SAFETY: no vector has more than 16 lanes; the caller has the instructions.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        lanes
+    }
+
+    /// Stores the lanes as bf16, side by side.
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        // SAFETY: the caller has the instructions and a valid address.
+        unsafe {
+            let lanes = self.lanes();
+            for lane in 0..Self::LANES {
+                to.add(lane).write_unaligned(bf16::bits(lanes[lane]));
+            }
+        }
+    }
+
+    /// Stores the lanes as bf16 in the lower halves of words, and zeros in the upper halves.
+    #[inline(always)]
+    unsafe fn store_lower(self, to: *mut u32) {
+        // SAFETY: the caller has the instructions and a valid address.
+        unsafe {
+            let lanes = self.lanes();
+            for lane in 0..Self::LANES {
+                to.add(lane).write_unaligned(u32::from(bf16::bits(lanes[lane])));
+            }
+        }
+    }
+
+    /// Stores the lanes as bf16 in the upper halves of words, which must be zeros, and keeps the lower halves.
+    #[inline(always)]
+    unsafe fn store_upper(self, to: *mut u32) {
+        // SAFETY: the caller has the instructions and a valid address.
+        unsafe {
+            let lanes = self.lanes();
+            for lane in 0..Self::LANES {
+                let to = to.add(lane);
+                to.write_unaligned(to.read_unaligned() | u32::from(bf16::bits(lanes[lane])) << 16);
+            }
+        }
+    }
 }
 
 /// Implements [`Vector`] by one expression per operation.
 macro_rules! vector {
     ($type:ty, $lanes:literal, $zero:expr, $load:expr, $store:expr, $add:expr, $sub:expr, $mul:expr,
-     $choose:expr) => {
+     $choose:expr $(, $more:item)*) => {
         impl Vector for $type {
             const LANES: usize = $lanes;
             #[inline(always)]
@@ -60,6 +108,7 @@ macro_rules! vector {
                 // SAFETY: the caller has the instructions.
                 unsafe { $choose(self, positive, other) }
             }
+            $($more)*
         }
     };
 }
@@ -77,8 +126,37 @@ vector!(
     |value, positive, other| {
         let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(value, _mm512_setzero_ps());
         _mm512_mask_blend_ps(mask, other, positive)
+    },
+    // The conversions are only taken where the processor has AVX512-BF16.
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        // SAFETY: the caller has the instructions and a valid address.
+        unsafe { _mm256_storeu_si256(to.cast(), halves(self)) }
+    },
+    #[inline(always)]
+    unsafe fn store_lower(self, to: *mut u32) {
+        // SAFETY: the caller has the instructions and a valid address.
+        unsafe { _mm512_storeu_si512(to.cast(), _mm512_cvtepu16_epi32(halves(self))) }
+    },
+    #[inline(always)]
+    unsafe fn store_upper(self, to: *mut u32) {
+        // SAFETY: the caller has the instructions and a valid address.
+        unsafe {
+            let upper = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves(self)));
+            let both = _mm512_or_si512(upper, _mm512_loadu_si512(to.cast_const().cast()));
+            _mm512_storeu_si512(to.cast(), both);
+        }
     }
 );
+
+/// The lanes as bf16.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn halves(values: __m512) -> __m256i {
+    // SAFETY: the caller has the instructions; the two types are the same 32 bytes.
+    unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(values)) }
+}
+
 #[cfg(target_arch = "x86_64")]
 vector!(
     __m256,
@@ -131,7 +209,7 @@ impl Vector for [f32; 8] {
 
 /// Defines `fn $name(path, arguments)` that runs `$body::<V>` compiled for the vector `V` of the path.
 macro_rules! for_each_path {
-    ($visibility:vis $name:ident, $body:ident, ($($argument:ident: $type:ty),*)) => {
+    ($visibility:vis $name:ident, $body:ident $(<$extra:ty>)?, ($($argument:ident: $type:ty),*)) => {
         /// # Safety
         /// As the function that it runs; and the processor has the instructions of the path.
         #[expect(clippy::too_many_arguments, reason = "the arguments of one loop")]
@@ -143,13 +221,13 @@ macro_rules! for_each_path {
                 #[allow(clippy::too_many_arguments, reason = "the arguments of one loop")]
                 unsafe fn avx512($($argument: $type),*) {
                     // SAFETY: as the caller's.
-                    unsafe { $body::<std::arch::x86_64::__m512>($($argument),*) }
+                    unsafe { $body::<std::arch::x86_64::__m512 $(, $extra)?>($($argument),*) }
                 }
                 #[target_feature(enable = "avx2")]
                 #[allow(clippy::too_many_arguments, reason = "the arguments of one loop")]
                 unsafe fn avx2($($argument: $type),*) {
                     // SAFETY: as the caller's.
-                    unsafe { $body::<std::arch::x86_64::__m256>($($argument),*) }
+                    unsafe { $body::<std::arch::x86_64::__m256 $(, $extra)?>($($argument),*) }
                 }
                 match path {
                     // SAFETY: as the caller's.
@@ -161,7 +239,7 @@ macro_rules! for_each_path {
             }
             let _ = path;
             // SAFETY: as the caller's.
-            unsafe { $body::<[f32; 8]>($($argument),*) }
+            unsafe { $body::<[f32; 8] $(, $extra)?>($($argument),*) }
         }
     };
 }

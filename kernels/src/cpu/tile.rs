@@ -7,6 +7,11 @@
 //! and the terms positions (weight gradient). The order of the sum of each output does not depend on the tile that
 //! holds it.
 
+//!
+//! In bf16 a word of the operands holds the values of two successive terms, and one instruction adds both products to
+//! an f32 sum; the loop is the same.
+
+use super::bf16::Operands;
 use crate::Path;
 
 /// Where one run of consecutive terms lies, as offsets from [`Tile::a`] and [`Tile::b`].
@@ -53,7 +58,8 @@ pub(crate) type TileFunction = unsafe fn(&Tile<'_>);
 /// The register blocking of a path.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Blocking {
-    path: Path,
+    pub(crate) path: Path,
+    pub(crate) operands: Operands,
     /// f32 values per vector.
     pub(crate) lanes: usize,
 }
@@ -66,7 +72,7 @@ const MOST_COLUMNS: usize = 64;
 
 impl Blocking {
     pub(crate) fn new(path: Path) -> Self {
-        Self { path, lanes: if path == Path::Avx512 { 16 } else { 8 } }
+        Self { path, operands: Operands::of(path), lanes: if path == Path::Avx512 { 16 } else { 8 } }
     }
 
     /// Vectors per tile that suit an output of `columns` columns and `rows` rows.
@@ -92,6 +98,8 @@ impl Blocking {
     /// The function for tiles of `rows` rows and `vectors` vectors (1, 2 or 4).
     pub(crate) fn function(self, rows: usize, vectors: usize) -> TileFunction {
         match self.path {
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx512 if self.operands == Operands::Pairs => avx512_bf16::function(rows, vectors),
             #[cfg(target_arch = "x86_64")]
             Path::Avx512 => avx512::function(rows, vectors),
             #[cfg(target_arch = "x86_64")]
@@ -217,6 +225,21 @@ tiles!(
     |p: *mut f32, v: __m512| _mm512_storeu_ps(p, v),
     |p: &f32| _mm512_set1_ps(*p),
     |x: __m512, y: __m512, sum: __m512| _mm512_fmadd_ps(x, y, sum)
+);
+
+#[cfg(target_arch = "x86_64")]
+tiles!(
+    avx512_bf16, 16, __m512, ["avx512f,avx512bf16"],
+    [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28],
+    [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [1 2 3 4 5 6 7],
+    |p: *const f32| _mm512_loadu_ps(p),
+    |p: *mut f32, v: __m512| _mm512_storeu_ps(p, v),
+    |p: &f32| _mm512_set1_ps(*p),
+    |x: __m512, y: __m512, sum: __m512| {
+        // Both operands are words of two bf16 each.
+        let [x, y] = [x, y].map(|words| std::mem::transmute::<__m512, __m512bh>(words));
+        _mm512_dpbf16_ps(sum, x, y)
+    }
 );
 
 #[cfg(target_arch = "x86_64")]

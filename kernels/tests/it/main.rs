@@ -7,5 +7,6 @@
 
 mod layers;
 mod operators;
+mod precision;
 mod pytorch;
 mod support;

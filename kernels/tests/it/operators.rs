@@ -1,7 +1,7 @@
 //! The operators on every path: results and gradients against compositions of burn's own operators.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use kernels::Activation;
+use kernels::{Activation, VoxelLoss};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use rand::RngExt;
@@ -104,12 +104,14 @@ proptest! {
                 class => class,
             })
             .collect();
-        let factor = random.factor([batch, 2 + 3 * classes]);
+        let factor = random.factor([batch, 2 + 4 * classes]);
         compare(&format!("{size:?}"), 1e-5, || {
             let logits = leaf(&logits);
             let data = TensorData::new(target.clone(), [batch, sx, sy, sz]);
             let target = Tensor::<4, Int>::from_data(data, &Device::flex().autodiff());
-            let sums = kernels::segmentation_sums(Activation::from_channels_last(logits.clone()), target);
+            let sums = kernels::segmentation_sums(
+                Activation::from_channels_last(logits.clone()), target, &VoxelLoss::default(),
+            );
             let probabilities = kernels::softmax(Activation::from_channels_last(logits.clone().inner()));
             let mut results = gradients::<2, 1>(sums, &factor, &[logits], &[]);
             results.push(vector(probabilities.into_channels_last()));
@@ -119,7 +121,7 @@ proptest! {
 }
 
 /// A step of a small network, all operators joined: bytes of the loss and of all gradients.
-fn small_network() -> Vec<Vec<f32>> {
+pub(crate) fn small_network() -> Vec<Vec<f32>> {
     let mut random = Random::new(7);
     let x = Tensor::from_data(random.tensor([2, 2, 22, 18, 26]).into_data(), &Device::flex().autodiff());
     let target = (0..2 * 22 * 18 * 26).map(|_| random.0.random_range(0..3_i32)).collect::<Vec<_>>();
@@ -135,8 +137,8 @@ fn small_network() -> Vec<Vec<f32>> {
     let x = kernels::conv3d(skip.clone(), w2, None, [2; 3], [1; 3]);
     let x = kernels::concat(kernels::conv_transpose3d(x, up, None), skip);
     let logits = kernels::conv3d(kernels::conv3d(x, w3, None, [1; 3], [1; 3]), head, None, [1; 3], [0; 3]);
-    let sums = kernels::segmentation_sums(logits, target);
-    let factor = random.factor([2, 11]);
+    let sums = kernels::segmentation_sums(logits, target, &VoxelLoss::default());
+    let factor = random.factor([2, 14]);
     gradients(sums, &factor, &weights, &[scale, shift])
 }
 
@@ -166,7 +168,7 @@ fn a_class_beyond_the_logits_is_refused() {
     let device = Device::flex();
     let logits = Activation::from_channels_last(Tensor::zeros([1, 1, 1, 2, 2], &device));
     let target = Tensor::<4, Int>::from_data(TensorData::new(vec![0, 2], [1, 1, 1, 2]), &device);
-    kernels::segmentation_sums(logits, target);
+    kernels::segmentation_sums(logits, target, &VoxelLoss::default());
 }
 
 /// A padded 3x3x3 convolution of stride 1 and its gradients in f64: output, then gradients of x, weight and bias.

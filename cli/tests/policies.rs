@@ -1,0 +1,97 @@
+//! A policy that learns while it trains: resumed runs, threads, and what `segen policy show` says of it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{phantom, segen};
+
+const STEPS: u64 = 12;
+
+fn train(dataset: &Path, run: &Path, threads: &str) -> std::process::Command {
+    let mut command = segen();
+    command.arg("train").arg(dataset).arg("-o").arg(run).args(["--policy", "learned", "--threads", threads]);
+    command.args(["--steps", &STEPS.to_string(), "--cache"]).arg(dataset.with_file_name("cache"));
+    for set in [
+        "plan.patch=[16, 16, 16]",
+        "plan.batch=3",
+        "plan.base_features=4",
+        "schedule.steps_per_epoch=12",
+        "validation.cases_per_epoch=0",
+        "checkpoint.every_steps=5",
+        "policy.form=composed",
+        "policy.targets=by-centre",
+        "policy.learning.every=2",
+        "policy.learning.delay=3",
+        "policy.learning.rate=0.05",
+    ] {
+        command.args(["--set", set]);
+    }
+    command.args(["--set", &format!("loader.threads={threads}")]);
+    command
+}
+
+fn succeed(command: &mut std::process::Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Weights, optimiser and policy at the end, byte for byte.
+fn end(run: &Path) -> (Vec<u8>, Vec<u8>, String) {
+    let place = run.join(format!("checkpoint/step-{STEPS}"));
+    let state = std::fs::read_to_string(place.join("state.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+    let policy = state["history"]["policy"].as_str().unwrap().to_owned();
+    assert!(policy.contains("logits"));
+    let read = |name: &str| std::fs::read(place.join(name)).unwrap();
+    (read("weights.safetensors"), read("optimiser.safetensors"), policy)
+}
+
+#[test]
+fn a_learned_policy_is_the_same_for_any_threads_and_after_a_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = phantom(folder.path(), 12, "32,32,32");
+    let run = folder.path().join("run");
+    succeed(&mut train(&dataset, &run, "1"));
+    let whole = end(&run);
+    let two = folder.path().join("two");
+    succeed(&mut train(&dataset, &two, "2"));
+    assert_eq!(whole, end(&two), "1 and 2 threads");
+
+    let split = std::fs::read_to_string(run.join("split.json")).unwrap();
+    let split: serde_json::Value = serde_json::from_str(&split).unwrap();
+    let of = |part: &str| split[part].as_array().unwrap().clone();
+    assert_eq!((of("train").len(), of("policy_validation").len()), (8, 2));
+    assert!(of("policy_validation").iter().all(|case| {
+        !of("train").contains(case) && !of("validation").contains(case)
+    }));
+
+    let shown = succeed(segen().args(["policy", "show"]).arg(&run));
+    assert!(shown.contains("foreground") && shown.contains("6 updates"), "{shown}");
+    let toml = succeed(segen().args(["policy", "show", "--as", "toml"]).arg(&run));
+    std::fs::write(folder.path().join("mine.toml"), toml).unwrap();
+
+    // Back to the checkpoint before the last: an update and draws of other policies lie between.
+    std::fs::remove_dir_all(run.join(format!("checkpoint/step-{STEPS}"))).unwrap();
+    std::fs::write(run.join("checkpoint/latest"), "step-10\n").unwrap();
+    succeed(segen().arg("train").arg(&dataset).arg("-o").arg(&run).arg("--resume").arg("--cache").arg(
+        dataset.with_file_name("cache"),
+    ));
+    assert_eq!(whole, end(&run), "resumed at step 10");
+
+    let other = folder.path().join("other");
+    let file = folder.path().join("mine.toml");
+    let mut reuse = train(&dataset, &other, "1");
+    reuse.arg("--policy=none");
+    // Given twice, an option is an error; given by --set, the file is used as it is.
+    assert!(!reuse.output().unwrap().status.success());
+    let mut reuse = segen();
+    reuse.arg("train").arg(&dataset).arg("-o").arg(&other).args(["--steps", "2", "--policy"]).arg(&file);
+    reuse.args(["--set", "plan.patch=[16, 16, 16]", "--set", "plan.base_features=4", "--cache"]);
+    succeed(reuse.arg(dataset.with_file_name("cache")));
+    let kept = std::fs::read_to_string(other.join("policy.toml")).unwrap();
+    assert_eq!(kept, std::fs::read_to_string(&file).unwrap());
+}

@@ -1,0 +1,330 @@
+//! The transforms of Winograd's filtering: of inputs, outputs and their gradients as loops over vectors of channels,
+//! of weights and their gradients on rows.
+//!
+//! Along y and z always four frequencies; along x four (`F` = 4, volumes) or one (`F` = 1, kernels that are flat along
+//! x). Frequency (x, y, z) has the number `(x * 4 + y) * 4 + z`.
+#![expect(clippy::needless_range_loop, reason = "the indices are frequencies, and several arrays share them")]
+
+use super::super::bf16::{self, Layout, Store, for_each_layout};
+use super::super::simd::{Vector, for_each_path};
+use super::{MOST_COLUMNS, MOST_FREQUENCIES};
+use crate::Path;
+
+/// `B^T d`.
+#[inline(always)]
+unsafe fn input_1d<V: Vector>([d0, d1, d2, d3]: [V; 4]) -> [V; 4] {
+    // SAFETY: the caller has the instructions.
+    unsafe { [d0.sub(d2), d1.add(d2), d2.sub(d1), d1.sub(d3)] }
+}
+
+/// Lines along z that the transform of the input reads.
+pub(super) struct Lines<'a> {
+    /// The 4 x 4 lines of a tile along x and y, of which the first four are those of a flat kernel.
+    pub(super) lines: &'a [*const f32; 16],
+    pub(super) channels: usize,
+    /// Position of the first input of the first tile, and number of positions. Others are zeros.
+    pub(super) first: isize,
+    pub(super) size: usize,
+}
+
+impl Lines<'_> {
+    /// The inputs at one position along z, transformed along x and y.
+    #[inline(always)]
+    unsafe fn at<V: Vector, const F: usize>(&self, position: usize, channel: usize) -> [V; 16] {
+        // SAFETY: the caller has the instructions, and the lines have `size` positions.
+        unsafe {
+            let mut values = [V::zero(); 16];
+            let z = self.first + position as isize;
+            if z < 0 || z as usize >= self.size {
+                return values;
+            }
+            for (value, line) in values[..4 * F].iter_mut().zip(self.lines) {
+                *value = V::load(line.add(z as usize * self.channels + channel));
+            }
+            if F == 4 {
+                for y in 0..4 {
+                    [values[y], values[4 + y], values[8 + y], values[12 + y]] =
+                        input_1d([values[y], values[4 + y], values[8 + y], values[12 + y]]);
+                }
+            }
+            for x in 0..F {
+                [values[4 * x], values[4 * x + 1], values[4 * x + 2], values[4 * x + 3]] =
+                    input_1d([values[4 * x], values[4 * x + 1], values[4 * x + 2], values[4 * x + 3]]);
+            }
+            values
+        }
+    }
+}
+
+/// Where transformed values go: arrays (tile, channel) of operands, one per frequency.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    pub(super) start: *mut f32,
+    /// Words between frequencies.
+    pub(super) frequency: usize,
+    /// Number of the first tile.
+    pub(super) tile: usize,
+}
+
+for_each_layout!(
+    pub(super) transform_input,
+    transform_input_body,
+    (flat: bool, lines: &Lines<'_>, tiles: usize, out: Target)
+);
+
+/// Transforms lines along z.
+///
+/// # Safety
+/// Lines of `size * channels` values, `channels` whole vectors, and room for all values written.
+#[inline(always)]
+unsafe fn transform_input_body<V: Vector, S: Store>(
+    flat: bool,
+    lines: &Lines<'_>,
+    tiles: usize,
+    out: Target,
+) {
+    // SAFETY: as the caller's.
+    unsafe { if flat { input::<V, S, 1>(lines, tiles, out) } else { input::<V, S, 4>(lines, tiles, out) } }
+}
+
+#[inline(always)]
+unsafe fn input<V: Vector, S: Store, const F: usize>(lines: &Lines<'_>, tiles: usize, out: Target) {
+    let channels = lines.channels;
+    // SAFETY: all addresses are inside the lines or the output, by the caller's promise.
+    unsafe {
+        for channel in (0..channels).step_by(V::LANES) {
+            // Slices of four successive positions along z, transformed along x and y.
+            let mut slices = [[V::zero(); 16]; 4];
+            slices[0] = lines.at::<V, F>(0, channel);
+            slices[1] = lines.at::<V, F>(1, channel);
+            for tile in 0..tiles {
+                let new = 2 * (tile + 1);
+                slices[new % 4] = lines.at::<V, F>(new, channel);
+                slices[new % 4 + 1] = lines.at::<V, F>(new + 1, channel);
+                let old = (new + 2) % 4;
+                for k in 0..4 * F {
+                    let values =
+                        [slices[old][k], slices[old + 1][k], slices[new % 4][k], slices[new % 4 + 1][k]];
+                    for (z, value) in input_1d(values).into_iter().enumerate() {
+                        let to = out.start.add((4 * k + z) * out.frequency);
+                        S::store(value, to, channels, out.tile + tile, channel);
+                    }
+                }
+            }
+        }
+    }
+}
+
+for_each_path!(
+    pub(super) transform_output,
+    transform_output_body,
+    (flat: bool, from: *const f32, frequency: usize, bias: *const f32, columns: usize, out: &[*mut f32; 8])
+);
+
+/// Transforms the products of one tile: `out[4 x + 2 y + z]` gets the columns of bias + `A^T m A`, unless it is null.
+///
+/// # Safety
+/// `columns` whole vectors at every address that is not null.
+#[inline(always)]
+unsafe fn transform_output_body<V: Vector>(
+    flat: bool,
+    from: *const f32,
+    frequency: usize,
+    bias: *const f32,
+    columns: usize,
+    out: &[*mut f32; 8],
+) {
+    // SAFETY: as the caller's.
+    unsafe {
+        if flat {
+            output::<V, 1>(from, frequency, bias, columns, out);
+        } else {
+            output::<V, 4>(from, frequency, bias, columns, out);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn output<V: Vector, const F: usize>(
+    from: *const f32,
+    frequency: usize,
+    bias: *const f32,
+    columns: usize,
+    out: &[*mut f32; 8],
+) {
+    // SAFETY: all addresses are valid by the caller's promise.
+    unsafe {
+        for column in (0..columns).step_by(V::LANES) {
+            let start = V::load(bias.add(column));
+            let mut sums = [start; 8];
+            for fx in 0..F {
+                // Transformed along y and z.
+                let mut plane = [V::zero(); 4];
+                for fy in 0..4 {
+                    let from = from.add((fx * 4 + fy) * 4 * frequency + column);
+                    let (m1, m2) = (V::load(from.add(frequency)), V::load(from.add(2 * frequency)));
+                    let z0 = V::load(from).add(m1).add(m2);
+                    let z1 = m1.sub(m2).sub(V::load(from.add(3 * frequency)));
+                    match fy {
+                        0 => plane = [z0, z1, V::zero(), V::zero()],
+                        1 => plane = [plane[0].add(z0), plane[1].add(z1), z0, z1],
+                        2 => plane = [plane[0].add(z0), plane[1].add(z1), plane[2].sub(z0), plane[3].sub(z1)],
+                        _ => plane = [plane[0], plane[1], plane[2].sub(z0), plane[3].sub(z1)],
+                    }
+                }
+                for (i, value) in plane.into_iter().enumerate() {
+                    if fx < 3 {
+                        sums[i] = sums[i].add(value);
+                    }
+                    if fx == 1 {
+                        sums[4 + i] = sums[4 + i].add(value);
+                    }
+                    if fx > 1 {
+                        sums[4 + i] = sums[4 + i].sub(value);
+                    }
+                }
+            }
+            let outputs = if F == 4 { 8 } else { 4 };
+            for (to, sum) in out[..outputs].iter().zip(sums) {
+                if !to.is_null() {
+                    sum.store(to.add(column));
+                }
+            }
+        }
+    }
+}
+
+/// `A y`.
+#[inline(always)]
+unsafe fn wide<V: Vector>(y0: V, y1: V) -> [V; 4] {
+    // SAFETY: the caller has the instructions.
+    unsafe { [y0, y0.add(y1), y0.sub(y1), V::zero().sub(y1)] }
+}
+
+for_each_layout!(
+    pub(super) transform_gradient,
+    transform_gradient_body,
+    (flat: bool, lines: &[*const f32; 8], columns: usize, out: Target)
+);
+
+/// Transforms the gradient of one tile's outputs, `A y A^T` with `A y` = (y0, y0 + y1, y0 - y1, -y1); null places are
+/// zeros.
+///
+/// # Safety
+/// `columns` whole vectors at every address that is not null.
+#[inline(always)]
+unsafe fn transform_gradient_body<V: Vector, S: Store>(
+    flat: bool,
+    lines: &[*const f32; 8],
+    columns: usize,
+    out: Target,
+) {
+    // SAFETY: as the caller's.
+    unsafe {
+        if flat { gradient::<V, S, 1>(lines, columns, out) } else { gradient::<V, S, 4>(lines, columns, out) }
+    }
+}
+
+#[inline(always)]
+unsafe fn gradient<V: Vector, S: Store, const F: usize>(
+    lines: &[*const f32; 8],
+    columns: usize,
+    out: Target,
+) {
+    // SAFETY: all addresses are valid by the caller's promise.
+    unsafe {
+        for column in (0..columns).step_by(V::LANES) {
+            let mut values = [V::zero(); 8];
+            for (value, line) in values.iter_mut().zip(lines) {
+                if !line.is_null() {
+                    *value = V::load(line.add(column));
+                }
+            }
+            let mut along_x = [[V::zero(); 4]; 4];
+            for (i, to) in along_x.iter_mut().enumerate() {
+                *to = if F == 4 { wide(values[i], values[4 + i]) } else { [values[i]; 4] };
+            }
+            for fx in 0..F {
+                let even = wide(along_x[0][fx], along_x[2][fx]);
+                let odd = wide(along_x[1][fx], along_x[3][fx]);
+                for fy in 0..4 {
+                    for (fz, value) in wide(even[fy], odd[fy]).into_iter().enumerate() {
+                        let to = out.start.add(((fx * 4 + fy) * 4 + fz) * out.frequency);
+                        S::store(value, to, columns, out.tile, column);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A row of columns for every tap or frequency.
+pub(super) type RowsOf<const N: usize> = [[f32; MOST_COLUMNS]; N];
+
+/// Transforms weights: from rows of taps, (x * 3 + y) * 3 + z, to rows of frequencies.
+#[inline(always)]
+pub(super) fn transform_weights<const F: usize>(taps: &RowsOf<27>, out: &mut RowsOf<MOST_FREQUENCIES>) {
+    let mut along_x = [[0.0; MOST_COLUMNS]; 36];
+    let mut along_y = [[0.0; MOST_COLUMNS]; 48];
+    if F == 4 {
+        for i in 0..9 {
+            widen(&mut along_x, [i, 9 + i, 18 + i, 27 + i], taps, [i, 9 + i, 18 + i]);
+        }
+    } else {
+        along_x[..9].copy_from_slice(&taps[..9]);
+    }
+    for i in 0..3 * F {
+        let (fx, z) = (i / 3, i % 3);
+        let from = [9 * fx + z, 9 * fx + 3 + z, 9 * fx + 6 + z];
+        let to = [12 * fx + z, 12 * fx + 3 + z, 12 * fx + 6 + z, 12 * fx + 9 + z];
+        widen(&mut along_y, to, &along_x, from);
+    }
+    for i in 0..4 * F {
+        widen(out, [4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3], &along_y, [3 * i, 3 * i + 1, 3 * i + 2]);
+    }
+}
+
+/// `G g` on rows.
+#[inline(always)]
+fn widen<const M: usize, const N: usize>(
+    to: &mut RowsOf<N>,
+    [t0, t1, t2, t3]: [usize; 4],
+    from: &RowsOf<M>,
+    [f0, f1, f2]: [usize; 3],
+) {
+    for j in 0..MOST_COLUMNS {
+        let (g0, g1, g2) = (from[f0][j], from[f1][j], from[f2][j]);
+        to[t0][j] = g0;
+        to[t1][j] = 0.5 * (g0 + g2 + g1);
+        to[t2][j] = 0.5 * (g0 + g2 - g1);
+        to[t3][j] = g2;
+    }
+}
+
+/// Transforms the gradient of weights back, in place: frequencies 0, 1, 2 of each axis become its taps.
+#[inline(always)]
+pub(super) fn narrow_weights<const F: usize>(rows: &mut [[f32; MOST_COLUMNS]]) {
+    for i in 0..4 * F {
+        narrow(rows, [4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3]);
+    }
+    for i in (0..4 * F).filter(|i| i % 4 < 3) {
+        let at = i / 4 * 16 + i % 4;
+        narrow(rows, [at, at + 4, at + 8, at + 12]);
+    }
+    if F == 4 {
+        for at in 0..16 {
+            narrow(rows, [at, at + 16, at + 32, at + 48]);
+        }
+    }
+}
+
+/// `G^T u` on rows: the first three of four become (u0 + (u1 + u2) / 2, (u1 - u2) / 2, (u1 + u2) / 2 + u3).
+#[inline(always)]
+fn narrow(rows: &mut [[f32; MOST_COLUMNS]], [r0, r1, r2, r3]: [usize; 4]) {
+    for j in 0..MOST_COLUMNS {
+        let (u0, u1, u2, u3) = (rows[r0][j], rows[r1][j], rows[r2][j], rows[r3][j]);
+        rows[r0][j] = u0 + 0.5 * (u1 + u2);
+        rows[r1][j] = 0.5 * (u1 - u2);
+        rows[r2][j] = 0.5 * (u1 + u2) + u3;
+    }
+}
