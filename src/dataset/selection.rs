@@ -24,7 +24,7 @@ impl LabelScheme {
                 return Err(Error::config(
                     "task.classes",
                     format!("the data set has no class or region `{name}`"),
-                    format!("it has {}", known.join(", ")),
+                    format!("it has {}; an empty list (`task.classes=[]`) trains all", known.join(", ")),
                 ));
             };
             let region = &self.regions[index];

@@ -3,6 +3,7 @@
 use super::topology::{feature_values, stage_voxels};
 use super::{Plan, UNetShape};
 use crate::config::LoaderConfig;
+use crate::network::DeepMedicShape;
 
 /// Times that a step reads or writes each feature map outside of its convolutions: normalisation and activation
 /// forward and backward, joining the skip connections.
@@ -74,8 +75,13 @@ impl Plan {
 
     /// How long a training step should take on a machine that reaches this many 1e9 operations a second.
     pub fn predicted_step_seconds(&self, gflops: f64) -> f64 {
+        let whole = |maps: &Vec<usize>| maps.iter().map(|m| m.next_multiple_of(VECTOR_CHANNELS)).collect();
         let flops = match &self.deepmedic {
-            Some(_) => self.step_flops(),
+            Some(shape) => {
+                let (features, hidden) = (whole(&shape.features), whole(&shape.hidden));
+                let full = DeepMedicShape { features, hidden, ..shape.clone() };
+                full.step_flops(self.patch, self.channels, self.classes) * self.batch as f64
+            }
             None => {
                 let features = self.unet.features.iter().map(|&f| f.max(VECTOR_CHANNELS)).collect();
                 let full = UNetShape { features, ..self.unet.clone() };
