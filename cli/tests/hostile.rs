@@ -100,7 +100,7 @@ fn damaged_files_of_every_kind_are_refused_or_read() {
         targets.push(target(entry.unwrap().path(), &predict, &[&out]));
     }
     let resume = words(&format!("train {} -o {} --resume --threads 1", text(&dataset), text(&run)));
-    for name in ["split.json", "run.json", "events.jsonl"] {
+    for name in ["split.json", "run.json", "events.jsonl", "policy.toml"] {
         targets.push(target(run.join(name), &resume, &[]));
     }
     // A damaged cache is made again.
