@@ -43,11 +43,11 @@ pub struct Shown {
 /// What is compared.
 const METHODS: [&str; 2] = ["ce", "asym-combination"];
 /// Optimiser iterations of each training: together about three minutes on two cores.
-const STEPS: u64 = 250;
+const STEPS: u64 = 500;
 /// Training cases of the demo's data set, validation cases among them.
-const CASES: usize = 20;
+const CASES: usize = 12;
 /// Voxels outside lesions per voxel inside them.
-const RATIO: f64 = 60.0;
+const RATIO: f64 = 40.0;
 /// Edges of its scans, voxels.
 const SHAPE: [usize; 3] = [48, 56, 48];
 /// Voxels per class whose logits are looked at.
@@ -101,9 +101,9 @@ fn configuration(method: &str) -> Result<Config> {
     let sets = [
         steps.as_str(),
         method.as_str(),
-        "schedule.steps_per_epoch=50",
+        "schedule.steps_per_epoch=100",
         "plan.base_features=16",
-        "plan.patch=[32, 32, 32]",
+        "plan.patch=[24, 24, 24]",
         "plan.batch=2",
         "optimiser.kind=adam",
         "optimiser.learning_rate=2e-3",
