@@ -188,9 +188,69 @@ impl Plan {
     /// Reads a plan that [`Plan::save`] wrote.
     pub fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|error| Error::io("read", path, error))?;
-        serde_json::from_str(&text).map_err(|error| {
-            Error::invalid(path, "plan", error.to_string(), "make it again with `segen plan DATASET -o FILE`")
-        })
+        let invalid = |problem: String| {
+            Error::invalid(path, "plan", problem, "make it again with `segen plan DATASET -o FILE`")
+        };
+        let plan: Self = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        match plan.problems() {
+            problems if problems.is_empty() => Ok(plan),
+            problems => Err(invalid(problems.join("; "))),
+        }
+    }
+
+    /// What no plan can hold, in words.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut demand = |holds: bool, wanted: &str| {
+            if !holds {
+                problems.push(wanted.to_owned());
+            }
+        };
+        let edges = |edges: &[usize; 3], most: usize| edges.iter().all(|edge| (1..=most).contains(edge));
+        demand(
+            self.spacing.iter().all(|edge| (1e-3..=1e3).contains(edge)),
+            "`spacing` must be three lengths from 0.001 to 1000 mm",
+        );
+        demand(edges(&self.patch, 4096), "`patch` must be three edges from 1 to 4096 voxels");
+        demand((1..=65_536).contains(&self.batch), "`batch` must be from 1 to 65536");
+        demand((1..=1024).contains(&self.channels), "`channels` must be from 1 to 1024");
+        demand((2..=255).contains(&self.classes), "`classes` must be from 2 to 255");
+        demand(
+            self.normalisation.len() == self.channels,
+            "`normalisation` must have one entry for each channel",
+        );
+        let unet = &self.unet;
+        let stages = unet.features.len();
+        demand(
+            (1..=16).contains(&stages) && unet.strides.len() == stages && unet.kernels.len() == stages,
+            "`unet` must have features, strides and kernels for each of 1 to 16 stages",
+        );
+        demand(
+            unet.features.iter().all(|features| (1..=4096).contains(features)),
+            "`unet.features` must be from 1 to 4096",
+        );
+        demand(unet.strides.iter().all(|stride| edges(stride, 2)), "`unet.strides` must be 1 or 2");
+        demand(
+            unet.kernels.iter().flatten().all(|&edge| edge == 1 || edge == 3),
+            "`unet.kernels` must be 1 or 3",
+        );
+        demand((1..=16).contains(&unet.convolutions), "`unet.convolutions` must be from 1 to 16");
+        if self.deepmedic.is_none() && problems.is_empty() {
+            let strides = (0..3).map(|axis| unet.strides.iter().map(|s| s[axis]).product::<usize>());
+            if strides.zip(self.patch).any(|(stride, edge)| edge % stride != 0) {
+                problems
+                    .push("`patch` must be a multiple of the product of the strides along every axis".into());
+            }
+        }
+        if let Some(shape) = &self.deepmedic {
+            let maps = shape.features.iter().chain(&shape.hidden);
+            if maps.chain(&shape.inference_segment).chain(&shape.scales).any(|&number| number > 4096) {
+                problems.push("no number of `deepmedic` may be above 4096".to_owned());
+            } else if let Err(error) = shape.check().and_then(|()| shape.field(self.patch)) {
+                problems.push(error.to_string());
+            }
+        }
+        problems
     }
 
     /// Writes the plan as JSON.

@@ -110,7 +110,7 @@ impl Run {
 
     /// The plan the run was trained with.
     pub fn plan(&self) -> Result<Plan> {
-        self.read_json("plan.json")
+        Plan::load(&self.path("plan.json"))
     }
 
     /// The policy that training began with.

@@ -168,10 +168,13 @@ impl<'a> Job<'a> {
         Some(Loader::start(source.clone(), sampler, Policy::default(), seed, steps, 1, queue))
     }
 
-    /// What a policy that learns minimises: the loss over whole batches, as scores are.
+    /// What a policy that learns minimises: plain cross-entropy and Dice over whole batches, as scores are, whatever
+    /// margins and weights the method trains with.
     fn policy_objective<'b>(&'b self, network: &'b Network) -> Objective<'b> {
         let objective = self.objective(network);
-        Objective { loss: Loss { reduction: DiceReduction::Batch, ..objective.loss }, ..objective }
+        let Loss { cross_entropy, dice, .. } = objective.loss;
+        let loss = Loss { cross_entropy, dice, reduction: DiceReduction::Batch, ..Loss::default() };
+        Objective { loss, ..objective }
     }
 
     /// Refuses a loss whose samples have no losses of their own.

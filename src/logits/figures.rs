@@ -77,7 +77,7 @@ pub(crate) fn scatter(collection: &Collection) -> Vec<Panel> {
             for (from, mark) in stars.into_iter().skip(usize::from(origin == Origin::Seen)) {
                 for cloud in shown.iter().filter(|cloud| cloud.origin == from) {
                     let name = match mark {
-                        _ if cloud.class > 0 => "",
+                        _ if cloud.class > view.classes[0] => "",
                         Mark::HollowStar => "mean of seen voxels",
                         _ => "mean",
                     };

@@ -30,6 +30,7 @@ pub(super) fn prepare(
 
     let spacing = scan.grid.oriented(&orientation).spacing();
     let shape = resampled_shape(crop.shape, spacing, plan.spacing);
+    check_growth(&images[0], crop.shape, spacing, shape, plan.spacing)?;
     let separate = separate_axis(spacing, plan.spacing);
     let geometry = Geometry {
         original: scan.grid.clone(),
@@ -127,4 +128,28 @@ fn nonzero(images: &[Array3<f32>], crop: &CropBox, orientation: &Orientation) ->
 
 fn slice(mask: &Option<Array3<u8>>) -> Option<&[u8]> {
     mask.as_ref().and_then(|mask| mask.as_slice())
+}
+
+/// Refuses scans that would become out of all proportion: then their spacing or the plan's is wrong.
+fn check_growth(
+    path: &Path,
+    shape: [usize; 3],
+    spacing: [f64; 3],
+    resampled: [usize; 3],
+    planned: [f64; 3],
+) -> Result<()> {
+    /// Voxels that any scan may have after resampling.
+    const ALWAYS: f64 = (1u64 << 27) as f64;
+    /// Voxels for each of its own that a larger one may have.
+    const GROWTH: f64 = 64.0;
+    let voxels = |shape: [usize; 3]| shape.iter().map(|&edge| edge as f64).product::<f64>();
+    if voxels(resampled) <= ALWAYS.max(GROWTH * voxels(shape)) {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        path,
+        "spacing",
+        format!("{shape:?} voxels of {spacing:?} mm would become {resampled:?} at the plan's {planned:?} mm"),
+        "mend the header's voxel sizes, or plan with a coarser spacing (plan.spacing)",
+    ))
 }

@@ -201,8 +201,10 @@ fn set_up(experiment: &Experiment, folder: &Path) -> Result<()> {
     let content = text(&|| toml::to_string_pretty(&experiment.config))?;
     write_atomically(&config, content.as_bytes())?;
     for row in &experiment.row {
+        let method = [format!("method.name={:?}", row.method)];
         let policy = row.policy.as_ref().map(|name| format!("policy.name={name:?}"));
-        let sets: Vec<String> = experiment.set.iter().chain(&row.set).chain(&policy).cloned().collect();
+        let sets = method.iter().chain(&experiment.set).chain(&row.set).chain(&policy);
+        let sets: Vec<String> = sets.cloned().collect();
         Config::resolve_preset(experiment.preset.as_deref(), Some(&config), &sets)?;
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use segen::config::Config;
 use segen::progress::Silent;
 use segen::sweep::{
     self, CaseLine, CellResult, Experiment, Launch, Measure, Outcome, ScoredOn, Table, csv, markdown, text,
@@ -167,7 +168,7 @@ fn mistakes_in_an_experiment_are_named() {
     for part in ["1.5", "a fraction stands twice", "`steps`"] {
         assert!(values.contains(part), "{part}: {values}");
     }
-    // The configuration of the cells is checked before anything runs.
+    // The configuration of the cells, and their methods, are checked before anything runs.
     let bad = EXPERIMENT.replace("steps_per_epoch = 5", "steps_per_epok = 5");
     let experiment = Experiment::read(&write_experiment(folder.path(), &bad)).unwrap();
     let launch = Launch {
@@ -179,6 +180,10 @@ fn mistakes_in_an_experiment_are_named() {
     };
     let error = sweep::run(&launch, &Silent).unwrap_err().to_string();
     assert!(error.contains("steps_per_epok"), "{error}");
+    let unknown = EXPERIMENT.replace("\"asym-margin\"", "\"asym-margins\"");
+    let experiment = Experiment::read(&write_experiment(folder.path(), &unknown)).unwrap();
+    let error = sweep::run(&Launch { experiment: &experiment, ..launch }, &Silent).unwrap_err().to_string();
+    assert!(error.contains("asym-margins"), "{error}");
 }
 
 #[test]
@@ -189,6 +194,17 @@ fn the_committed_experiments_can_be_read() {
         let path = entry.unwrap().path();
         let experiment = Experiment::read(&path).unwrap_or_else(|e| panic!("{e}"));
         assert!(experiment.cells() > 0);
+        // Every row is a configuration that can be trained: known method, policy, preset and keys.
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config.toml");
+        std::fs::write(&config, toml::to_string(&experiment.config).unwrap()).unwrap();
+        for row in &experiment.row {
+            let mut sets = vec![format!("method.name={:?}", row.method)];
+            sets.extend(experiment.set.iter().chain(&row.set).cloned());
+            sets.extend(row.policy.as_ref().map(|name| format!("policy.name={name:?}")));
+            Config::resolve_preset(experiment.preset.as_deref(), Some(&config), &sets)
+                .unwrap_or_else(|e| panic!("{}, {}: {e}", path.display(), row.name()));
+        }
         count += 1;
     }
     assert!(count >= 7);
