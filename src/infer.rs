@@ -40,6 +40,9 @@ pub struct Request<'a> {
     pub runs: &'a [Run],
     /// Files and folders of scans.
     pub inputs: &'a [PathBuf],
+    /// Folder with a region of interest for every scan, `CASE.nii.gz`, as the data set's `masksTr`: scans are
+    /// normalised inside it, and outside all is background.
+    pub masks: Option<&'a Path>,
     /// Test-time mirroring.
     pub mirror: Mirror,
     /// What to write.
@@ -58,16 +61,20 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
     };
     let loaded = request.runs.iter().map(session::load).collect::<Result<Vec<_>>>()?;
     let (_, _, plan, config) = &loaded[0];
-    for (run, (_, _, other, _)) in request.runs.iter().zip(&loaded).skip(1) {
+    for (run, (_, _, other, settings)) in request.runs.iter().zip(&loaded).skip(1) {
         let same = other.spacing == plan.spacing
             && other.patch == plan.patch
             && other.normalisation == plan.normalisation
+            && settings.task == config.task
             && other.deepmedic.as_ref().map(|d| &d.scales) == plan.deepmedic.as_ref().map(|d| &d.scales);
         if !same {
             return Err(Error::invalid(
                 run.path("plan.json"),
                 "plan",
-                format!("spacing, patch or normalisation differ from those of `{}`", first.folder.display()),
+                format!(
+                    "spacing, patch, normalisation or classes differ from those of `{}`",
+                    first.folder.display()
+                ),
                 "average only runs that were trained with the same plan",
             ));
         }
@@ -94,7 +101,9 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
     write_atomically(&request.folder.join("dataset.json"), &text)?;
     let mut written = Vec::new();
     for (id, images) in &cases {
-        let sample = plan.prepare_images(images, None)?;
+        let mask_file = request.masks.map(|folder| folder.join(format!("{id}{ending}")));
+        let mask = mask_file.as_deref().map(io::read_labels).transpose()?.map(|(mask, _)| mask);
+        let sample = plan.prepare_images(images, mask_file.as_deref())?;
         progress.begin(id, predictor.passes(sample.geometry.shape) as u64);
         let header = io::read_header(&images[0])?;
         let file = request.folder.join(format!("{id}{ending}"));
@@ -111,6 +120,9 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
                 labels
             }
         };
+        if let Some(mask) = &mask {
+            labels.voxels.zip_mut_with(&mask.voxels, |label, &inside| *label *= u8::from(inside != 0));
+        }
         scheme.paint(&mut labels);
         io::write_labels(&file, &labels, Some(&header))?;
         progress.end();

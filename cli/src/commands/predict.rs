@@ -13,6 +13,9 @@ pub(crate) struct Args {
     /// Scans: files or folders, named CASE_0000.nii.gz, CASE_0001.nii.gz, ... by channel
     #[arg(required = true)]
     input: Vec<PathBuf>,
+    /// Folder of regions of interest, CASE.nii.gz, for a run that was trained on a data set with masks
+    #[arg(long, value_name = "DIR")]
+    masks: Option<PathBuf>,
     /// A further run of the same data set and plan whose probabilities are averaged in; may be given several times
     #[arg(long, value_name = "RUN")]
     with: Vec<PathBuf>,
@@ -36,6 +39,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     let request = Request {
         runs: &runs,
         inputs: &args.input,
+        masks: args.masks.as_deref(),
         mirror: if args.mirror { infer::Mirror::Trained } else { infer::Mirror::Off },
         outputs: if args.probabilities { infer::Outputs::Probabilities } else { infer::Outputs::Labels },
         folder: &args.output,
