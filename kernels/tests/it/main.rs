@@ -10,3 +10,4 @@ mod operators;
 mod precision;
 mod pytorch;
 mod support;
+mod unet;
