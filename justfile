@@ -19,6 +19,7 @@ demo folder="demo":
 # Speed of reading against nibabel, of operators against PyTorch.
 bench python="python3":
     cargo run --release -p segen-kernels --example against_pytorch -- --python {{python}}
+    cargo bench -p segen-kernels --bench operators
 
 # Reference pages of the library.
 docs:

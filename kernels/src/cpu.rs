@@ -1,5 +1,7 @@
 //! The kernels of the CPU, on slices.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 pub(crate) mod bf16;
 pub(crate) mod buffer;
 pub(crate) mod channels;
@@ -10,7 +12,7 @@ pub(crate) mod norm;
 pub(crate) mod pool;
 pub(crate) mod resample;
 mod simd;
-mod tile;
+pub(crate) mod tile;
 mod winograd;
 
 use crate::Path;

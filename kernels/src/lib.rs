@@ -17,6 +17,8 @@ mod cpu;
 #[cfg(test)]
 mod fall_through;
 mod flex;
+#[cfg(any(feature = "vulkan", feature = "cuda"))]
+mod gpu;
 mod memory;
 mod norm;
 mod ops;

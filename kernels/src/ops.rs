@@ -7,7 +7,7 @@ use crate::resample::AxisMap;
 use crate::{VoxelLoss, stock};
 
 /// The operators on tensors of a backend. The default bodies are compositions of burn's own operators.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(any(feature = "vulkan", feature = "cuda")), Autodiff)]
 pub trait NetworkOps: Backend {
     /// See [`crate::conv3d`].
     fn network_conv3d(

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::cpu::bf16::Operands;
+use crate::cpu::tile::has_matrix_tiles;
 use crate::{Path, selected};
 
 /// What the operands of the products in convolutions, transposed convolutions and their gradients are rounded to. Sums,
@@ -59,6 +60,9 @@ pub fn precision_note() -> &'static str {
             "bf16 has no effect on the path `stock`: f32 arithmetic"
         }
         (_, Operands::Single) => "f32 arithmetic",
+        (_, Operands::Pairs) if has_matrix_tiles() => {
+            "bf16 products with f32 sums by the processor's matrix tiles and instructions (AMX, AVX512-BF16)"
+        }
         (_, Operands::Pairs) => "bf16 products with f32 sums by the processor's instructions (AVX512-BF16)",
         (_, Operands::Rounded) => {
             "operands rounded to bf16, f32 arithmetic: no faster than f32, because the path has no bf16 instructions \

@@ -178,7 +178,7 @@ impl Packed {
         columns: usize,
         weight: impl Fn([usize; 3], usize, usize) -> f32 + Sync,
     ) -> Self {
-        let blocking = Blocking::new(path);
+        let blocking = Blocking::of_neighbours(path);
         let vectors = blocking.vectors(rows, columns);
         let group = vectors * blocking.lanes;
         let groups = columns.div_ceil(group);
@@ -306,9 +306,11 @@ pub(crate) fn correlate_gradient(
     let groups = padded.div_ceil(group);
     // Fixed chunks of planes, each with sums of its own, combined in order: independent of the number of threads.
     let planes = source.batch * ax.count;
-    let chunks =
-        (planes * ay.count * az.count / POSITIONS_PER_CHUNK).clamp(1, MOST_CHUNKS.min(planes.max(1)));
     let slab = ay.taps * rows * padded;
+    // Few weights have many chunks: short sums in f32 are exact ones.
+    let most = (VALUES_OF_CHUNKS / (ax.taps * slab)).clamp(MOST_CHUNKS, 8 * MOST_CHUNKS);
+    let fewest_positions = POSITIONS_PER_CHUNK * MOST_CHUNKS / most;
+    let chunks = (planes * ay.count * az.count / fewest_positions).clamp(1, most.min(planes.max(1)));
     let mut partial = Buffer::new(chunks * ax.taps * slab);
     let shared = Shared::new(&mut partial);
     let block = row_block(source, 1);
@@ -397,16 +399,17 @@ pub(crate) fn correlate_gradient(
     });
     parallel(ax.taps * ay.taps, |tap| {
         let (tx, ty) = (tap / ay.taps, tap % ay.taps);
-        let mut sums = vec![0.0; columns];
+        let (mut sums, mut values) = (vec![0.0_f64; columns], vec![0.0; columns]);
         for row in 0..rows {
             sums.fill(0.0);
             for chunk in 0..chunks {
                 let from = &partial[(chunk * ax.taps + tx) * slab + (ty * rows + row) * padded..][..columns];
                 for (sum, value) in sums.iter_mut().zip(from) {
-                    *sum += value;
+                    *sum += f64::from(*value);
                 }
             }
-            write([tx, ty, row / channels], row % channels, 0, &sums);
+            values.iter_mut().zip(&sums).for_each(|(value, sum)| *value = *sum as f32);
+            write([tx, ty, row / channels], row % channels, 0, &values);
         }
     });
 }
@@ -414,3 +417,5 @@ pub(crate) fn correlate_gradient(
 /// Enough work to outweigh the zeroing and combining of a chunk's sums.
 const POSITIONS_PER_CHUNK: usize = 4096;
 const MOST_CHUNKS: usize = 8;
+/// Values that the sums of all chunks may have: 2 MiB.
+const VALUES_OF_CHUNKS: usize = 512 * 1024;

@@ -11,6 +11,8 @@
 //! In bf16 a word of the operands holds the values of two successive terms, and one instruction adds both products to
 //! an f32 sum; the loop is the same.
 
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::bf16::Operands;
 use crate::Path;
 
@@ -62,6 +64,8 @@ pub(crate) struct Blocking {
     pub(crate) operands: Operands,
     /// f32 values per vector.
     pub(crate) lanes: usize,
+    /// Whether the products are those of matrix tiles.
+    matrix_tiles: bool,
 }
 
 /// Accumulators that the registers of the path hold beside the operands.
@@ -72,7 +76,14 @@ const MOST_COLUMNS: usize = 64;
 
 impl Blocking {
     pub(crate) fn new(path: Path) -> Self {
-        Self { path, operands: Operands::of(path), lanes: if path == Path::Avx512 { 16 } else { 8 } }
+        let lanes = if path == Path::Avx512 { 16 } else { 8 };
+        Self { path, operands: Operands::of(path), lanes, matrix_tiles: false }
+    }
+
+    /// For products whose terms lie side by side ([`Tile::a_term`] is 1), which matrix tiles can do.
+    pub(crate) fn of_neighbours(path: Path) -> Self {
+        let blocking = Self::new(path);
+        Self { matrix_tiles: blocking.operands == Operands::Pairs && has_matrix_tiles(), ..blocking }
     }
 
     /// Vectors per tile that suit an output of `columns` columns and `rows` rows.
@@ -83,6 +94,7 @@ impl Blocking {
         match available {
             1 => 1,
             2 | 3 => 2,
+            _ if self.matrix_tiles => 2,
             _ => wanted,
         }
     }
@@ -90,6 +102,8 @@ impl Blocking {
     /// The most rows of a tile of `vectors` vectors.
     pub(crate) fn most_rows(self, vectors: usize) -> usize {
         match self.path {
+            #[cfg(target_arch = "x86_64")]
+            _ if self.matrix_tiles => amx::MOST_ROWS,
             Path::Avx512 => AVX512_ACCUMULATORS / vectors,
             _ => AVX2_ACCUMULATORS / vectors,
         }
@@ -99,6 +113,8 @@ impl Blocking {
     pub(crate) fn function(self, rows: usize, vectors: usize) -> TileFunction {
         match self.path {
             #[cfg(target_arch = "x86_64")]
+            _ if self.matrix_tiles => matrix_function(rows, vectors),
+            #[cfg(target_arch = "x86_64")]
             Path::Avx512 if self.operands == Operands::Pairs => avx512_bf16::function(rows, vectors),
             #[cfg(target_arch = "x86_64")]
             Path::Avx512 => avx512::function(rows, vectors),
@@ -107,6 +123,32 @@ impl Blocking {
             _ => portable::function(rows, vectors),
         }
     }
+}
+
+/// Whether the processor multiplies matrices of bf16.
+pub(crate) fn has_matrix_tiles() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        amx::is_available()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn matrix_function(rows: usize, vectors: usize) -> TileFunction {
+    macro_rules! table {
+        ($($rows:literal)*) => {
+            match (vectors, rows) {
+                $((1, $rows) => amx::tile::<$rows, 1>,)*
+                $((2, $rows) => amx::tile::<$rows, 2>,)*
+                _ => unreachable!("no matrix tile of {rows} rows and {vectors} vectors"),
+            }
+        };
+    }
+    table!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32)
 }
 
 /// Splits `count` rows into tiles of nearly equal height, at most `most`: calls `tile(first, rows)` for each.

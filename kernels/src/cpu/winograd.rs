@@ -91,7 +91,7 @@ impl Transformed {
         let channels = source.channels;
         let flat = is_flat(source);
         let (frequencies, taps) = if flat { (FLAT_FREQUENCIES, 9) } else { (MOST_FREQUENCIES, 27) };
-        let blocking = Blocking::new(path);
+        let blocking = Blocking::of_neighbours(path);
         let vectors = blocking.vectors(usize::MAX, columns);
         let group = vectors * blocking.lanes;
         let groups = columns.div_ceil(group);
@@ -170,9 +170,10 @@ impl<'a> Rows<'a> {
         [row / (tx * ty), row / ty % tx * step_x, row % ty * 2]
     }
 
-    /// Rows per block, so that a block's transformed values of `padded` channels stay in cache.
-    fn per_block(&self, padded: usize) -> usize {
-        let tiles = (VALUES_PER_BLOCK / (self.frequencies * padded)).max(14);
+    /// Rows per block, so that a block's transformed values of `padded` channels stay in cache; but no fewer than
+    /// `fewest` tiles, where every block passes over all weights or all of their sums.
+    fn per_block(&self, padded: usize, fewest: usize) -> usize {
+        let tiles = (VALUES_PER_BLOCK / (self.frequencies * padded)).max(fewest).max(14);
         (tiles / self.tiles[2]).max(1)
     }
 
@@ -230,7 +231,8 @@ pub(crate) fn correlate(source: &Source<'_>, weights: &Transformed, bias: &[f32]
     let layout = blocking.operands.along_channels();
     let channels = source.channels;
     let terms = blocking.operands.words(channels);
-    let block = rows.per_block(rows.padded.max(padded_columns));
+    // From here on reading the weights costs less than writing and reading the transformed values.
+    let block = rows.per_block(rows.padded.max(padded_columns), padded_columns / 4);
     parallel(rows.count().div_ceil(block), |task| {
         let first_row = task * block;
         let block = block.min(rows.count() - first_row);

@@ -10,4 +10,5 @@ mod operators;
 mod precision;
 mod pytorch;
 mod support;
+mod unet;
 mod voxel_loss;

@@ -66,7 +66,8 @@ pub(crate) fn correlate_gradient(
     let frequency_sums = channels * padded_columns;
     let mut sums = Buffer::new(chunks * frequencies * frequency_sums);
     let shared_sums = Shared::new(&mut sums);
-    let block = rows.per_block(rows.padded.max(padded_columns));
+    // As in the forward direction, but the sums are both read and written.
+    let block = rows.per_block(rows.padded.max(padded_columns), padded_columns / 2);
     let vectors = blocking.vectors(channels, columns);
     parallel(chunks, |chunk| {
         let base = chunk * frequencies * frequency_sums;

@@ -1,0 +1,143 @@
+//! Times one workload of ours in this process.
+
+use std::time::Instant;
+
+use burn::tensor::{Device, Int, Tensor};
+use segen_kernels::{self as kernels, Activation};
+use serde_json::{Value, json};
+
+use crate::networks::{
+    CLASSES, IMAGES, Model, PATHWAYS, Random, SEGMENTS, deepmedic, loss, unet, wide_resnet,
+};
+use crate::{Outcome, median};
+
+/// Medians over `repetitions` runs, after `warm` that do not count.
+struct Timer {
+    warm: usize,
+    repetitions: usize,
+}
+
+/// Wall and processor milliseconds and peak memory of the workload.
+pub(crate) fn measure(name: &str, warm: usize, repetitions: usize) -> Outcome<Value> {
+    let timer = Timer { warm, repetitions };
+    let times = match name {
+        "unet forward" => {
+            let mut model = Model::new(Device::flex());
+            let x = model.random.tensor([2, 4, 64, 64, 64], 1.7);
+            timer.repeat(|| drop(unet(&mut model, x.clone())))
+        }
+        "unet step" => {
+            let mut model = Model::new(Device::flex().autodiff());
+            let x = model.random.tensor([2, 4, 64, 64, 64], 1.7);
+            let target = model.random.labels([2, 64, 64, 64], CLASSES as i32);
+            timer.steps(&mut model, target, |model| unet(model, x.clone()))
+        }
+        "deepmedic step" => {
+            let mut model = Model::new(Device::flex().autodiff());
+            let inputs = PATHWAYS.map(|(size, _)| model.random.tensor([SEGMENTS, 1, size, size, size], 1.7));
+            let target = model.random.labels([SEGMENTS, 21, 21, 21], 2);
+            timer.steps(&mut model, target, |model| deepmedic(model, &inputs))
+        }
+        "wrn-16-4 step" => {
+            let mut model = Model::new(Device::flex().autodiff());
+            let x = model.random.tensor([IMAGES, 3, 32, 32, 1], 1.7);
+            let target = model.random.labels([IMAGES, 1, 1, 1], 10);
+            timer.steps(&mut model, target, |model| wide_resnet(model, x.clone()))
+        }
+        "conv 32-32 64" => timer.convolution(32, 32, 64, 1),
+        "conv 64-64 32" => timer.convolution(64, 64, 32, 1),
+        "conv 128-128 16" => timer.convolution(128, 128, 16, 1),
+        "conv 4-32 64" => timer.convolution(4, 32, 64, 1),
+        "conv 32-64 stride 2 64" => timer.convolution(32, 64, 64, 2),
+        "transposed 64-32 32" => {
+            let mut random = Random::new(Device::flex().autodiff());
+            let weight = random.tensor([64, 32, 2, 2, 2], 0.1).require_grad();
+            let bias = random.tensor([32], 0.1).require_grad();
+            let x = random.tensor([2, 32, 32, 32, 64], 1.7).require_grad();
+            timer.operator(|| {
+                let x = Activation::from_channels_last(x.clone());
+                kernels::conv_transpose3d(x, weight.clone(), Some(bias.clone()))
+            })
+        }
+        "norm 32 64" => {
+            let mut random = Random::new(Device::flex().autodiff());
+            let [weight, bias] = [1.0, 0.1].map(|bound| random.tensor([32], bound).require_grad());
+            let x = random.tensor([2, 64, 64, 64, 32], 1.7).require_grad();
+            timer.operator(|| {
+                let x = Activation::from_channels_last(x.clone());
+                kernels::instance_norm_leaky_relu(x, weight.clone(), bias.clone(), 1e-5, 0.01)
+            })
+        }
+        _ => return Err(format!("unknown workload {name}").into()),
+    };
+    let [wall, processor] = times?;
+    Ok(json!({ "wall_ms": wall, "processor_ms": processor, "peak_mib": status("VmHWM:")? / 1024.0 }))
+}
+
+impl Timer {
+    /// Training steps.
+    fn steps(
+        &self,
+        model: &mut Model,
+        target: Tensor<4, Int>,
+        forward: impl Fn(&mut Model) -> Activation,
+    ) -> Outcome<[f64; 2]> {
+        let mut last = 0.0;
+        let times = self.repeat(|| {
+            let loss = loss(forward(model), target.clone());
+            model.step(&loss, 0.01);
+            last = loss.into_scalar::<f32>();
+        })?;
+        if last.is_finite() { Ok(times) } else { Err(format!("the loss is {last}").into()) }
+    }
+
+    fn convolution(&self, input: usize, output: usize, size: usize, stride: usize) -> Outcome<[f64; 2]> {
+        let mut random = Random::new(Device::flex().autodiff());
+        let weight = random.tensor([output, input, 3, 3, 3], 0.1).require_grad();
+        let bias = random.tensor([output], 0.1).require_grad();
+        let x = random.tensor([2, size, size, size, input], 1.7).require_grad();
+        self.operator(|| {
+            let x = Activation::from_channels_last(x.clone());
+            kernels::conv3d(x, weight.clone(), Some(bias.clone()), [stride; 3], [1; 3])
+        })
+    }
+
+    /// Forward and backward of one operator, for a gradient of the output that is not constant.
+    fn operator(&self, run: impl Fn() -> Activation) -> Outcome<[f64; 2]> {
+        let shape = run().shape();
+        let factor: Tensor<5> = Random::new(Device::flex().autodiff()).tensor(shape, 1.7);
+        // A product with a tensor of the output's size is ours to pay; PyTorch is handed the gradient.
+        self.repeat(|| drop((run().into_channels_last() * factor.clone()).backward()))
+    }
+
+    /// Medians of wall and processor milliseconds.
+    fn repeat(&self, mut run: impl FnMut()) -> Outcome<[f64; 2]> {
+        for _ in 0..self.warm {
+            run();
+        }
+        let (mut wall, mut processor) = (vec![], vec![]);
+        for _ in 0..self.repetitions {
+            let (start, used) = (Instant::now(), processor_ms()?);
+            run();
+            wall.push(start.elapsed().as_secs_f64() * 1e3);
+            processor.push(processor_ms()? - used);
+        }
+        Ok([median(wall), median(processor)])
+    }
+}
+
+/// Processor time of this process so far, of all threads: user and system ticks of 10 ms.
+fn processor_ms() -> Outcome<f64> {
+    let text = std::fs::read_to_string("/proc/self/stat")?;
+    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect::<Vec<_>>();
+    let ticks =
+        |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).ok_or("/proc/self/stat");
+    Ok(10.0 * (ticks(11)? + ticks(12)?))
+}
+
+/// A number of /proc/self/status.
+fn status(key: &str) -> Outcome<f64> {
+    let text = std::fs::read_to_string("/proc/self/status")?;
+    let line = text.lines().find(|line| line.starts_with(key)).ok_or("no such line")?;
+    Ok(line.split_whitespace().nth(1).ok_or("no number")?.parse()?)
+}
