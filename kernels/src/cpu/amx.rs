@@ -73,7 +73,7 @@ fn agrees() -> bool {
         let value = |i: usize, salt: usize| ((i * 7 + salt) % 11) as f32 - 5.0;
         let word = |i: usize, salt: usize| {
             let (first, second) = (bits(value(2 * i, salt)), bits(value(2 * i + 1, salt)));
-            f32::from_bits(u32::from(first) | u32::from(second) << 16)
+            f32::from_bits(u32::from(first) | (u32::from(second) << 16))
         };
         let a: Vec<f32> = (0..2 * rows * words).map(|i| word(i, 3)).collect();
         let b: Vec<f32> = (0..2 * words * vectors * LANES).map(|i| word(i, 8)).collect();

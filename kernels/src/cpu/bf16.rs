@@ -89,7 +89,7 @@ impl Layout {
 #[inline(always)]
 pub(crate) fn bits(value: f32) -> u16 {
     let bits = value.to_bits();
-    let rounded = (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16;
+    let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
     // Rounding could carry the payload of a value that is not a number into its sign.
     if value.is_nan() { (bits >> 16) as u16 | 0x40 } else { rounded }
 }
@@ -102,7 +102,7 @@ fn round(value: f32) -> f32 {
 /// A word of two values: the first in its lower half.
 #[inline(always)]
 fn pair(first: f32, second: f32) -> f32 {
-    f32::from_bits(u32::from(bits(first)) | u32::from(bits(second)) << 16)
+    f32::from_bits(u32::from(bits(first)) | (u32::from(bits(second)) << 16))
 }
 
 /// Converts a line of positions, of which products are summed over the channels: words of neighbouring channels, each
@@ -349,7 +349,7 @@ mod tests {
             // Numbers of every size that is not denormal.
             let values = std::array::from_fn(|i| {
                 let bits = (i as u32 * 977 + salt).wrapping_mul(2_654_435_761);
-                f32::from_bits(bits & 0xbfff_ffff | 0x0100_0000)
+                f32::from_bits((bits & 0xbfff_ffff) | 0x0100_0000)
             });
             // SAFETY: the instructions were asked for above.
             let (side_by_side, halves) = unsafe { stores(&values) };

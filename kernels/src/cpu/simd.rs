@@ -61,7 +61,7 @@ pub(super) trait Vector: Copy {
             let lanes = self.lanes();
             for lane in 0..Self::LANES {
                 let to = to.add(lane);
-                to.write_unaligned(to.read_unaligned() | u32::from(bf16::bits(lanes[lane])) << 16);
+                to.write_unaligned(to.read_unaligned() | (u32::from(bf16::bits(lanes[lane])) << 16));
             }
         }
     }

@@ -46,7 +46,7 @@ fn is_flat(source: &Source<'_>) -> bool {
 pub(crate) fn suits(source: &Source<'_>, columns: usize) -> bool {
     let [ax, ay, az] = source.axes;
     let three = |axis: Axis| axis.taps == 3 && axis.step == 1;
-    let kernel = three(ay) && three(az) && (three(ax) || ax.taps == 1 && ax.step == 1);
+    let kernel = three(ay) && three(az) && (three(ax) || (ax.taps == 1 && ax.step == 1));
     let outputs: usize = source.axes.iter().map(|axis| axis.count).product();
     let tiled_x = if is_flat(source) { ax.count } else { ax.count.next_multiple_of(2) };
     let tiled = tiled_x * ay.count.next_multiple_of(2) * az.count.next_multiple_of(2);
