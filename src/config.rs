@@ -284,6 +284,19 @@ pub struct Kernels {
     /// `stock`, `portable`, `avx2` or `avx512`; the fastest that the processor has when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// What the operands of convolutions are rounded to; sums and weights are f32 always.
+    pub precision: Precision,
+}
+
+/// See [`Kernels::precision`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Not rounded.
+    #[default]
+    F32,
+    /// bf16: the exponent of f32 with 8 significant bits.
+    Bf16,
 }
 
 impl Default for Config {

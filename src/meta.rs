@@ -17,6 +17,7 @@
 mod tutor;
 
 use rayon::prelude::*;
+use segen_kernels::Precision;
 
 use crate::Result;
 use crate::loader::Batch;
@@ -68,6 +69,7 @@ impl<'a> Meta<'a> {
         rate: f64,
         validation: &Batch,
     ) -> Result<LookAhead> {
+        let precise = Precise::begin();
         let ahead = moved(weights, &gradient.gradients, -rate);
         let seen = self.validation.validation_gradient(&ahead, validation)?;
         let norm = norm(&seen.gradients);
@@ -79,10 +81,33 @@ impl<'a> Meta<'a> {
         let losses = |way: f64| self.training.losses(&moved(weights, &seen.gradients, way * r / norm), batch);
         let above = losses(1.0)?;
         let alignments = match self.difference {
-            Difference::OneSided => alignments(&above, &gradient.value.per_sample, r, norm),
+            // The training pass gave the losses at the weights themselves, unless it rounded.
+            Difference::OneSided if precise.before == Precision::F32 => {
+                alignments(&above, &gradient.value.per_sample, r, norm)
+            }
+            Difference::OneSided => alignments(&above, &losses(0.0)?, r, norm),
             Difference::Central => alignments(&above, &losses(-1.0)?, 2.0 * r, norm),
         };
         Ok(LookAhead { alignments: Some(alignments), validation_loss })
+    }
+}
+
+/// Convolutions in f32 while it lives: displaced losses differ from the third digit on at most, which bf16 loses.
+struct Precise {
+    before: Precision,
+}
+
+impl Precise {
+    fn begin() -> Self {
+        let before = segen_kernels::precision();
+        segen_kernels::set_precision(Precision::F32);
+        Self { before }
+    }
+}
+
+impl Drop for Precise {
+    fn drop(&mut self) {
+        segen_kernels::set_precision(self.before);
     }
 }
 

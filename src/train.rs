@@ -12,7 +12,7 @@ use rand::Rng;
 use serde_json::json;
 
 use crate::checkpoint::{Checkpoint, History, Pointer, PolicyState};
-use crate::config::{Config, DEFAULT_EPOCHS, SamplingRule};
+use crate::config::{Config, DEFAULT_EPOCHS, Precision, SamplingRule};
 use crate::loader::{Loader, SampleSource};
 use crate::logits::{ShiftMonitor, ShiftWatch, WatchOptions};
 use crate::loss::{ClassWeights, Loss};
@@ -641,7 +641,7 @@ pub fn network(plan: &Plan, config: &Config) -> Network {
     }
 }
 
-/// Sets the CPU operators' path as configured and says which one is used.
+/// Sets the CPU operators' path and precision as configured and says which path is used.
 pub fn select_kernels(config: &Config) -> Result<String> {
     let path = match &config.kernels.path {
         None => None,
@@ -656,6 +656,10 @@ pub fn select_kernels(config: &Config) -> Result<String> {
     let path = segen_kernels::select(path).map_err(|problem| {
         Error::config("kernels.path", problem, "leave it out to get the fastest path that this processor has")
     })?;
+    segen_kernels::set_precision(match config.kernels.precision {
+        Precision::F32 => segen_kernels::Precision::F32,
+        Precision::Bf16 => segen_kernels::Precision::Bf16,
+    });
     Ok(path.to_string())
 }
 

@@ -53,6 +53,10 @@ pub(crate) struct Args {
     /// Stop after this many epochs without a better validation score
     #[arg(long, value_name = "N")]
     patience: Option<u64>,
+    /// What the operands of convolutions are rounded to: f32 (not at all) or bf16, faster where the processor has
+    /// instructions for it
+    #[arg(long, value_name = "f32|bf16")]
+    precision: Option<String>,
     /// Folder for prepared samples; beside the run when left out
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
@@ -115,6 +119,7 @@ impl Args {
         add("schedule.steps", self.steps.map(|v| v.to_string()));
         add("schedule.epochs", self.epochs.map(|v| v.to_string()));
         add("schedule.time_budget_seconds", self.time_budget.map(|v| format!("{v:?}")));
+        add("kernels.precision", self.precision.as_ref().map(|name| format!("{name:?}")));
         add("schedule.patience", self.patience.map(|v| v.to_string()));
         sets
     }
