@@ -95,7 +95,7 @@ fn batch() -> Batch {
     Batch {
         step: 0,
         inputs: vec![Input {
-            values: labels.iter().map(|&l| f32::from(l) + random.random_range(-1.0..1.0)).collect(),
+            values: labels.iter().map(|&l| f32::from(l) + random.random_range(-1.0..1.0_f32)).collect(),
             shape: [BATCH, 1, EDGE, EDGE, EDGE],
         }],
         labels,
