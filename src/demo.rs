@@ -114,6 +114,9 @@ fn configuration(method: &str) -> Result<Config> {
     Config::resolve(None, &sets.map(str::to_owned))
 }
 
+/// Caption, scan, reference, and each arm's prediction under its name.
+type Loaded = (String, Image, Labels, Vec<(String, Labels)>);
+
 /// Three test cases, from the one that gains most in Dice by the last arm to the one that gains least.
 fn draw(dataset: &Dataset, arms: &[Arm], path: &Path) -> Result<()> {
     let (Some(first), Some(last)) = (arms.first(), arms.last()) else { return Ok(()) };
@@ -131,7 +134,7 @@ fn draw(dataset: &Dataset, arms: &[Arm], path: &Path) -> Result<()> {
         0 => Vec::new(),
         n => [0, n / 2, n - 1].map(|i| gains[i].0).to_vec(),
     };
-    let mut loaded: Vec<(String, Image, Labels, Vec<(String, Labels)>)> = Vec::new();
+    let mut loaded: Vec<Loaded> = Vec::new();
     for id in chosen {
         let Some(case) = dataset.case(id) else { continue };
         let Some(reference) = &case.labels else { continue };

@@ -157,7 +157,6 @@ impl Loader {
     /// Starts `threads` threads (at least one) that make the batches of `steps` in order, at most `queue`
     /// (at least one) ahead of [`Self::next`]. `policy` is a policy, a list of operations or, where the policy
     /// learns, its [`Timeline`]; see [`Self::publish`].
-    #[expect(clippy::too_many_arguments, reason = "each is a different thing, and all are needed")]
     pub fn start(
         source: Arc<SampleSource>,
         sampler: Sampler,

@@ -293,7 +293,7 @@ impl<'a> Channel<'a> {
         if let Some(sketch) = &mut self.sketch {
             sketch.apply(&point);
         }
-        self.grids.iter_mut().for_each(|grid| grid.push(point.clone()));
+        self.grids.iter_mut().for_each(|grid| grid.push(point));
     }
 
     fn keep(&mut self, kept: &'a [Kept], part: impl Fn(&'a Kept) -> &'a Vec<u8>) {

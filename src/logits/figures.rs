@@ -9,6 +9,11 @@ use crate::picture::{self, Mark, Panel, Series};
 /// Points drawn of one cloud.
 const POINTS: usize = 2000;
 
+/// Where the logits of a voxel lie in a picture.
+type Place = dyn Fn(&[f64]) -> (f64, f64);
+/// Decision boundaries as far as the edge of a picture.
+type Guides = fn(f64) -> Vec<Vec<(f64, f64)>>;
+
 /// One way to look at logits in two dimensions.
 struct View {
     title: String,
@@ -16,8 +21,8 @@ struct View {
     y_label: String,
     /// Classes whose voxels are shown.
     classes: Vec<usize>,
-    place: Box<dyn Fn(&[f64]) -> (f64, f64)>,
-    guides: fn(f64) -> Vec<Vec<(f64, f64)>>,
+    place: Box<Place>,
+    guides: Guides,
 }
 
 /// Draws `scatter` and `margins`, each as PNG and SVG, into `folder`; returns the SVG files.

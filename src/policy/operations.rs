@@ -59,7 +59,9 @@ pub fn single(context: &Context, start: Start) -> Policy {
         let op = Op::Brightness { factor: Magnitude::OnePlus(m, m) };
         choices.push(choice(format!("contrast {m:.2}"), vec![op]));
     }
-    let intensity: [(&str, fn(f64) -> Op); 3] = [
+    /// A name and the operation of a magnitude.
+    type Named = (&'static str, fn(f64) -> Op);
+    let intensity: [Named; 3] = [
         ("brightness", |m| Op::Offset { amount: Magnitude::EitherSign(m, m) }),
         ("noise", |m| Op::Noise { deviation: Magnitude::Fixed(m) }),
         ("gamma", |m| Op::Gamma {

@@ -642,8 +642,7 @@ fn the_identity_draw_is_the_plain_cut_on_every_grid() {
         let images = cut_on(&sample, &placement, patch, &grids, &Draw::identity());
         for (grid, image) in grids.iter().zip(&images) {
             let [nx, ny, nz] = grid.shape;
-            let mut at = 0;
-            for (c, x, y, z) in ndarray::indices((2, nx, ny, nz)) {
+            for (at, (c, x, y, z)) in ndarray::indices((2, nx, ny, nz)).into_iter().enumerate() {
                 let voxel: [i64; 3] = std::array::from_fn(|axis| {
                     start[axis] + grid.start[axis] + ([x, y, z][axis] * grid.stride[axis]) as i64
                 });
@@ -655,7 +654,6 @@ fn the_identity_draw_is_the_plain_cut_on_every_grid() {
                     expected.copied().unwrap_or(0.0).to_bits(),
                     "{grid:?} {voxel:?}"
                 );
-                at += 1;
             }
         }
     }
@@ -693,15 +691,14 @@ fn grids_agree_on_shared_voxels_under_every_pointwise_and_spatial_draw() {
     for draw in draws {
         let images = cut_on(&sample, &placement, patch, &grids, &draw);
         for (grid, image) in grids.iter().zip(&images).skip(1) {
-            let mut at = 0;
-            for (c, x, y, z) in ndarray::indices((2, grid.shape[0], grid.shape[1], grid.shape[2])) {
+            let [nx, ny, nz] = grid.shape;
+            for (at, (c, x, y, z)) in ndarray::indices((2, nx, ny, nz)).into_iter().enumerate() {
                 let voxel: [usize; 3] = std::array::from_fn(|axis| {
                     (grid.start[axis] + ([x, y, z][axis] * grid.stride[axis]) as i64) as usize
                 });
                 let normal =
                     images[0][((c * patch[0] + voxel[0]) * patch[1] + voxel[1]) * patch[2] + voxel[2]];
                 assert_eq!(image[at].to_bits(), normal.to_bits(), "{draw:?} {voxel:?}");
-                at += 1;
             }
         }
     }

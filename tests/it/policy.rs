@@ -141,7 +141,8 @@ fn gradients_reach_the_target_and_group_that_drew() {
     assert_eq!(policy.len(), 124);
     let sample = Drawn { chosen: Chosen { target: 1, choices: vec![1; 15] }, centre_class: 3 };
     let learning = Learning::default();
-    let slope = gradient(&policy, &[sample.clone()], &[2.0], 1.0, &learning, &mut generator(1, &["g"]));
+    let slope =
+        gradient(&policy, std::slice::from_ref(&sample), &[2.0], 1.0, &learning, &mut generator(1, &["g"]));
     assert!(slope[..62].iter().all(|g| *g == 0.0), "background drew nothing");
     let mut first = 62;
     for group in &policy.groups {

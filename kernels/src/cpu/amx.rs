@@ -334,7 +334,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::print_stdout, reason = "a test says what it skips")]
     fn products_are_exact_where_tiles_exist() {
         if !exists() {
             println!("skipped: this processor has no AMX tiles");

@@ -112,7 +112,7 @@ pub(crate) fn line_along_channels(blocking: (Path, Operands), line: &[f32], chan
     vectorise(path, || match operands {
         Operands::Single => to.copy_from_slice(line),
         Operands::Rounded => to.iter_mut().zip(line).for_each(|(to, value)| *to = round(*value)),
-        Operands::Pairs if channels % 2 == 0 => {
+        Operands::Pairs if channels.is_multiple_of(2) => {
             for (to, values) in to.iter_mut().zip(line.chunks_exact(2)) {
                 *to = pair(values[0], values[1]);
             }
@@ -254,7 +254,7 @@ impl Store for AlongPositions {
         // SAFETY: the place exists by the caller's promise.
         unsafe {
             let to = to.cast::<u32>().add(position / 2 * channels + channel);
-            if position % 2 == 0 { value.store_lower(to) } else { value.store_upper(to) }
+            if position.is_multiple_of(2) { value.store_lower(to) } else { value.store_upper(to) }
         }
     }
 }
@@ -327,7 +327,6 @@ mod tests {
 
     #[test]
     #[cfg(target_arch = "x86_64")]
-    #[expect(clippy::print_stdout, reason = "a test says what it skips")]
     fn the_processor_rounds_as_we_do() {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
         unsafe fn stores(values: &[f32; 16]) -> ([u16; 16], [u32; 16]) {

@@ -82,6 +82,7 @@ fn nonlinearity(case: &Value, slope: Option<&Input>) -> Nonlinearity {
 }
 
 /// The output of a case's operator: a volume or a matrix.
+#[expect(clippy::result_large_err, reason = "either kind of result, once a case")]
 fn run(path: Path, case: &Value, inputs: &[Input]) -> Result<Tensor<5>, Tensor<2>> {
     let statistics = |name: &str| {
         let values = numbers(&case[name]);

@@ -33,10 +33,12 @@ fn numbers<const D: usize>(
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
+type GradientOf = dyn Fn(&Gradients) -> Vec<f32>;
+
 /// The parameters in the order of use; how to get their gradients.
 struct Parameters {
     device: Device,
-    gradients: Vec<Box<dyn Fn(&Gradients) -> Vec<f32>>>,
+    gradients: Vec<Box<GradientOf>>,
 }
 
 impl Parameters {

@@ -105,8 +105,8 @@ fn scenes(classes: usize, random: &mut Random) -> Vec<Scene> {
         (0..count * classes).map(|_| scale * random.0.random_range(-1.0..1.0_f32)).collect()
     };
     let (plain, mut extreme) = (logits(5.0), logits(5.0));
-    for (i, logit) in extreme.iter_mut().enumerate().filter(|(i, _)| i / classes % 5 == 0) {
-        *logit = if (i / classes + i % classes) % 2 == 0 { 100.0 } else { -100.0 };
+    for (i, logit) in extreme.iter_mut().enumerate().filter(|(i, _)| (i / classes).is_multiple_of(5)) {
+        *logit = if (i / classes + i % classes).is_multiple_of(2) { 100.0 } else { -100.0 };
     }
     let mut labels =
         |classes: i32| -> Vec<i32> { (0..count).map(|_| random.0.random_range(0..classes)).collect() };
