@@ -64,7 +64,7 @@ fn a_learned_policy_is_the_same_for_any_threads_and_after_a_resume() {
     let split = std::fs::read_to_string(run.join("split.json")).unwrap();
     let split: serde_json::Value = serde_json::from_str(&split).unwrap();
     let of = |part: &str| split[part].as_array().unwrap().clone();
-    assert_eq!((of("train").len(), of("policy_validation").len()), (8, 2));
+    assert_eq!((of("train").len(), of("policy_validation").len()), (7, 2));
     assert!(
         of("policy_validation")
             .iter()
