@@ -286,6 +286,8 @@ pub struct Kernels {
     pub path: Option<String>,
     /// What the operands of convolutions are rounded to; sums and weights are f32 always.
     pub precision: Precision,
+    /// Whether bf16 may use the processor's matrix tiles (AMX), which have not been tried yet.
+    pub matrix_tiles: bool,
 }
 
 /// See [`Kernels::precision`].

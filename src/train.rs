@@ -660,6 +660,7 @@ pub fn select_kernels(config: &Config) -> Result<String> {
         Precision::F32 => segen_kernels::Precision::F32,
         Precision::Bf16 => segen_kernels::Precision::Bf16,
     });
+    segen_kernels::allow_matrix_tiles(config.kernels.matrix_tiles);
     Ok(path.to_string())
 }
 

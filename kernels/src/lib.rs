@@ -33,7 +33,7 @@ mod threads;
 pub use norm::{BatchStatistics, Nonlinearity, batch_norm, batch_norm_fixed, bias_nonlinearity};
 pub use ops::NetworkOps;
 pub use path::{Path, select, selected};
-pub use precision::{Precision, precision, precision_note, set_precision};
+pub use precision::{Precision, allow_matrix_tiles, precision, precision_note, set_precision};
 pub use resample::AxisMap;
 pub use spatial::{
     add, add_cropped, avg_pool3d, concat_all, crop, global_average, max_pool3d, multiply_mask, pad_replicate,

@@ -40,6 +40,17 @@ impl FromStr for Precision {
 }
 
 static BF16: AtomicU8 = AtomicU8::new(0);
+static MATRIX_TILES: AtomicU8 = AtomicU8::new(0);
+
+/// Allows products of bf16 by the processor's matrix tiles (AMX) from now on. Off at first: they have not been tried
+/// on a processor that has them.
+pub fn allow_matrix_tiles(allowed: bool) {
+    MATRIX_TILES.store(u8::from(allowed), Ordering::Relaxed);
+}
+
+pub(crate) fn matrix_tiles_allowed() -> bool {
+    MATRIX_TILES.load(Ordering::Relaxed) != 0
+}
 
 /// Sets the precision of all convolutions from now on, forward and backward, for the whole process; at first it is
 /// f32. It has no effect on devices other than the CPU.

@@ -334,6 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[ignore = "not yet tried on a processor with AMX; ask for it there"]
     fn products_are_exact_where_tiles_exist() {
         if !exists() {
             println!("skipped: this processor has no AMX tiles");

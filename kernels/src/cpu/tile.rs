@@ -125,11 +125,11 @@ impl Blocking {
     }
 }
 
-/// Whether the processor multiplies matrices of bf16.
+/// Whether matrices of bf16 are multiplied by the processor: allowed, and there.
 pub(crate) fn has_matrix_tiles() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
-        amx::is_available()
+        crate::precision::matrix_tiles_allowed() && amx::is_available()
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
