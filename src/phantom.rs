@@ -10,7 +10,7 @@
 //! | kind | channels | labels | the ratio counts |
 //! |---|---|---|---|
 //! | `brats` | FLAIR, T1ce, T1, T2, skull-stripped, brain masks | 1 edema, 2 necrosis, 3 enhancing tumor; scored as regions | the whole tumour |
-//! | `atlas` | T1, whole head | 1 lesion | the lesion |
+//! | `atlas` | T1, whole head, brain masks | 1 lesion | the lesion |
 //! | `kits` | CT in Hounsfield units | 1 kidney, 2 tumor | the tumour |
 
 mod abdomen;
@@ -87,7 +87,7 @@ pub struct PhantomCase {
     pub channels: Vec<Image>,
     /// Class per voxel.
     pub labels: Labels,
-    /// 1 inside the brain, for kinds that come skull-stripped.
+    /// 1 inside the brain, for kinds that have masks.
     pub mask: Option<Labels>,
 }
 
@@ -111,6 +111,11 @@ impl Kind {
             Self::Atlas => &["lesion"],
             Self::Kits => &["kidney", "tumor"],
         }
+    }
+
+    /// Whether there are masks of the brain.
+    pub const fn has_masks(self) -> bool {
+        matches!(self, Self::Brats | Self::Atlas)
     }
 
     /// The label values that count as foreground in the ratio: the rare ones.

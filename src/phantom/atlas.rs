@@ -1,4 +1,4 @@
-//! T1-weighted heads with chronic strokes, as in ATLAS: one channel, one class.
+//! T1-weighted heads with chronic strokes, as in ATLAS: one channel, one class, and masks of the brain.
 
 use ndarray::Array3;
 use rand::RngExt;
@@ -28,7 +28,10 @@ pub(super) fn make(domain: &Domain, source: Split, voxels: usize, streams: &mut 
     }
     let shared = magnet.shared(domain, &mut streams.scanner);
     let channel = magnet.measure(domain, ideal, &shared, &mut streams.scanner);
-    Made { channels: vec![channel], labels, mask: None }
+    // Where a brain extraction would find the brain, with its lesions.
+    let mut mask = head.brain.mapv(|share| u8::from(share >= 0.5));
+    mask.zip_mut_with(&labels, |inside, label| *inside |= *label);
+    Made { channels: vec![channel], labels, mask: Some(mask) }
 }
 
 /// How one stroke looks: tissue is moved by `strength` towards `target`.
@@ -39,23 +42,23 @@ struct Look {
 }
 
 impl Look {
-    /// A broad mixture: holes filled with fluid, scars, faint scars, and bright (bled) ones. In the test set faint
-    /// ones are twice as frequent.
+    /// A broad mixture: bright (bled) ones, signal voids (iron of old bleedings), scars and holes filled with fluid,
+    /// which look like the fluid around the brain. In the test set the latter are more frequent.
     fn draw(source: Split, table: &[f32; TISSUES], rng: &mut ChaCha8Rng) -> Self {
         let until = match source {
-            Split::Training => [0.40, 0.75, 0.90],
-            Split::Test => [0.22, 0.55, 0.88],
+            Split::Training => [0.45, 0.80, 0.92],
+            Split::Test => [0.40, 0.75, 0.90],
         };
         let kind: f32 = rng.random_range(0.0..1.0);
         let fluid = table[FLUID];
         if kind < until[0] {
-            Self { target: fluid, strength: rng.random_range(0.75..1.0) }
+            Self { target: table[WHITE] * rng.random_range(1.7..2.4), strength: rng.random_range(0.5..1.0) }
         } else if kind < until[1] {
-            Self { target: fluid, strength: rng.random_range(0.4..0.75) }
+            Self { target: 0.1 * fluid, strength: rng.random_range(0.85..1.0) }
         } else if kind < until[2] {
-            Self { target: fluid, strength: rng.random_range(0.15..0.4) }
+            Self { target: fluid, strength: rng.random_range(0.4..0.75) }
         } else {
-            Self { target: table[WHITE] * rng.random_range(1.15..1.45), strength: rng.random_range(0.6..1.0) }
+            Self { target: fluid, strength: rng.random_range(0.75..1.0) }
         }
     }
 }

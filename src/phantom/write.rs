@@ -42,7 +42,7 @@ pub struct SplitReport {
 }
 
 /// Makes all cases and writes them to `folder` as an nnU-Net data set with `dataset.json`, `imagesTr`, `labelsTr`,
-/// `imagesTs`, `labelsTs` and, for skull-stripped kinds, `masksTr` and `masksTs`. The bytes do not depend on the
+/// `imagesTs`, `labelsTs` and, for kinds that have them, `masksTr` and `masksTs`. The bytes do not depend on the
 /// number of threads. The folder appears under its name only when it is complete.
 ///
 /// # Errors
@@ -71,7 +71,7 @@ fn fill(options: &PhantomOptions, folder: &Path, progress: &dyn Progress) -> Res
         .collect();
     for split in [Split::Training, Split::Test] {
         for place in ["images", "labels", "masks"] {
-            if place != "masks" || options.kind == Kind::Brats {
+            if place != "masks" || options.kind.has_masks() {
                 let path = folder.join(place_of(place, split));
                 std::fs::create_dir_all(&path).map_err(|e| Error::io("create", &path, e))?;
             }
