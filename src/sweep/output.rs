@@ -103,13 +103,14 @@ fn range(table: &Table, region: &str, measure: Measure) -> Option<(f64, f64)> {
 /// One line for every row, fraction, region and measure.
 pub fn csv(table: &Table) -> String {
     let mut out =
-        "row,fraction,region,measure,mean,low,high,seeds,cases,undefined,generalisation_gap\n".to_owned();
+        "row,fraction,region,measure,mean,low,high,seeds,cases,undefined,generalisation_gap,held_out_mean\n"
+            .to_owned();
     let number = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.6}"));
     for c in &table.cells {
         line(
             &mut out,
             format_args!(
-                "{},{},{},{},{},{},{},{},{},{},{}",
+                "{},{},{},{},{},{},{},{},{},{},{},{}",
                 quoted(&c.row),
                 c.fraction,
                 quoted(&c.region),
@@ -120,7 +121,8 @@ pub fn csv(table: &Table) -> String {
                 c.seeds,
                 c.cases,
                 c.undefined,
-                number(c.gap)
+                number(c.gap),
+                number(c.held_out)
             ),
         );
     }
@@ -203,10 +205,15 @@ pub(crate) fn blocks(table: &Table) -> Vec<Block> {
             let title = format!("{region}: {} with its 95 % interval", measure.heading());
             blocks.push(scores(table, region, title, &[measure], &|cell| show(cell.score)));
         }
-        let gaps = |cell: &TableCell| cell.gap.map_or("-".to_owned(), |gap| format!("{gap:+.3}"));
-        if table.cells.iter().any(|cell| cell.region == *region && cell.gap.is_some()) {
-            let title = format!("{region}: generalisation gap");
-            blocks.push(scores(table, region, title, &Measure::ALL, &gaps));
+        let gap = |cell: &TableCell| cell.gap.map(|gap| format!("{gap:+.3}"));
+        let held_out = |cell: &TableCell| cell.held_out.map(|mean| format!("{mean:.3}"));
+        let more: [(&str, &dyn Fn(&TableCell) -> Option<String>); 2] =
+            [("generalisation gap", &gap), ("means on the fold's held-out cases", &held_out)];
+        for (title, show) in more {
+            if table.cells.iter().any(|cell| cell.region == *region && show(cell).is_some()) {
+                let show = |cell: &TableCell| show(cell).unwrap_or("-".to_owned());
+                blocks.push(scores(table, region, format!("{region}: {title}"), &Measure::ALL, &show));
+            }
         }
         blocks.extend(comparisons(table, region));
     }

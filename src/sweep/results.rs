@@ -37,6 +37,9 @@ pub struct CellResult {
     pub cases: Vec<CaseLine>,
     /// Scores of training cases, where some were scored.
     pub train: Vec<CaseLine>,
+    /// Scores of the fold's held-out cases, where test cases are the scored ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_out: Vec<CaseLine>,
     /// How many cases were trained on.
     pub trained_on: usize,
     /// Optimiser steps done.

@@ -252,7 +252,10 @@ fn harvest(launch: &Launch<'_>, cell: &Cell) -> Option<CellResult> {
         ScoredOn::Validation => "validation/summary.json",
     };
     let folder = ScoredFolder::read(&run.path(scored)).ok()?;
-    let train = ScoredFolder::read(&run.path("train/summary.json")).ok();
+    let lines = |folder: &str| match ScoredFolder::read(&run.path(&format!("{folder}/summary.json"))) {
+        Ok(folder) => CaseLine::of(&folder),
+        Err(_) => Vec::new(),
+    };
     let row = &experiment.row[cell.row];
     Some(CellResult {
         hash: cell.hash.clone(),
@@ -265,7 +268,11 @@ fn harvest(launch: &Launch<'_>, cell: &Cell) -> Option<CellResult> {
         seed: cell.seed,
         scored: experiment.score,
         cases: CaseLine::of(&folder),
-        train: train.as_ref().map(CaseLine::of).unwrap_or_default(),
+        train: lines("train"),
+        held_out: match experiment.score {
+            ScoredOn::Test => lines("validation"),
+            ScoredOn::Validation => Vec::new(),
+        },
         regions: folder.regions,
         trained_on: run.read_json::<Split>("split.json").ok()?.train.len(),
         steps: manifest.steps,

@@ -61,6 +61,8 @@ pub struct TableCell {
     pub undefined: usize,
     /// Mean over training cases minus mean over the scored ones.
     pub gap: Option<f64>,
+    /// Mean over the fold's held-out cases, where test cases are the scored ones.
+    pub held_out: Option<f64>,
 }
 
 /// An asymmetric method against its symmetric twin, on cases averaged over seeds.
@@ -161,6 +163,7 @@ impl Table {
                     for measure in Measure::ALL {
                         let grid = grid(&of_cell, region, measure, |r| &r.cases);
                         let seen = grid_mean(&of_cell, region, measure, |r| &r.train);
+                        let held_out = grid_mean(&of_cell, region, measure, |r| &r.held_out);
                         let score = interval(&grid);
                         let distinct = |names: BTreeSet<String>| names.len();
                         self.cells.push(TableCell {
@@ -172,6 +175,7 @@ impl Table {
                             cases: distinct(grid.keys().map(|(_, case)| case.clone()).collect()),
                             undefined: grid.values().filter(|value| value.is_none()).count(),
                             gap: seen.zip(score).map(|(seen, score)| seen - score.mean),
+                            held_out,
                             score,
                         });
                     }

@@ -88,7 +88,10 @@ fn lesions_lie_in_tissue_and_differ_in_size() {
                 Zip::from(&mask.voxels).and(&case.labels.voxels).and(&case.channels[0].voxels).for_each(
                     |inside, label, value| {
                         assert!(*inside == 1 || *label == 0, "a label outside the brain");
-                        assert!(kind == Kind::Atlas || (*inside == 1) == (*value > 0.0), "stripped to the mask");
+                        assert!(
+                            kind == Kind::Atlas || (*inside == 1) == (*value > 0.0),
+                            "stripped to the mask"
+                        );
                     },
                 );
             }

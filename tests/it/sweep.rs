@@ -50,7 +50,11 @@ done
 if [ "$method" = asym-margin ] && [ "$seed" = 2 ] && [ "$fraction" = 0.5 ] && [ ! -e "$here/mended" ]; then
   echo "epoch 0"; echo "error: training diverged at step 3"; echo "hint: none"; exit 2
 fi
-mkdir -p "$run/test"
+mkdir -p "$run/test" "$run/validation"
+cat > "$run/validation/summary.json" <<END
+{"region_names": {"1": "lesion"}, "metric_per_case": [
+ {"prediction_file": "x/own.nii.gz", "metrics": {"1": {"Dice": 0.625, "Sensitivity": 0.5, "Precision": null}}}]}
+END
 dice=0.5
 [ "$method" = asym-margin ] && dice=0.75
 cat > "$run/run.json" <<END
@@ -117,6 +121,8 @@ fn cells_run_once_a_failure_stops_nothing_and_a_second_call_mends_it() {
     let table = Table::of(&found);
     let cell = table.cell("Margin, rare", 0.5, "lesion", Measure::Dice).unwrap();
     assert_eq!((cell.score.unwrap().mean, cell.seeds, cell.cases), (0.5, 2, 2));
+    assert_eq!(cell.held_out, Some(0.625), "the fold's own cases stand beside the test cases");
+    assert!(text(&table).contains("means on the fold's held-out cases"));
     let precision = table.cell("Cross-entropy", 1.0, "lesion", Measure::Precision).unwrap();
     assert_eq!((precision.score.unwrap().mean, precision.undefined), (0.5, 2));
     assert_eq!(table.wins("lesion", Measure::Dice), (2, 2));
@@ -237,6 +243,7 @@ fn result(row: &str, method: &str, position: usize, fraction: f64, seed: u64, va
             precision: vec![Some(0.9)],
         }],
         cases,
+        held_out: Vec::new(),
         trained_on: 4,
         steps: 10,
         train_seconds: 1.0,
