@@ -143,14 +143,21 @@ impl Source<'_> {
                 let to = &mut scratch[(plane * lines + line) * row..][..row];
                 let offset = self.offset(n, source_x, source_y, from.min(az.source - 1));
                 let single = blocking.operands == Operands::Single;
+                if let (Operands::Pairs | Operands::Rounded, Terms::Channels) = (blocking.operands, terms) {
+                    let width = terms.width(blocking.operands, self.channels);
+                    let (inner, end) = (before * width, (before + inside) * width);
+                    to[..inner].fill(0.0);
+                    let line = &self.values[offset..offset + copied.len()];
+                    line_along_channels(how, line, self.channels, &mut to[inner..end]);
+                    to[end..].fill(0.0);
+                    continue;
+                }
                 let padded = if single { &mut *to } else { &mut *unconverted };
                 padded[..copied.start].fill(0.0);
                 padded[copied.clone()].copy_from_slice(&self.values[offset..offset + copied.len()]);
                 padded[copied.end..].fill(0.0);
-                match terms {
-                    _ if single => {}
-                    Terms::Channels => line_along_channels(how, unconverted, self.channels, to),
-                    Terms::Positions => line_with_next(how, unconverted, (self.channels, az.step), to),
+                if !single {
+                    line_with_next(how, unconverted, (self.channels, az.step), to);
                 }
             }
         }

@@ -163,6 +163,22 @@ pub(crate) fn split(count: usize, most: usize, mut tile: impl FnMut(usize, usize
     }
 }
 
+/// Runs a body for every row of a tile, with the row's number as a constant. A loop over the rows would be left to the
+/// compiler to unroll, and where it does not, the sums are kept in memory instead of registers.
+macro_rules! for_each_row {
+    ($rows:ident, $row:ident, $body:block) => {
+        for_each_row!(@ $rows, $row, $body,
+            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27);
+    };
+    (@ $rows:ident, $row:ident, $body:block, $($number:literal)*) => {
+        $(if $number < $rows {
+            #[allow(non_upper_case_globals, reason = "it stands for the variable of a loop")]
+            const $row: usize = $number;
+            $body
+        })*
+    };
+}
+
 /// Writes one module per instruction set: the vector operations differ, the loop is the same text.
 macro_rules! tiles {
     ($module:ident, $lanes:literal, $vector:ty, [$($feature:literal)?], [$($rows1:literal)*], [$($rows2:literal)*],
@@ -191,26 +207,26 @@ macro_rules! tiles {
                     let mut sums = [[$splat(&0.0); VECTORS]; ROWS];
                     match tile.start {
                         Start::Columns(start) => {
-                            for row in &mut sums {
-                                for (vector, sum) in row.iter_mut().enumerate() {
-                                    *sum = $load(start.add(vector * $lanes));
+                            for_each_row!(ROWS, m, {
+                                for vector in 0..VECTORS {
+                                    sums[m][vector] = $load(start.add(vector * $lanes));
                                 }
-                            }
+                            });
                         }
                         Start::Out => {
-                            for (m, row) in sums.iter_mut().enumerate() {
+                            let mut part = [0.0_f32; MOST_COLUMNS];
+                            for_each_row!(ROWS, m, {
                                 let out = tile.out.add(m * tile.out_row).cast_const();
-                                let mut part = [0.0_f32; MOST_COLUMNS];
                                 let from = if whole {
                                     out
                                 } else {
                                     std::ptr::copy_nonoverlapping(out, part.as_mut_ptr(), tile.columns);
                                     part.as_ptr()
                                 };
-                                for (vector, sum) in row.iter_mut().enumerate() {
-                                    *sum = $load(from.add(vector * $lanes));
+                                for vector in 0..VECTORS {
+                                    sums[m][vector] = $load(from.add(vector * $lanes));
                                 }
-                            }
+                            });
                         }
                     }
                     for segment in tile.segments {
@@ -226,32 +242,29 @@ macro_rules! tiles {
                             for (vector, column) in columns.iter_mut().enumerate() {
                                 *column = $load(b.add(vector * $lanes));
                             }
-                            for (m, row) in sums.iter_mut().enumerate() {
+                            for_each_row!(ROWS, m, {
                                 let value = $splat(&*a[m / 4].add((m % 4) * tile.a_row));
-                                for (sum, column) in row.iter_mut().zip(columns) {
-                                    *sum = $multiply_add(value, column, *sum);
+                                for vector in 0..VECTORS {
+                                    sums[m][vector] = $multiply_add(value, columns[vector], sums[m][vector]);
                                 }
-                            }
+                            });
                             for pointer in &mut a[..ROWS.div_ceil(4)] {
                                 *pointer = pointer.wrapping_add(tile.a_term);
                             }
                             b = b.wrapping_add(tile.b_term);
                         }
                     }
-                    for (m, row) in sums.iter().enumerate() {
+                    let mut part = [0.0_f32; MOST_COLUMNS];
+                    for_each_row!(ROWS, m, {
                         let out = tile.out.add(m * tile.out_row);
-                        if whole {
-                            for (vector, sum) in row.iter().enumerate() {
-                                $store(out.add(vector * $lanes), *sum);
-                            }
-                        } else {
-                            let mut part = [0.0_f32; MOST_COLUMNS];
-                            for (vector, sum) in row.iter().enumerate() {
-                                $store(part.as_mut_ptr().add(vector * $lanes), *sum);
-                            }
+                        let to = if whole { out } else { part.as_mut_ptr() };
+                        for vector in 0..VECTORS {
+                            $store(to.add(vector * $lanes), sums[m][vector]);
+                        }
+                        if !whole {
                             std::ptr::copy_nonoverlapping(part.as_ptr(), out, tile.columns);
                         }
-                    }
+                    });
                 }
             }
         }
