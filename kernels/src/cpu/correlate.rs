@@ -270,7 +270,7 @@ pub(crate) fn correlate(
                     ((n * px.size + px.first + x * px.step) * py.size + py.first + (y0 + line) * py.step)
                         * pz.size
                         + pz.first;
-                split(az.count, blocking.most_rows(vectors), |z, count| {
+                split(az.count, blocking.most_rows(vectors), |z, count, repeat| {
                     let tile = Tile {
                         a: rows.start.wrapping_add(z * az.step * width),
                         a_row: az.step * width,
@@ -283,6 +283,7 @@ pub(crate) fn correlate(
                         out: out.at((line_out + z * pz.step) * columns + first),
                         out_row: pz.step * columns,
                         columns: columns - first,
+                        repeat,
                     };
                     // SAFETY: the segments name rows that exist, `slab` has group columns per term, the outputs
                     // of this line belong to this task alone.
@@ -380,7 +381,7 @@ pub(crate) fn correlate_gradient(
                         }
                     }
                     for &(vector, vectors) in pieces {
-                        split(rows, blocking.most_rows(vectors), |row, count| {
+                        split(rows, blocking.most_rows(vectors), |row, count, repeat| {
                             let column = vector * blocking.lanes;
                             let tile = Tile {
                                 a: source_rows.start.wrapping_add(row),
@@ -394,6 +395,7 @@ pub(crate) fn correlate_gradient(
                                 out: shared.at(base + (ty * rows + row) * padded + first + column),
                                 out_row: padded,
                                 columns: vectors * blocking.lanes,
+                                repeat,
                             };
                             // SAFETY: the segments name rows that exist, `b` has whole vectors of columns, the
                             // columns of `out` belong to this task alone.

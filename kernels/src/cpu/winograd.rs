@@ -27,7 +27,7 @@ use super::tile::{Blocking, Segment, Start, Tile, split};
 use super::vectorise;
 use crate::Path;
 use crate::threads::parallel;
-use transforms::{Lines, Target, transform_input, transform_output, transform_weights};
+use transforms::{Lines, OutputLines, Target, transform_input, transform_output, transform_weights};
 
 /// Products per tile of a volume, and of a plane of y and z.
 const MOST_FREQUENCIES: usize = 64;
@@ -314,19 +314,8 @@ pub(crate) fn correlate(source: &Source<'_>, weights: &Transformed, bias: &[f32]
                 (&mut products, output_frequency),
             );
             for row in 0..count {
-                for tile in 0..rows.tiles[2] {
-                    let from = &products[(row * rows.tiles[2] + tile) * padded_columns..];
-                    let products = (from, output_frequency);
-                    write_tile(
-                        &rows,
-                        first_row + row,
-                        tile,
-                        products,
-                        (&padded_bias, columns),
-                        &mut values,
-                        out,
-                    );
-                }
+                let products = (&products[row * rows.tiles[2] * padded_columns..], output_frequency);
+                write_row(&rows, first_row + row, products, (&padded_bias, columns), &mut values, out);
             }
         }
     });
@@ -356,7 +345,7 @@ fn multiply(
             let first = index * group;
             let width = group.min(padded_columns - first);
             let weights = &weights.values[(f * groups + index) * slab..][..slab];
-            split(count * rows.tiles[2], blocking.most_rows(vectors), |tile, count| {
+            split(count * rows.tiles[2], blocking.most_rows(vectors), |tile, count, repeat| {
                 let tile = Tile {
                     a: input[f * input_frequency + tile * a_row..].as_ptr(),
                     a_row,
@@ -369,6 +358,7 @@ fn multiply(
                     out: products.at(f * output_frequency + tile * padded_columns + first),
                     out_row: padded_columns,
                     columns: width,
+                    repeat,
                 };
                 // SAFETY: `count` tiles of `channels` values for each segment, `channels` rows of weights, room for
                 // the products.
@@ -378,12 +368,11 @@ fn multiply(
     }
 }
 
-/// Transforms the products of one tile and writes its outputs; `values` is scratch where the columns are no whole
+/// Transforms the products of one row of tiles and writes its outputs; `values` is scratch where the columns are no whole
 /// vectors.
-fn write_tile(
+fn write_row(
     rows: &Rows<'_>,
     row: usize,
-    tile: usize,
     (products, frequency): (&[f32], usize),
     (padded_bias, columns): (&[f32], usize),
     values: &mut [f32],
@@ -392,36 +381,38 @@ fn write_tile(
     let [cx, cy, cz] = rows.source.axes.map(|axis| axis.count);
     let padded = padded_bias.len();
     let [n, x, y] = rows.place(row);
-    let mut places = [None; 8];
-    let mut to = [std::ptr::null_mut(); 8];
-    for (i, (place, to)) in places[..rows.outputs()].iter_mut().zip(&mut to).enumerate() {
-        let (x, y, z) = (x + i / 4, y + i / 2 % 2, 2 * tile + i % 2);
-        if x < cx && y < cy && z < cz {
-            let first = (((n * cx + x) * cy + y) * cz + z) * columns;
-            *place = Some(first);
-            // SAFETY: every output belongs to one tile.
-            let out = unsafe { out.part(first, columns) };
-            *to = if values.is_empty() { out.as_mut_ptr() } else { values[i * padded..].as_mut_ptr() };
+    let path = rows.blocking.path;
+    let flat = rows.filtered != Filtered::Volume;
+    let mut lines = [std::ptr::null_mut(); 4];
+    for (i, line) in lines[..rows.outputs() / 2].iter_mut().enumerate() {
+        let (x, y) = (x + i / 2, y + i % 2);
+        if x < cx && y < cy {
+            // SAFETY: every output belongs to one row.
+            *line = unsafe { out.part(((n * cx + x) * cy + y) * cz * columns, cz * columns) }.as_mut_ptr();
         }
     }
-    let path = rows.blocking.path;
-    // SAFETY: all frequencies of this tile are there, and outputs that are not null have room.
-    unsafe {
-        transform_output(
-            path,
-            rows.filtered != Filtered::Volume,
-            products.as_ptr(),
-            frequency,
-            padded_bias.as_ptr(),
-            padded,
-            &to,
-        );
+    let tiles = rows.tiles[2];
+    if padded == columns {
+        let out = OutputLines { lines, columns, size: cz };
+        // SAFETY: all frequencies of this row are there; outputs outside are null or beyond the size.
+        unsafe {
+            transform_output(path, flat, products.as_ptr(), frequency, padded_bias.as_ptr(), tiles, &out)
+        };
+        return;
     }
-    if !values.is_empty() {
-        for (place, values) in places.into_iter().zip(values.chunks_exact(padded)) {
-            if let Some(first) = place {
-                // SAFETY: as above.
-                unsafe { out.part(first, columns) }.copy_from_slice(&values[..columns]);
+    let mut parts = values.chunks_exact_mut(2 * padded);
+    let parts = std::array::from_fn(|_| parts.next().map_or(std::ptr::null_mut(), <[f32]>::as_mut_ptr));
+    let part = OutputLines { lines: parts, columns: padded, size: 2 };
+    for tile in 0..tiles {
+        let from = products[tile * padded..].as_ptr();
+        // SAFETY: as above, for one tile; the scratch has room for its eight outputs.
+        unsafe { transform_output(path, flat, from, frequency, padded_bias.as_ptr(), 1, &part) };
+        for (line, part) in lines.into_iter().zip(parts).filter(|(line, _)| !line.is_null()) {
+            for z in 2 * tile..cz.min(2 * tile + 2) {
+                // SAFETY: the position is inside the line, and its values were just written.
+                unsafe {
+                    std::ptr::copy_nonoverlapping(part.add(z % 2 * padded), line.add(z * columns), columns)
+                };
             }
         }
     }

@@ -100,7 +100,7 @@ pub(crate) fn correlate_gradient(
                 while first < padded_columns {
                     let left = (padded_columns - first) / blocking.lanes;
                     let vectors = if left >= vectors { vectors } else { left.min(2) };
-                    split(channels, blocking.most_rows(vectors), |channel, count| {
+                    split(channels, blocking.most_rows(vectors), |channel, count, repeat| {
                         let tile = Tile {
                             a: shared_input.at(f * input_frequency + channel),
                             a_row: 1,
@@ -113,6 +113,7 @@ pub(crate) fn correlate_gradient(
                             out: shared_sums.at(base + f * frequency_sums + channel * padded_columns + first),
                             out_row: padded_columns,
                             columns: vectors * blocking.lanes,
+                            repeat,
                         };
                         // SAFETY: all tiles of the block are transformed; the sums belong to this chunk.
                         unsafe { blocking.function(count, vectors)(&tile) };
