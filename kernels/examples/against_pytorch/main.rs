@@ -1,25 +1,31 @@
 //! Our operators and whole training steps against PyTorch on this machine.
 //!
-//! `cargo run --release -p segen-kernels --example against_pytorch -- --python PYTHON [--json FILE] [--quick]
-//! [--runs N] [--only WORKLOAD] [--precision f32|bf16] [--threads N]`
+//! `cargo run --release -p segen-kernels --example against_pytorch -- --python PYTHON [--json FILE] [--quick] [--all]
+//! [--runs N] [--only WORKLOAD]... [--precision f32|bf16] [--threads N]`
 //!
 //! Every workload runs in a process of its own, ours and each configuration of PyTorch in turn, `--runs` times (5);
 //! figures are medians over the runs. "Eager" is PyTorch as it comes; "best" is the fastest of eager, channels-last,
 //! compiled, and both, each with the system's allocator as it is and tuned. A configuration that does not run is an
-//! error. `--quick` runs everything once, with few repetitions: it shows that all configurations run.
+//! error.
+//!
+//! To save hours, the best is sought where a bar is set against it, and a configuration that in the first run takes
+//! more than [`HOPELESS`] times as long as the fastest is not run again; `--all` runs everything every time. `--quick`
+//! runs everything once, with few repetitions: it shows that all configurations run.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
+#![expect(clippy::print_stderr, reason = "it takes long and says how far it is")]
 
 mod networks;
 mod workloads;
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use segen_kernels::{self as kernels, Precision};
 use serde_json::{Value, json};
-use workloads::measure;
+use workloads::{Timer, measure};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -72,14 +78,16 @@ const TUNED: [(&str, &str); 3] = [
     ("MALLOC_TOP_PAD_", "268435456"),
 ];
 
+/// A configuration that takes so many times as long as the fastest in the first run is not run again.
+const HOPELESS: f64 = 1.3;
+
 struct Options {
     python: PathBuf,
     json: Option<PathBuf>,
     runs: usize,
-    /// Repetitions in a process before and during the measurement.
-    warm: usize,
-    repetitions: usize,
-    only: Option<String>,
+    all: bool,
+    timer: Timer,
+    only: Vec<String>,
     precision: Option<Precision>,
     threads: usize,
 }
@@ -87,91 +95,169 @@ struct Options {
 fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1);
     let (mut python, mut workload) = (None, None);
-    let threads = std::thread::available_parallelism()?.get();
     let mut options = Options {
         python: PathBuf::new(),
         json: None,
         runs: 5,
-        warm: 2,
-        repetitions: 5,
-        only: None,
+        all: false,
+        timer: Timer { least: 3, seconds: 4.0 },
+        only: vec![],
         precision: None,
-        threads,
+        threads: std::thread::available_parallelism()?.get(),
     };
     while let Some(argument) = arguments.next() {
-        if argument == "--quick" {
-            (options.runs, options.warm, options.repetitions) = (1, 1, 2);
-            continue;
-        }
-        let value = arguments.next().ok_or_else(|| format!("{argument} needs a value"))?;
         match argument.as_str() {
-            "--python" => python = Some(PathBuf::from(value)),
-            "--json" => options.json = Some(PathBuf::from(value)),
-            "--runs" => options.runs = value.parse::<usize>()?.max(1),
-            "--warm" => options.warm = value.parse()?,
-            "--repetitions" => options.repetitions = value.parse::<usize>()?.max(1),
-            "--only" => options.only = Some(value),
-            "--precision" => options.precision = Some(value.parse()?),
-            "--threads" => options.threads = value.parse()?,
-            "--measure" => workload = Some(value),
-            _ => return Err(format!("unknown argument {argument}").into()),
+            "--all" => options.all = true,
+            "--quick" => {
+                (options.runs, options.all, options.timer) = (1, true, Timer { least: 2, seconds: 0.0 });
+            }
+            _ => {
+                let value = arguments.next().ok_or_else(|| format!("{argument} needs a value"))?;
+                match argument.as_str() {
+                    "--python" => python = Some(PathBuf::from(value)),
+                    "--json" => options.json = Some(PathBuf::from(value)),
+                    "--runs" => options.runs = value.parse::<usize>()?.max(1),
+                    "--least" => options.timer.least = value.parse::<usize>()?.max(1),
+                    "--seconds" => options.timer.seconds = value.parse()?,
+                    "--only" => options.only.push(value),
+                    "--precision" => options.precision = Some(value.parse()?),
+                    "--threads" => options.threads = value.parse()?,
+                    "--measure" => workload = Some(value),
+                    _ => return Err(format!("unknown argument {argument}").into()),
+                }
+            }
         }
     }
     if let Some(name) = workload {
         kernels::set_threads(options.threads);
         kernels::set_precision(options.precision.unwrap_or(Precision::F32));
-        println!("{}", measure(&name, options.warm, options.repetitions)?);
+        println!("{}", measure(&name, options.timer)?);
         return Ok(());
     }
     options.python = python.ok_or("--python PYTHON is needed: an interpreter with torch")?;
     compare(&options)
 }
 
-/// Runs all workloads and prints the table.
+/// Runs all workloads that are wanted and prints the table.
 fn compare(options: &Options) -> Outcome<()> {
-    let wanted = |name: &str| options.only.as_deref().is_none_or(|only| only == name);
-    let workloads = WORKLOADS.iter().filter(|workload| wanted(workload.name)).collect::<Vec<_>>();
-    if workloads.is_empty() {
+    if let Some(unknown) = options.only.iter().find(|only| WORKLOADS.iter().all(|one| one.name != **only)) {
         let names = WORKLOADS.map(|workload| workload.name).join(", ");
-        return Err(format!("--only takes one of {names}").into());
+        return Err(format!("there is no workload {unknown}; --only takes one of {names}").into());
     }
-    let mut rows = vec![];
+    let mut wanted = vec![];
     for precision in [Precision::F32, Precision::Bf16] {
-        if options.precision.is_some_and(|only| only != precision) {
-            continue;
-        }
-        kernels::set_precision(precision);
-        println!(
-            "path {}, {} threads; {precision}: {}",
-            kernels::selected(),
-            options.threads,
-            kernels::precision_note()
-        );
-        for workload in &workloads {
-            rows.append(&mut compare_one(workload, precision, options)?);
+        let all = options.only.is_empty();
+        let workloads =
+            WORKLOADS.iter().filter(|one| all || options.only.iter().any(|only| only == one.name));
+        if options.precision.is_none_or(|only| only == precision) {
+            wanted.extend(workloads.map(|workload| (workload, precision)));
         }
     }
-    if let Some(file) = &options.json {
-        std::fs::write(file, serde_json::to_string_pretty(&rows)? + "\n")?;
+    let processes = |(workload, precision): &(&Workload, Precision)| {
+        options.runs * (1 + configurations(workload, *precision, options).len())
+    };
+    let planned = wanted.iter().map(processes).sum();
+    let mut progress = Progress { start: Instant::now(), done: 0, planned };
+    let mut last = None;
+    for (workload, precision) in wanted {
+        if last.replace(precision) != Some(precision) {
+            kernels::set_precision(precision);
+            let (path, threads, note) = (kernels::selected(), options.threads, kernels::precision_note());
+            println!("path {path}, {threads} threads; {precision}: {note}");
+        }
+        let rows = compare_one(workload, precision, options, &mut progress)?;
+        if let Some(file) = &options.json {
+            save(file, rows)?;
+        }
     }
     Ok(())
 }
 
-/// Ours and every configuration of PyTorch in turn; the rows against eager and against the best.
-fn compare_one(workload: &Workload, precision: Precision, options: &Options) -> Outcome<Vec<Value>> {
+/// Puts rows into the list in a file, in the place of those of the same workload and precision.
+fn save(file: &Path, rows: Vec<Value>) -> Outcome<()> {
+    let mut all: Vec<Value> = match file.exists() {
+        true => serde_json::from_str(&std::fs::read_to_string(file)?)?,
+        false => vec![],
+    };
+    all.retain(|old| rows.iter().all(|new| ["name", "precision"].iter().any(|key| old[key] != new[key])));
+    all.extend(rows);
+    Ok(std::fs::write(file, serde_json::to_string_pretty(&all)? + "\n")?)
+}
+
+/// How far the comparison is.
+struct Progress {
+    start: Instant,
+    /// Processes that have ended, and all.
+    done: usize,
+    planned: usize,
+}
+
+impl Progress {
+    fn step(&mut self, what: &str, run: &Value) {
+        self.done += 1;
+        let left = self.planned.saturating_sub(self.done);
+        let seconds = self.start.elapsed().as_secs_f64() / self.done as f64 * left as f64;
+        let left = Duration::from_secs(seconds as u64);
+        let time = run["wall_ms"].as_f64().unwrap_or(f64::NAN);
+        eprintln!("{}/{} {what}: {time:.1} ms; about {left:?} left", self.done, self.planned);
+    }
+}
+
+/// A way to run PyTorch.
+#[derive(Clone, Copy)]
+struct Configuration {
+    options: &'static [&'static str],
+    tuned: bool,
+}
+
+impl Configuration {
+    const EAGER: Self = Self { options: &[], tuned: false };
+
+    fn title(self) -> String {
+        let title = if self.options.is_empty() { "eager".into() } else { self.options.join(" + ") };
+        if self.tuned { title + ", tuned malloc" } else { title }
+    }
+}
+
+/// The configurations that a workload is compared with; the first is eager.
+fn configurations(workload: &Workload, precision: Precision, options: &Options) -> Vec<Configuration> {
+    if !options.all && workload.best[usize::from(precision == Precision::Bf16)].is_none() {
+        return vec![Configuration::EAGER];
+    }
+    let tuned_or_not = |options| [false, true].map(|tuned| Configuration { options, tuned });
+    CONFIGURATIONS.into_iter().flat_map(tuned_or_not).collect()
+}
+
+/// Ours and configurations of PyTorch in turn; the rows against eager and against the best.
+fn compare_one(
+    workload: &Workload,
+    precision: Precision,
+    options: &Options,
+    progress: &mut Progress,
+) -> Outcome<Vec<Value>> {
     let name = workload.name;
     let mut ours = vec![];
     let mut theirs: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for _ in 0..options.runs {
+    let mut configurations = configurations(workload, precision, options);
+    let sought = configurations.len() > 1;
+    for index in 0..options.runs {
         ours.push(run(&mut own(name, precision, options)?)?);
-        for (configuration, tuned) in CONFIGURATIONS.into_iter().flat_map(|c| [(c, false), (c, true)]) {
-            let title = if configuration.is_empty() { "eager".into() } else { configuration.join(" + ") };
-            let title = if tuned { format!("{title}, tuned malloc") } else { title };
-            let mut command = opponent(name, configuration, precision, options);
-            if tuned {
-                command.envs(TUNED);
-            }
-            theirs.entry(title).or_default().push(run(&mut command)?);
+        progress.step(&format!("{name}, {precision}, ours"), &ours[index]);
+        for &configuration in &configurations {
+            let title = configuration.title();
+            let result = run(&mut opponent(name, configuration, precision, options))?;
+            progress.step(&format!("{name}, {precision}, {title}"), &result);
+            theirs.entry(title).or_default().push(result);
+        }
+        if index == 0 && !options.all {
+            let time = |configuration: &Configuration| {
+                theirs[&configuration.title()][0]["wall_ms"].as_f64().unwrap_or(f64::NAN)
+            };
+            let fastest = configurations.iter().map(time).fold(f64::INFINITY, f64::min);
+            let hopeful = |one: &Configuration| one.title() == "eager" || time(one) <= HOPELESS * fastest;
+            let kept = configurations.iter().copied().filter(hopeful).collect::<Vec<_>>();
+            progress.planned -= (options.runs - 1) * (configurations.len() - kept.len());
+            configurations = kept;
         }
     }
     let [our_time, our_use, our_peak] = medians(&ours)?;
@@ -181,12 +267,13 @@ fn compare_one(workload: &Workload, precision: Precision, options: &Options) -> 
         let [time, used, peak] = medians(runs)?;
         println!(
             "  {title}: {time:.1} ms wall, {used:.1} ms processor, peak {peak:.0} MiB; ratio {:.2} wall, {:.2} \
-             processor, {:.2} memory",
+             processor, {:.2} memory; runs: {}",
             our_time / time,
             our_use / used,
-            our_peak / peak
+            our_peak / peak,
+            runs.len()
         );
-        if time < best.0 {
+        if runs.len() == options.runs && time < best.0 {
             best = (time, peak);
         }
     }
@@ -195,13 +282,16 @@ fn compare_one(workload: &Workload, precision: Precision, options: &Options) -> 
     let eager_bars = if single { [workload.eager, workload.memory] } else { [None; 2] };
     let best_bars = [workload.best[usize::from(!single)], None];
     let rows = [("eager", eager, eager_peak, eager_bars), ("best", best.0, best.1, best_bars)];
+    let path = kernels::selected().to_string();
     Ok(rows
         .into_iter()
+        .filter(|(opponent, ..)| *opponent == "eager" || sought)
         .map(|(opponent, time, peak, [bar, memory_bar])| {
             json!({
                 "name": name, "kind": workload.kind, "precision": precision.to_string(), "opponent": opponent,
                 "ours_ms": our_time, "theirs_ms": time, "ratio": our_time / time, "bar": bar,
                 "ours_mib": our_peak, "theirs_mib": peak, "memory_ratio": our_peak / peak, "memory_bar": memory_bar,
+                "path": path, "threads": options.threads,
             })
         })
         .collect())
@@ -209,23 +299,32 @@ fn compare_one(workload: &Workload, precision: Precision, options: &Options) -> 
 
 fn own(name: &str, precision: Precision, options: &Options) -> Outcome<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["--measure", name, "--precision", &precision.to_string()]);
-    for (argument, value) in
-        [("--threads", options.threads), ("--warm", options.warm), ("--repetitions", options.repetitions)]
-    {
+    let Timer { least, seconds } = options.timer;
+    command.args([
+        "--measure",
+        name,
+        "--precision",
+        &precision.to_string(),
+        "--seconds",
+        &seconds.to_string(),
+    ]);
+    for (argument, value) in [("--threads", options.threads), ("--least", least)] {
         command.args([argument, &value.to_string()]);
     }
     Ok(command)
 }
 
-fn opponent(name: &str, configuration: &[&str], precision: Precision, options: &Options) -> Command {
+fn opponent(name: &str, configuration: Configuration, precision: Precision, options: &Options) -> Command {
     let mut command = Command::new(&options.python);
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/against_pytorch/opponent.py")).arg(name);
-    command.args(configuration).args((precision == Precision::Bf16).then_some("bf16"));
-    for (variable, value) in
-        [("THREADS", options.threads), ("WARM", options.warm), ("REPETITIONS", options.repetitions)]
-    {
+    command.args(configuration.options).args((precision == Precision::Bf16).then_some("bf16"));
+    let Timer { least, seconds } = options.timer;
+    command.env("MEASURE_SECONDS", seconds.to_string());
+    for (variable, value) in [("THREADS", options.threads), ("LEAST_RUNS", least)] {
         command.env(variable, value.to_string());
+    }
+    if configuration.tuned {
+        command.envs(TUNED);
     }
     command
 }
@@ -252,5 +351,5 @@ fn medians(runs: &[Value]) -> Outcome<[f64; 3]> {
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    (values[values.len() / 2] + values[(values.len() - 1) / 2]) / 2.0
 }

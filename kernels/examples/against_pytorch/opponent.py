@@ -2,7 +2,8 @@
 
 Usage: opponent.py WORKLOAD [channels-last] [compile] [bf16]
 
-Environment: THREADS; WARM and REPETITIONS, numbers of runs before and during the measurement.
+Environment: THREADS; LEAST_RUNS and MEASURE_SECONDS: it is repeated at least so many times and until so many seconds
+have passed, after one time less and an eighth of these seconds that do not count.
 """
 
 import json
@@ -171,12 +172,22 @@ OPERATORS = {
 }
 
 
+def until(runs, seconds):
+    """Counts at least so many runs and until so many seconds have passed."""
+    start = time.perf_counter()
+    number = 0
+    while number < runs or time.perf_counter() - start < seconds:
+        yield number
+        number += 1
+
+
 def measure(run):
     """Medians of wall and processor milliseconds."""
-    for _ in range(int(os.environ["WARM"])):
+    least, seconds = int(os.environ["LEAST_RUNS"]), float(os.environ["MEASURE_SECONDS"])
+    for _ in until(least - 1, seconds / 8):
         run()
     wall, processor = [], []
-    for _ in range(int(os.environ["REPETITIONS"])):
+    for _ in until(least, seconds):
         start, used = time.perf_counter(), time.process_time()
         run()
         wall.append(1e3 * (time.perf_counter() - start))

@@ -11,15 +11,16 @@ use crate::networks::{
 };
 use crate::{Outcome, median};
 
-/// Medians over `repetitions` runs, after `warm` that do not count.
-struct Timer {
-    warm: usize,
-    repetitions: usize,
+/// How often a workload is repeated: at least `least` times and until `seconds` have passed, after one time less and an
+/// eighth of these seconds that do not count.
+#[derive(Clone, Copy)]
+pub(crate) struct Timer {
+    pub(crate) least: usize,
+    pub(crate) seconds: f64,
 }
 
 /// Wall and processor milliseconds and peak memory of the workload.
-pub(crate) fn measure(name: &str, warm: usize, repetitions: usize) -> Outcome<Value> {
-    let timer = Timer { warm, repetitions };
+pub(crate) fn measure(name: &str, timer: Timer) -> Outcome<Value> {
     let times = match name {
         "unet forward" => {
             let mut model = Model::new(Device::flex());
@@ -112,17 +113,41 @@ impl Timer {
 
     /// Medians of wall and processor milliseconds.
     fn repeat(&self, mut run: impl FnMut()) -> Outcome<[f64; 2]> {
-        for _ in 0..self.warm {
+        let mut enough = Enough::new(self.least - 1, self.seconds / 8.0);
+        while !enough.reached() {
             run();
         }
         let (mut wall, mut processor) = (vec![], vec![]);
-        for _ in 0..self.repetitions {
+        let mut enough = Enough::new(self.least, self.seconds);
+        while !enough.reached() {
             let (start, used) = (Instant::now(), processor_ms()?);
             run();
             wall.push(start.elapsed().as_secs_f64() * 1e3);
             processor.push(processor_ms()? - used);
         }
         Ok([median(wall), median(processor)])
+    }
+}
+
+/// Whether a number of runs and seconds is over.
+struct Enough {
+    left: usize,
+    seconds: f64,
+    start: Instant,
+}
+
+impl Enough {
+    fn new(runs: usize, seconds: f64) -> Self {
+        Self { left: runs, seconds, start: Instant::now() }
+    }
+
+    /// To be asked before each run.
+    fn reached(&mut self) -> bool {
+        if self.left == 0 {
+            return self.start.elapsed().as_secs_f64() >= self.seconds;
+        }
+        self.left -= 1;
+        false
     }
 }
 

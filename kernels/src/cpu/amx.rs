@@ -91,6 +91,7 @@ fn agrees() -> bool {
             out: out.as_mut_ptr(),
             out_row: columns,
             columns,
+            repeat: 1,
         };
         // SAFETY: the arrays have the sizes that the tile names; the tiles exist and are permitted.
         unsafe {
@@ -209,13 +210,17 @@ unsafe fn product(tile: &Tile<'_>, rows: usize, vectors: usize) {
     }
 }
 
-/// The function for tiles of `ROWS` rows and `VECTORS` vectors.
+/// The function for tiles of `ROWS` rows and `VECTORS` vectors, one below the other.
 ///
 /// # Safety
 /// As [`product`].
 pub(super) unsafe fn tile<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
-    // SAFETY: as the caller's.
-    unsafe { product(tile, ROWS, VECTORS) }
+    for repetition in 0..tile.repeat {
+        let a = tile.a.wrapping_add(repetition * ROWS * tile.a_row);
+        let out = tile.out.wrapping_add(repetition * ROWS * tile.out_row);
+        // SAFETY: as the caller's.
+        unsafe { product(&Tile { a, out, ..*tile }, ROWS, VECTORS) }
+    }
 }
 
 /// Loads the sums from rows `stride` bytes apart.

@@ -3,7 +3,7 @@
 use super::buffer::{Buffer, Shared};
 use super::correlate::{Axis, Packed, Place, Source, correlate, correlate_gradient};
 use super::vectorise;
-use super::winograd;
+use super::winograd::{self, Filtered};
 use crate::Path;
 use crate::threads::parallel;
 
@@ -63,7 +63,8 @@ impl Convolution {
         let source = this.source(x);
         let weight = |tap, input, output| weight[this.weight(output, input, tap)];
         if winograd::suits(&source, self.output) {
-            let weights = winograd::Transformed::new(path, &source, self.output, weight);
+            let filtered = Filtered::of_activations(&source, path);
+            let weights = winograd::Transformed::new(path, &source, filtered, self.output, weight);
             winograd::correlate(&source, &weights, bias, Shared::new(&mut out));
         } else {
             let packed = Packed::new(path, count[2], this.kernel, self.input, self.output, weight);
@@ -112,7 +113,8 @@ impl Convolution {
             };
             let source = Source { values: gradient, batch: self.batch, channels: self.output, axes };
             if winograd::suits(&source, self.input) {
-                let weights = winograd::Transformed::new(path, &source, self.input, weight);
+                let filtered = Filtered::most(&source);
+                let weights = winograd::Transformed::new(path, &source, filtered, self.input, weight);
                 winograd::correlate(&source, &weights, &zeros, shared);
                 continue;
             }
@@ -210,18 +212,19 @@ impl Transposed {
     }
 }
 
-/// Sum of a (position, channel) array over the positions: the gradient of a bias.
+/// Sum of a (position, channel) array over the positions: the gradient of a bias. Short runs are summed in f32, these
+/// sums in f64.
 pub(crate) fn sum_per_channel(path: Path, values: &[f32], channels: usize) -> Buffer {
     const CHUNK: usize = 4096;
-    const RUN: usize = 64;
+    const RUN: usize = 16;
     let positions = values.len() / channels.max(1);
     let chunks = positions.div_ceil(CHUNK);
-    let mut partial = Buffer::zeros(chunks * channels);
+    let mut partial = vec![0.0_f64; chunks * channels];
     let shared = Shared::new(&mut partial);
     parallel(chunks, |chunk| {
         // SAFETY: every chunk has its own part.
         let sums = unsafe { shared.part(chunk * channels, channels) };
-        let mut run_sums = vec![0.0; channels];
+        let mut run_sums = vec![0.0_f32; channels];
         let last = (chunk * CHUNK + CHUNK).min(positions);
         vectorise(path, || {
             for run in values[chunk * CHUNK * channels..last * channels].chunks(RUN * channels) {
@@ -232,7 +235,7 @@ pub(crate) fn sum_per_channel(path: Path, values: &[f32], channels: usize) -> Bu
                     }
                 }
                 for (sum, value) in sums.iter_mut().zip(&run_sums) {
-                    *sum += value;
+                    *sum += f64::from(*value);
                 }
             }
         });
@@ -240,7 +243,7 @@ pub(crate) fn sum_per_channel(path: Path, values: &[f32], channels: usize) -> Bu
     let mut sums = vec![0.0_f64; channels];
     for chunk in partial.chunks_exact(channels) {
         for (sum, value) in sums.iter_mut().zip(chunk) {
-            *sum += f64::from(*value);
+            *sum += value;
         }
     }
     let mut out = Buffer::new(channels);

@@ -143,14 +143,21 @@ impl Source<'_> {
                 let to = &mut scratch[(plane * lines + line) * row..][..row];
                 let offset = self.offset(n, source_x, source_y, from.min(az.source - 1));
                 let single = blocking.operands == Operands::Single;
+                if let (Operands::Pairs | Operands::Rounded, Terms::Channels) = (blocking.operands, terms) {
+                    let width = terms.width(blocking.operands, self.channels);
+                    let (inner, end) = (before * width, (before + inside) * width);
+                    to[..inner].fill(0.0);
+                    let line = &self.values[offset..offset + copied.len()];
+                    line_along_channels(how, line, self.channels, &mut to[inner..end]);
+                    to[end..].fill(0.0);
+                    continue;
+                }
                 let padded = if single { &mut *to } else { &mut *unconverted };
                 padded[..copied.start].fill(0.0);
                 padded[copied.clone()].copy_from_slice(&self.values[offset..offset + copied.len()]);
                 padded[copied.end..].fill(0.0);
-                match terms {
-                    _ if single => {}
-                    Terms::Channels => line_along_channels(how, unconverted, self.channels, to),
-                    Terms::Positions => line_with_next(how, unconverted, (self.channels, az.step), to),
+                if !single {
+                    line_with_next(how, unconverted, (self.channels, az.step), to);
                 }
             }
         }
@@ -263,7 +270,7 @@ pub(crate) fn correlate(
                     ((n * px.size + px.first + x * px.step) * py.size + py.first + (y0 + line) * py.step)
                         * pz.size
                         + pz.first;
-                split(az.count, blocking.most_rows(vectors), |z, count| {
+                split(az.count, blocking.most_rows(vectors), |z, count, repeat| {
                     let tile = Tile {
                         a: rows.start.wrapping_add(z * az.step * width),
                         a_row: az.step * width,
@@ -276,6 +283,7 @@ pub(crate) fn correlate(
                         out: out.at((line_out + z * pz.step) * columns + first),
                         out_row: pz.step * columns,
                         columns: columns - first,
+                        repeat,
                     };
                     // SAFETY: the segments name rows that exist, `slab` has group columns per term, the outputs
                     // of this line belong to this task alone.
@@ -373,7 +381,7 @@ pub(crate) fn correlate_gradient(
                         }
                     }
                     for &(vector, vectors) in pieces {
-                        split(rows, blocking.most_rows(vectors), |row, count| {
+                        split(rows, blocking.most_rows(vectors), |row, count, repeat| {
                             let column = vector * blocking.lanes;
                             let tile = Tile {
                                 a: source_rows.start.wrapping_add(row),
@@ -387,6 +395,7 @@ pub(crate) fn correlate_gradient(
                                 out: shared.at(base + (ty * rows + row) * padded + first + column),
                                 out_row: padded,
                                 columns: vectors * blocking.lanes,
+                                repeat,
                             };
                             // SAFETY: the segments name rows that exist, `b` has whole vectors of columns, the
                             // columns of `out` belong to this task alone.

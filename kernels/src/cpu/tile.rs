@@ -48,9 +48,11 @@ pub(crate) struct Tile<'a> {
     pub(crate) out_row: usize,
     /// Columns of `out` that exist; `b` has whole vectors of columns.
     pub(crate) columns: usize,
+    /// Tiles of these rows, one below the other.
+    pub(crate) repeat: usize,
 }
 
-/// Computes one tile.
+/// Computes tiles one below the other.
 ///
 /// # Safety
 /// All places that the formula of this module names must be valid, `out` not otherwise in use, and the processor must
@@ -151,16 +153,34 @@ fn matrix_function(rows: usize, vectors: usize) -> TileFunction {
     table!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32)
 }
 
-/// Splits `count` rows into tiles of nearly equal height, at most `most`: calls `tile(first, rows)` for each.
+/// Splits `count` rows into tiles of nearly equal height, at most `most`: calls `tiles(first, rows, repeat)` for each
+/// height, of which there are two at most.
 #[inline]
-pub(crate) fn split(count: usize, most: usize, mut tile: impl FnMut(usize, usize)) {
-    let tiles = count.div_ceil(most);
-    let mut first = 0;
-    for index in 0..tiles {
-        let end = count * (index + 1) / tiles;
-        tile(first, end - first);
-        first = end;
+pub(crate) fn split(count: usize, most: usize, mut tiles: impl FnMut(usize, usize, usize)) {
+    let number = count.div_ceil(most).max(1);
+    let (rows, higher) = (count / number, count % number);
+    if higher > 0 {
+        tiles(0, rows + 1, higher);
     }
+    if rows > 0 {
+        tiles(higher * (rows + 1), rows, number - higher);
+    }
+}
+
+/// Runs a body for every row of a tile, with the row's number as a constant. A loop over the rows would be left to the
+/// compiler to unroll, and where it does not, the sums are kept in memory instead of registers.
+macro_rules! for_each_row {
+    ($rows:ident, $row:ident, $body:block) => {
+        for_each_row!(@ $rows, $row, $body,
+            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27);
+    };
+    (@ $rows:ident, $row:ident, $body:block, $($number:literal)*) => {
+        $(if $number < $rows {
+            #[allow(non_upper_case_globals, reason = "it stands for the variable of a loop")]
+            const $row: usize = $number;
+            $body
+        })*
+    };
 }
 
 /// Writes one module per instruction set: the vector operations differ, the loop is the same text.
@@ -187,70 +207,71 @@ macro_rules! tiles {
             unsafe fn tile<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
                 // SAFETY: the caller promises that all places named are valid and the instructions exist.
                 unsafe {
-                    let whole = tile.columns >= VECTORS * $lanes;
-                    let mut sums = [[$splat(&0.0); VECTORS]; ROWS];
-                    match tile.start {
-                        Start::Columns(start) => {
-                            for row in &mut sums {
-                                for (vector, sum) in row.iter_mut().enumerate() {
-                                    *sum = $load(start.add(vector * $lanes));
-                                }
+                    for repetition in 0..tile.repeat {
+                        let first_a = tile.a.wrapping_add(repetition * ROWS * tile.a_row);
+                        let first_out = tile.out.add(repetition * ROWS * tile.out_row);
+                        let whole = tile.columns >= VECTORS * $lanes;
+                        let mut sums = [[$splat(&0.0); VECTORS]; ROWS];
+                        match tile.start {
+                            Start::Columns(start) => {
+                                for_each_row!(ROWS, m, {
+                                    for vector in 0..VECTORS {
+                                        sums[m][vector] = $load(start.add(vector * $lanes));
+                                    }
+                                });
                             }
-                        }
-                        Start::Out => {
-                            for (m, row) in sums.iter_mut().enumerate() {
-                                let out = tile.out.add(m * tile.out_row).cast_const();
+                            Start::Out => {
                                 let mut part = [0.0_f32; MOST_COLUMNS];
-                                let from = if whole {
-                                    out
-                                } else {
-                                    std::ptr::copy_nonoverlapping(out, part.as_mut_ptr(), tile.columns);
-                                    part.as_ptr()
-                                };
-                                for (vector, sum) in row.iter_mut().enumerate() {
-                                    *sum = $load(from.add(vector * $lanes));
+                                for_each_row!(ROWS, m, {
+                                    let out = first_out.add(m * tile.out_row).cast_const();
+                                    let from = if whole {
+                                        out
+                                    } else {
+                                        std::ptr::copy_nonoverlapping(out, part.as_mut_ptr(), tile.columns);
+                                        part.as_ptr()
+                                    };
+                                    for vector in 0..VECTORS {
+                                        sums[m][vector] = $load(from.add(vector * $lanes));
+                                    }
+                                });
+                            }
+                        }
+                        for segment in tile.segments {
+                            // Every fourth row has a pointer of its own; the others are reached from it by one or three
+                            // steps scaled by the addressing mode.
+                            let mut a = [first_a.add(segment.a); 7];
+                            for (group, pointer) in a.iter_mut().enumerate() {
+                                *pointer = pointer.wrapping_add(group * 4 * tile.a_row);
+                            }
+                            let mut b = tile.b.add(segment.b);
+                            for _ in 0..tile.terms {
+                                let mut columns = [$splat(&0.0); VECTORS];
+                                for (vector, column) in columns.iter_mut().enumerate() {
+                                    *column = $load(b.add(vector * $lanes));
                                 }
-                            }
-                        }
-                    }
-                    for segment in tile.segments {
-                        // Every fourth row has a pointer of its own; the others are reached from it by one or three
-                        // steps scaled by the addressing mode.
-                        let mut a = [tile.a.add(segment.a); 7];
-                        for (group, pointer) in a.iter_mut().enumerate() {
-                            *pointer = pointer.wrapping_add(group * 4 * tile.a_row);
-                        }
-                        let mut b = tile.b.add(segment.b);
-                        for _ in 0..tile.terms {
-                            let mut columns = [$splat(&0.0); VECTORS];
-                            for (vector, column) in columns.iter_mut().enumerate() {
-                                *column = $load(b.add(vector * $lanes));
-                            }
-                            for (m, row) in sums.iter_mut().enumerate() {
-                                let value = $splat(&*a[m / 4].add((m % 4) * tile.a_row));
-                                for (sum, column) in row.iter_mut().zip(columns) {
-                                    *sum = $multiply_add(value, column, *sum);
+                                for_each_row!(ROWS, m, {
+                                    let value = $splat(&*a[m / 4].add((m % 4) * tile.a_row));
+                                    for vector in 0..VECTORS {
+                                        sums[m][vector] = $multiply_add(value, columns[vector], sums[m][vector]);
+                                    }
+                                });
+                                for pointer in &mut a[..ROWS.div_ceil(4)] {
+                                    *pointer = pointer.wrapping_add(tile.a_term);
                                 }
+                                b = b.wrapping_add(tile.b_term);
                             }
-                            for pointer in &mut a[..ROWS.div_ceil(4)] {
-                                *pointer = pointer.wrapping_add(tile.a_term);
-                            }
-                            b = b.wrapping_add(tile.b_term);
                         }
-                    }
-                    for (m, row) in sums.iter().enumerate() {
-                        let out = tile.out.add(m * tile.out_row);
-                        if whole {
-                            for (vector, sum) in row.iter().enumerate() {
-                                $store(out.add(vector * $lanes), *sum);
+                        let mut part = [0.0_f32; MOST_COLUMNS];
+                        for_each_row!(ROWS, m, {
+                            let out = first_out.add(m * tile.out_row);
+                            let to = if whole { out } else { part.as_mut_ptr() };
+                            for vector in 0..VECTORS {
+                                $store(to.add(vector * $lanes), sums[m][vector]);
                             }
-                        } else {
-                            let mut part = [0.0_f32; MOST_COLUMNS];
-                            for (vector, sum) in row.iter().enumerate() {
-                                $store(part.as_mut_ptr().add(vector * $lanes), *sum);
+                            if !whole {
+                                std::ptr::copy_nonoverlapping(part.as_ptr(), out, tile.columns);
                             }
-                            std::ptr::copy_nonoverlapping(part.as_ptr(), out, tile.columns);
-                        }
+                        });
                     }
                 }
             }

@@ -6,7 +6,7 @@ use super::super::correlate::Source;
 use super::super::tile::{Blocking, Segment, Start, Tile, split};
 use super::super::vectorise;
 use super::transforms::{Target, narrow_weights, transform_gradient};
-use super::{MOST_COLUMNS, MOST_FREQUENCIES, Rows, chunks};
+use super::{Filtered, MOST_COLUMNS, MOST_FREQUENCIES, Rows, chunks};
 use crate::Path;
 use crate::threads::parallel;
 
@@ -24,6 +24,7 @@ impl Outputs<'_> {
         let Self { columns, padded, .. } = *self;
         let [cx, cy, cz] = rows.source.axes.map(|axis| axis.count);
         let [n, x, y] = rows.place(row);
+        let flat = rows.filtered != Filtered::Volume;
         for tile in 0..rows.tiles[2] {
             let mut lines = [std::ptr::null(); 8];
             for (i, line) in lines[..rows.outputs()].iter_mut().enumerate() {
@@ -43,7 +44,7 @@ impl Outputs<'_> {
             let layout = rows.blocking.operands.along_positions();
             let out = Target { tile: out.tile + tile, ..out };
             // SAFETY: the lines are null or whole; the caller has room for all tiles of the row.
-            unsafe { transform_gradient(rows.blocking.path, layout, rows.flat, &lines, padded, out) };
+            unsafe { transform_gradient(rows.blocking.path, layout, flat, &lines, padded, out) };
         }
     }
 }
@@ -56,8 +57,9 @@ pub(crate) fn correlate_gradient(
     columns: usize,
     write: impl Fn([usize; 3], usize, usize, &[f32]) + Sync,
 ) {
-    let rows = Rows::new(source, Blocking::new(path));
-    let Rows { blocking, frequencies, .. } = rows;
+    let rows = Rows::new(source, Blocking::new(path), Filtered::most(source));
+    let (blocking, frequencies) = (rows.blocking, rows.frequencies());
+    let flat = rows.filtered != Filtered::Volume;
     let layout = blocking.operands.along_positions();
     let padded_columns = columns.next_multiple_of(blocking.lanes);
     let outputs = Outputs { gradient, columns, padded: padded_columns };
@@ -89,7 +91,7 @@ pub(crate) fn correlate_gradient(
             for row in 0..block {
                 let tile = row * rows.tiles[2];
                 let out = Target { start: shared_input.at(0), frequency: input_frequency, tile };
-                rows.transform(layout, first_row + row, &mut scratch, out);
+                rows.transform(layout, rows.place(first_row + row), &mut scratch, out);
                 let out = Target { start: shared_gradient.at(0), frequency: gradient_frequency, tile };
                 outputs.transform(&rows, first_row + row, &mut padding, out);
             }
@@ -98,7 +100,7 @@ pub(crate) fn correlate_gradient(
                 while first < padded_columns {
                     let left = (padded_columns - first) / blocking.lanes;
                     let vectors = if left >= vectors { vectors } else { left.min(2) };
-                    split(channels, blocking.most_rows(vectors), |channel, count| {
+                    split(channels, blocking.most_rows(vectors), |channel, count, repeat| {
                         let tile = Tile {
                             a: shared_input.at(f * input_frequency + channel),
                             a_row: 1,
@@ -111,6 +113,7 @@ pub(crate) fn correlate_gradient(
                             out: shared_sums.at(base + f * frequency_sums + channel * padded_columns + first),
                             out_row: padded_columns,
                             columns: vectors * blocking.lanes,
+                            repeat,
                         };
                         // SAFETY: all tiles of the block are transformed; the sums belong to this chunk.
                         unsafe { blocking.function(count, vectors)(&tile) };
@@ -135,9 +138,9 @@ pub(crate) fn correlate_gradient(
                         }
                     }
                 }
-                if rows.flat { narrow_weights::<1>(&mut all) } else { narrow_weights::<4>(&mut all) }
+                if flat { narrow_weights::<1>(&mut all) } else { narrow_weights::<4>(&mut all) }
             });
-            let taps = if rows.flat { 9 } else { 27 };
+            let taps = if flat { 9 } else { 27 };
             for tap in (0..taps).map(|tap| [tap / 9, tap / 3 % 3, tap % 3]) {
                 let values = &all[(tap[0] * 4 + tap[1]) * 4 + tap[2]][..width];
                 write(tap, channel, first, values);

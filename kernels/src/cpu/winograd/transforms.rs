@@ -5,6 +5,8 @@
 //! x). Frequency (x, y, z) has the number `(x * 4 + y) * 4 + z`.
 #![expect(clippy::needless_range_loop, reason = "the indices are frequencies, and several arrays share them")]
 
+use std::mem::MaybeUninit;
+
 use super::super::bf16::{self, Layout, Store, for_each_layout};
 use super::super::simd::{Vector, for_each_path};
 use super::{MOST_COLUMNS, MOST_FREQUENCIES};
@@ -25,35 +27,6 @@ pub(super) struct Lines<'a> {
     /// Position of the first input of the first tile, and number of positions. Others are zeros.
     pub(super) first: isize,
     pub(super) size: usize,
-}
-
-impl Lines<'_> {
-    /// The inputs at one position along z, transformed along x and y.
-    #[inline(always)]
-    unsafe fn at<V: Vector, const F: usize>(&self, position: usize, channel: usize) -> [V; 16] {
-        // SAFETY: the caller has the instructions, and the lines have `size` positions.
-        unsafe {
-            let mut values = [V::zero(); 16];
-            let z = self.first + position as isize;
-            if z < 0 || z as usize >= self.size {
-                return values;
-            }
-            for (value, line) in values[..4 * F].iter_mut().zip(self.lines) {
-                *value = V::load(line.add(z as usize * self.channels + channel));
-            }
-            if F == 4 {
-                for y in 0..4 {
-                    [values[y], values[4 + y], values[8 + y], values[12 + y]] =
-                        input_1d([values[y], values[4 + y], values[8 + y], values[12 + y]]);
-                }
-            }
-            for x in 0..F {
-                [values[4 * x], values[4 * x + 1], values[4 * x + 2], values[4 * x + 3]] =
-                    input_1d([values[4 * x], values[4 * x + 1], values[4 * x + 2], values[4 * x + 3]]);
-            }
-            values
-        }
-    }
 }
 
 /// Where transformed values go: arrays (tile, channel) of operands, one per frequency.
@@ -87,27 +60,69 @@ unsafe fn transform_input_body<V: Vector, S: Store>(
     unsafe { if flat { input::<V, S, 1>(lines, tiles, out) } else { input::<V, S, 4>(lines, tiles, out) } }
 }
 
+/// Values per line of the cache.
+const LINE: usize = 16;
+/// Tiles whose inputs stay in the first level of the cache.
+const TILES: usize = 8;
+
+/// The vectors of one line of the cache at the inputs of [`TILES`] tiles, transformed along x: four of y for each
+/// frequency of x.
+type Slices<V> = [[[V; 16]; LINE / 8]; 2 * TILES + 2];
+
+/// Lines that are neighbours along x or y often fall on one set of the cache. Hence four are read at a time, and all
+/// values of a line of the cache together.
 #[inline(always)]
 unsafe fn input<V: Vector, S: Store, const F: usize>(lines: &Lines<'_>, tiles: usize, out: Target) {
     let channels = lines.channels;
-    // SAFETY: all addresses are inside the lines or the output, by the caller's promise.
+    let mut slices = MaybeUninit::<Slices<V>>::uninit();
+    let start = slices.as_mut_ptr().cast::<V>();
+    // SAFETY: all addresses are inside the lines, the slices or the output, by the caller's promise; slices are written
+    // before they are read.
     unsafe {
-        for channel in (0..channels).step_by(V::LANES) {
-            // Slices of four successive positions along z, transformed along x and y.
-            let mut slices = [[V::zero(); 16]; 4];
-            slices[0] = lines.at::<V, F>(0, channel);
-            slices[1] = lines.at::<V, F>(1, channel);
-            for tile in 0..tiles {
-                let new = 2 * (tile + 1);
-                slices[new % 4] = lines.at::<V, F>(new, channel);
-                slices[new % 4 + 1] = lines.at::<V, F>(new + 1, channel);
-                let old = (new + 2) % 4;
-                for k in 0..4 * F {
-                    let values =
-                        [slices[old][k], slices[old + 1][k], slices[new % 4][k], slices[new % 4 + 1][k]];
-                    for (z, value) in input_1d(values).into_iter().enumerate() {
-                        let to = out.start.add((4 * k + z) * out.frequency);
-                        S::store(value, to, channels, out.tile + tile, channel);
+        let slice = |position: usize, vector: usize| start.add((position * (LINE / 8) + vector) * 16);
+        for (first, first_tile) in (0..channels)
+            .step_by(LINE)
+            .flat_map(|first| (0..tiles).step_by(TILES).map(move |tile| (first, tile)))
+        {
+            let line = (first..channels.min(first + LINE)).step_by(V::LANES).enumerate();
+            let count = TILES.min(tiles - first_tile);
+            for y in 0..4 {
+                for position in 0..2 * count + 2 {
+                    let z = lines.first + (2 * first_tile + position) as isize;
+                    let inside = z >= 0 && (z as usize) < lines.size;
+                    for (vector, channel) in line.clone() {
+                        let mut values = [V::zero(); 4];
+                        if inside {
+                            let at = z as usize * channels + channel;
+                            for x in 0..F {
+                                values[x] = V::load(lines.lines[4 * x + y].add(at));
+                            }
+                        }
+                        let values = if F == 4 { input_1d(values) } else { values };
+                        for x in 0..F {
+                            slice(position, vector).add(4 * x + y).write(values[x]);
+                        }
+                    }
+                }
+            }
+            for tile in 0..count {
+                for (vector, channel) in line.clone() {
+                    for x in 0..F {
+                        for y in 0..4 {
+                            let values: [V; 4] = std::array::from_fn(|position| {
+                                let d = |y: usize| slice(2 * tile + position, vector).add(4 * x + y).read();
+                                match y {
+                                    0 => d(0).sub(d(2)),
+                                    1 => d(1).add(d(2)),
+                                    2 => d(2).sub(d(1)),
+                                    _ => d(1).sub(d(3)),
+                                }
+                            });
+                            for (z, value) in input_1d(values).into_iter().enumerate() {
+                                let to = out.start.add(((4 * x + y) * 4 + z) * out.frequency);
+                                S::store(value, to, channels, out.tile + first_tile + tile, channel);
+                            }
+                        }
                     }
                 }
             }
@@ -115,31 +130,42 @@ unsafe fn input<V: Vector, S: Store, const F: usize>(lines: &Lines<'_>, tiles: u
     }
 }
 
+/// Lines along z that outputs are written to.
+pub(super) struct OutputLines {
+    /// The 2 x 2 lines of a row of tiles along x and y, of which the first two are those of a flat kernel; null are those
+    /// outside.
+    pub(super) lines: [*mut f32; 4],
+    /// Values per position, and number of positions.
+    pub(super) columns: usize,
+    pub(super) size: usize,
+}
+
 for_each_path!(
     pub(super) transform_output,
     transform_output_body,
-    (flat: bool, from: *const f32, frequency: usize, bias: *const f32, columns: usize, out: &[*mut f32; 8])
+    (flat: bool, from: *const f32, frequency: usize, bias: *const f32, tiles: usize, out: &OutputLines)
 );
 
-/// Transforms the products of one tile: `out[4 x + 2 y + z]` gets the columns of bias + `A^T m A`, unless it is null.
+/// Transforms the products of a row of tiles, (tile, column) for each frequency: the outputs get the columns of
+/// bias + `A^T m A`.
 ///
 /// # Safety
-/// `columns` whole vectors at every address that is not null.
+/// Columns are whole vectors, and all that is named is valid.
 #[inline(always)]
 unsafe fn transform_output_body<V: Vector>(
     flat: bool,
     from: *const f32,
     frequency: usize,
     bias: *const f32,
-    columns: usize,
-    out: &[*mut f32; 8],
+    tiles: usize,
+    out: &OutputLines,
 ) {
     // SAFETY: as the caller's.
     unsafe {
         if flat {
-            output::<V, 1>(from, frequency, bias, columns, out);
+            output::<V, 1>(from, frequency, bias, tiles, out);
         } else {
-            output::<V, 4>(from, frequency, bias, columns, out);
+            output::<V, 4>(from, frequency, bias, tiles, out);
         }
     }
 }
@@ -149,19 +175,23 @@ unsafe fn output<V: Vector, const F: usize>(
     from: *const f32,
     frequency: usize,
     bias: *const f32,
-    columns: usize,
-    out: &[*mut f32; 8],
+    tiles: usize,
+    out: &OutputLines,
 ) {
     // SAFETY: all addresses are valid by the caller's promise.
     unsafe {
-        for column in (0..columns).step_by(V::LANES) {
+        let columns = out.columns;
+        for (tile, column) in
+            (0..tiles).flat_map(|tile| (0..columns).step_by(V::LANES).map(move |c| (tile, c)))
+        {
+            let from = from.add(tile * columns + column);
             let start = V::load(bias.add(column));
             let mut sums = [start; 8];
             for fx in 0..F {
                 // Transformed along y and z.
                 let mut plane = [V::zero(); 4];
                 for fy in 0..4 {
-                    let from = from.add((fx * 4 + fy) * 4 * frequency + column);
+                    let from = from.add((fx * 4 + fy) * 4 * frequency);
                     let (m1, m2) = (V::load(from.add(frequency)), V::load(from.add(2 * frequency)));
                     let z0 = V::load(from).add(m1).add(m2);
                     let z1 = m1.sub(m2).sub(V::load(from.add(3 * frequency)));
@@ -184,10 +214,15 @@ unsafe fn output<V: Vector, const F: usize>(
                     }
                 }
             }
-            let outputs = if F == 4 { 8 } else { 4 };
-            for (to, sum) in out[..outputs].iter().zip(sums) {
-                if !to.is_null() {
-                    sum.store(to.add(column));
+            let lines = if F == 4 { 4 } else { 2 };
+            for (i, line) in out.lines[..lines].iter().enumerate() {
+                if line.is_null() {
+                    continue;
+                }
+                let to = line.add(2 * tile * columns + column);
+                sums[2 * i].store(to);
+                if 2 * tile + 1 < out.size {
+                    sums[2 * i + 1].store(to.add(columns));
                 }
             }
         }
