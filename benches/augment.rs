@@ -1,5 +1,5 @@
-//! What augmentation costs: `cargo bench --bench augment`, and the same list in batchgeneratorsv2 by
-//! `tests/reference/time_augment.py`, which also runs both in turns. Milliseconds of processor time per patch, one
+//! What augmentation costs: `cargo bench --bench augment`; `tests/reference/time_augment.py --against` runs it in
+//! turns with the same list in batchgeneratorsv2. Milliseconds of processor time per patch, one
 //! thread; at the end the peak memory of the process, with the sample and one patch in it.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]

@@ -79,13 +79,13 @@ impl Default for CifarConfig {
             seed: 1,
             depth: 10,
             width: 1,
-            epochs: 30,
+            epochs: 50,
             batch: 64,
             learning_rate: 0.1,
             validation_share: 0.2,
             operations: Operations::All,
             policy: Arm::Learned,
-            learning: Learning { rate: 2e-2, every: 2, ..Learning::default() },
+            learning: Learning::default(),
             threads: 1,
         }
     }

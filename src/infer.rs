@@ -8,7 +8,9 @@ use burn::tensor::Device;
 use crate::dataset::Description;
 use crate::files::{create_folder, write_atomically};
 use crate::io;
-use crate::predict::{Predictor, WindowOptions, segment, segment_with_probabilities};
+use crate::plan::Plan;
+use crate::policy::Policy;
+use crate::predict::{Average, Predictor, Views, WindowOptions, segment, segment_with_probabilities};
 use crate::progress::Progress;
 use crate::run::Run;
 use crate::session;
@@ -33,6 +35,17 @@ pub enum Outputs {
     Probabilities,
 }
 
+/// Changed forms of the scans that are predicted instead of the scans alone.
+#[derive(Clone, Debug)]
+pub struct TestTime {
+    /// A policy of `segen policy test-time`.
+    pub policy: Policy,
+    /// How many of its likeliest forms; 8 where left out, 4 for DeepMedic.
+    pub top: Option<usize>,
+    /// What is averaged over them.
+    pub average: Average,
+}
+
 /// One `segen predict`.
 #[derive(Debug)]
 pub struct Request<'a> {
@@ -45,6 +58,8 @@ pub struct Request<'a> {
     pub masks: Option<&'a Path>,
     /// Test-time mirroring.
     pub mirror: Mirror,
+    /// Test-time policy, instead of mirroring.
+    pub test_time: Option<TestTime>,
     /// What to write.
     pub outputs: Outputs,
     /// Where to.
@@ -90,7 +105,18 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
         options.mirror = crate::augment::mirror_axes(names);
     }
     let networks = loaded.iter().map(|(network, weights, _, _)| (network.clone(), weights)).collect();
-    let predictor = Predictor::new(plan, networks, options, request.device)?;
+    let mut predictor = Predictor::new(plan, networks, options, request.device)?;
+    if let Some(test_time) = &request.test_time {
+        let views = views(test_time, plan, &predictor)?;
+        let told: Vec<String> = views
+            .names
+            .iter()
+            .zip(views.weights())
+            .map(|(name, weight)| format!("{name} {:.0} %", 100.0 * weight))
+            .collect();
+        progress.note(&format!("{} passes per window instead of 1: {}", views.len(), told.join(", ")));
+        predictor = predictor.with_views(views);
+    }
     let passes = 1 << options.mirror.iter().filter(|&&m| m).count();
     if passes > 1 {
         progress.note(&format!("mirroring: {passes} passes per window instead of 1"));
@@ -129,6 +155,12 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
         written.push(file);
     }
     Ok(written)
+}
+
+fn views(test_time: &TestTime, plan: &Plan, predictor: &Predictor) -> Result<Views> {
+    let usual = if plan.deepmedic.is_some() { 4 } else { 8 };
+    let top = test_time.top.unwrap_or(usual);
+    Views::of(&test_time.policy, top, test_time.average, plan.channels, predictor.window())
 }
 
 /// Groups files `CASE_0000ENDING`, `CASE_0001ENDING`, ... by case, sorted by name.

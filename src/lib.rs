@@ -50,6 +50,7 @@ pub mod infer;
 pub mod logits;
 pub mod predict;
 pub mod session;
+pub mod test_time;
 
 pub mod metrics;
 pub mod regions;

@@ -10,7 +10,8 @@
 //! S_b = |v| (l_b(theta + r v/|v|) - l_b(theta - r v/|v|)) / (2 r)    central, error O(r^2), two
 //! ```
 //!
-//! Displaced passes see the same batch with the same dropout masks; normalisation statistics are left as they
+//! [`look_ahead`] is this algorithm for anything that has such losses; [`Meta`] asks a network for them. Its
+//! displaced passes see the same batch with the same dropout masks; normalisation statistics are left as they
 //! are; weights are displaced copies, so that theta stays what it was, bit for bit. The look-ahead step is plain
 //! gradient descent with the model's rate, its gradient not clipped.
 
@@ -41,7 +42,71 @@ pub struct Meta<'a> {
     pub difference: Difference,
 }
 
-/// What [`Meta::look_ahead`] found.
+/// What a look-ahead asks of a model.
+pub trait Losses {
+    /// Its weights.
+    type Weights;
+    /// A gradient with respect to them.
+    type Direction;
+
+    /// Loss of the held-out samples, and its gradient.
+    ///
+    /// # Errors
+    /// Where one is not finite.
+    fn held_out(&self, weights: &Self::Weights) -> Result<(f64, Self::Direction)>;
+
+    /// Loss of each sample of the training batch.
+    ///
+    /// # Errors
+    /// Where one is not finite.
+    fn samples(&self, weights: &Self::Weights) -> Result<Vec<f64>>;
+
+    /// A copy of the weights, moved by `factor` times a direction.
+    fn moved(&self, weights: &Self::Weights, direction: &Self::Direction, factor: f64) -> Self::Weights;
+
+    /// L2 norm over all weights.
+    fn norm(&self, direction: &Self::Direction) -> f64;
+}
+
+/// How samples' losses are differenced: which way, and how long the displacement of the weights is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Displacement {
+    /// One-sided or central.
+    pub difference: Difference,
+    /// Its length.
+    pub length: f64,
+}
+
+/// Alignments of the samples of a training batch with the held-out samples, after a plain step of size `rate` down
+/// `gradient`. `known` are the samples' losses at the weights, where they are known already.
+///
+/// # Errors
+/// Where a loss or gradient is not finite.
+pub fn look_ahead<L: Losses>(
+    losses: &L,
+    weights: &L::Weights,
+    (gradient, rate): (&L::Direction, f64),
+    known: Option<&[f64]>,
+    displacement: Displacement,
+) -> Result<LookAhead> {
+    let ahead = losses.moved(weights, gradient, -rate);
+    let (validation_loss, seen) = losses.held_out(&ahead)?;
+    let norm = losses.norm(&seen);
+    if norm == 0.0 {
+        return Ok(LookAhead { alignments: None, validation_loss });
+    }
+    let r = displacement.length;
+    let at = |way: f64| losses.samples(&losses.moved(weights, &seen, way * r / norm));
+    let above = at(1.0)?;
+    let alignments = match (displacement.difference, known) {
+        (Difference::Central, _) => alignments(&above, &at(-1.0)?, 2.0 * r, norm),
+        (Difference::OneSided, Some(known)) => alignments(&above, known, r, norm),
+        (Difference::OneSided, None) => alignments(&above, &losses.samples(weights)?, r, norm),
+    };
+    Ok(LookAhead { alignments: Some(alignments), validation_loss })
+}
+
+/// What [`look_ahead`] found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LookAhead {
     /// S_b for every sample of the training batch; `None` where the validation gradient is 0.
@@ -70,25 +135,41 @@ impl<'a> Meta<'a> {
         validation: &Batch,
     ) -> Result<LookAhead> {
         let precise = Precise::begin();
-        let ahead = moved(weights, &gradient.gradients, -rate);
-        let seen = self.validation.validation_gradient(&ahead, validation)?;
-        let norm = norm(&seen.gradients);
-        let validation_loss = seen.value.total;
-        if norm == 0.0 {
-            return Ok(LookAhead { alignments: None, validation_loss });
-        }
-        let r = self.displacement;
-        let losses = |way: f64| self.training.losses(&moved(weights, &seen.gradients, way * r / norm), batch);
-        let above = losses(1.0)?;
-        let alignments = match self.difference {
-            // The training pass gave the losses at the weights themselves, unless it rounded.
-            Difference::OneSided if precise.before == Precision::F32 => {
-                alignments(&above, &gradient.value.per_sample, r, norm)
-            }
-            Difference::OneSided => alignments(&above, &losses(0.0)?, r, norm),
-            Difference::Central => alignments(&above, &losses(-1.0)?, 2.0 * r, norm),
-        };
-        Ok(LookAhead { alignments: Some(alignments), validation_loss })
+        // The training pass gave the losses at the weights themselves, unless it rounded.
+        let known = Some(gradient.value.per_sample.as_slice());
+        let known = known.filter(|_| precise.before == Precision::F32);
+        let displacement = Displacement { difference: self.difference, length: self.displacement };
+        let batches = Batches { meta: self, batch, validation };
+        look_ahead(&batches, weights, (&gradient.gradients, rate), known, displacement)
+    }
+}
+
+/// A network's losses on a training and a held-out batch.
+struct Batches<'a> {
+    meta: &'a Meta<'a>,
+    batch: &'a Batch,
+    validation: &'a Batch,
+}
+
+impl Losses for Batches<'_> {
+    type Weights = Weights;
+    type Direction = Vec<Vec<f32>>;
+
+    fn held_out(&self, weights: &Weights) -> Result<(f64, Vec<Vec<f32>>)> {
+        let seen = self.meta.validation.validation_gradient(weights, self.validation)?;
+        Ok((seen.value.total, seen.gradients))
+    }
+
+    fn samples(&self, weights: &Weights) -> Result<Vec<f64>> {
+        self.meta.training.losses(weights, self.batch)
+    }
+
+    fn moved(&self, weights: &Weights, direction: &Vec<Vec<f32>>, factor: f64) -> Weights {
+        moved(weights, direction, factor)
+    }
+
+    fn norm(&self, direction: &Vec<Vec<f32>>) -> f64 {
+        norm(direction)
     }
 }
 

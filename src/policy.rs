@@ -22,6 +22,7 @@ pub mod operations;
 pub mod preview;
 pub mod settings;
 pub mod show;
+pub mod test_time;
 pub mod timeline;
 
 pub use operations::Context;

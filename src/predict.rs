@@ -18,7 +18,10 @@ use crate::prepare::{Restorer, Sample};
 use crate::volume::Labels;
 use crate::{Error, Result};
 
+mod views;
 mod voxels;
+
+pub use views::{Average, View, Views};
 
 /// How to predict.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,6 +53,8 @@ pub struct Predictor {
     options: WindowOptions,
     device: Device,
     weighting: [Vec<f32>; 3],
+    /// Changed forms in which windows are seen, instead of mirror images.
+    views: Option<Views>,
 }
 
 impl Predictor {
@@ -98,13 +103,15 @@ impl Predictor {
             options,
             device: device.clone(),
             weighting,
+            views: None,
         })
     }
 
-    /// Number of forward passes that a volume of this shape takes, windows x mirror images x networks.
+    /// Number of forward passes that a volume of this shape takes, windows x forms x networks.
     pub fn passes(&self, shape: [usize; 3]) -> usize {
         let windows: usize = self.starts(shape).iter().map(Vec::len).product();
-        windows * (1 << self.options.mirror.iter().filter(|&&m| m).count()) * self.networks.len()
+        let mirrored = 1 << self.options.mirror.iter().filter(|&&m| m).count();
+        windows * self.views.as_ref().map_or(mirrored, Views::len) * self.networks.len()
     }
 
     /// First voxels of the windows along each axis.
@@ -130,6 +137,7 @@ impl Predictor {
         let shape = [nx, ny, nz];
         let starts = self.starts(shape);
         let padding = self.padding(images);
+        let scan = self.views.as_ref().map(|views| self.scan(images, mask, views.need_image()));
         let row = ny * nz * self.classes;
         // Planes `done..done + band.len() / row` of weighted probability sums, (x, y, z, class).
         let mut band: Vec<f32> = Vec::new();
@@ -142,7 +150,12 @@ impl Predictor {
             let (wanted, skipped): (Vec<_>, Vec<_>) =
                 places.into_iter().partition(|&place| mask.is_none_or(|mask| self.touches(mask, place)));
             for group in wanted.chunks(self.options.batch.max(1)) {
-                self.add_group(images, &padding, group, done, &mut band, advance);
+                match (&scan, &self.views) {
+                    (Some(scan), Some(views)) => {
+                        self.add_views(scan, views, group, done, &mut band, advance);
+                    }
+                    _ => self.add_group(images, &padding, group, done, &mut band, advance),
+                }
             }
             if !skipped.is_empty() {
                 let passes = self.passes(self.patch) * skipped.len();

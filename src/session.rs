@@ -285,6 +285,24 @@ pub(crate) fn find<'a>(dataset: &'a Dataset, ids: &[String]) -> Result<Vec<&'a C
     ids.iter().map(find).collect()
 }
 
+/// Folder of a run's data set: the one given, else where the run found it.
+pub(crate) fn dataset_folder<'a>(
+    run: &Run,
+    given: Option<&'a Path>,
+    manifest: &'a Manifest,
+) -> Result<&'a Path> {
+    match given {
+        Some(folder) => Ok(folder),
+        None if manifest.dataset.is_dir() => Ok(&manifest.dataset),
+        None => Err(Error::invalid(
+            run.path("run.json"),
+            "dataset",
+            format!("`{}` is not a folder", manifest.dataset.display()),
+            "name the folder of the data set with --dataset",
+        )),
+    }
+}
+
 /// Segments cases, writes the label maps into `folder` and scores them; `summary.json` stands beside them.
 /// Cases that were prepared before are read from the cache.
 pub fn predict_and_score(

@@ -104,3 +104,39 @@ fn a_learned_policy_is_the_same_for_any_threads_and_after_a_resume() {
     let kept = std::fs::read_to_string(other.join("policy.toml")).unwrap();
     assert_eq!(kept, std::fs::read_to_string(&file).unwrap());
 }
+
+#[test]
+fn a_test_time_policy_is_learned_from_held_out_cases_and_used_to_predict() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = phantom(folder.path(), 12, "32,32,32");
+    let run = folder.path().join("run");
+    succeed(&mut train(&dataset, &run, "1"));
+    let file = folder.path().join("test.toml");
+    let learn = |output: &Path| {
+        let mut command = segen();
+        command.args(["policy", "test-time"]).arg(&run).arg("-o").arg(output).args(["--updates", "3"]);
+        succeed(&mut command)
+    };
+    let told = learn(&file);
+    assert!(told.contains("mirror sagittal"), "{told}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("test-time") && text.matches("[[groups.choices]]").count() == 84);
+    learn(&folder.path().join("again.toml"));
+    assert_eq!(text, std::fs::read_to_string(folder.path().join("again.toml")).unwrap());
+
+    let predict = |more: &[&std::ffi::OsStr]| {
+        let mut command = segen();
+        command.arg("predict").arg(&run).arg(dataset.join("imagesTs")).arg("-o");
+        command.arg(folder.path().join("predicted")).args(more);
+        command.output().unwrap()
+    };
+    let flag = |text: &'static str| std::ffi::OsStr::new(text);
+    let output = predict(&[flag("--test-policy"), file.as_os_str(), flag("--top"), flag("2")]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && error.contains("2 passes per window instead of 1"), "{error}");
+    // Another kind of policy says what it lacks.
+    let output = predict(&[flag("--test-policy"), run.join("policy.toml").as_os_str()]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("segen policy test-time"), "{error}");
+}

@@ -7,6 +7,8 @@ use super::intensity::{Fused, Place, Point, Statistics, gamma_back, gamma_power}
 use super::sketch::{Sketch, Sketches};
 use super::spatial::{self, Block, Map};
 use super::{Keep, Over, Resampling, Side};
+use ndarray::{ArrayView3, ArrayView4};
+
 use crate::Result;
 use crate::prepare::{PreparedCase, Sample};
 use crate::sampler::Placement;
@@ -95,6 +97,29 @@ impl Cut<'_> {
         self.render(&self.map(), &block, known, images, labels);
     }
 
+    /// Cuts the images alone, with the same bits, out of a scan (channel, x, y, z) or a box of it that holds all
+    /// that the grids see; `mask` belongs to the same box. `sketches` are those of the whole scan.
+    ///
+    /// # Panics
+    /// Where an array has no standard layout or the outputs do not have the stated sizes.
+    pub fn from_images(
+        &self,
+        images: ArrayView4<'_, f32>,
+        mask: Option<ArrayView3<'_, u8>>,
+        sketches: &Sketches,
+        out: &mut [&mut [f32]],
+    ) {
+        let (_, x, y, z) = images.dim();
+        let block = Block {
+            images: whole(images.as_slice()),
+            labels: &[],
+            mask: mask.as_ref().map(|mask| whole(mask.as_slice())),
+            shape: [x, y, z],
+        };
+        let known = if self.draw.needs_image() { sketches.known() } else { &[] };
+        self.render(&self.map(), &block, known, out, &mut []);
+    }
+
     /// Cuts out of a case on disk, with the same bits. Reads no more of it than the grids see, except where a
     /// change looks at the whole image for the first time.
     ///
@@ -147,7 +172,7 @@ impl Cut<'_> {
         Map::new(&self.draw.affine, self.draw.shift, self.placement.start, self.patch)
     }
 
-    /// Reads every grid through the map and applies the intensity changes.
+    /// Reads every grid through the map and applies the intensity changes; `labels` may be left out.
     fn render(
         &self,
         map: &Map,
@@ -157,12 +182,12 @@ impl Cut<'_> {
         labels: &mut [u8],
     ) {
         let draw = self.draw;
-        assert_eq!(labels.len(), self.patch.iter().product::<usize>(), "labels of the patch");
         assert_eq!(images.len(), self.grids.len(), "one image per grid");
         let field =
             |grid: &Grid| draw.elastic.map(|elastic| Field { elastic, place: place(self.patch, grid) });
-        spatial::resample_labels(map, field(&Grid::patch(self.patch)).as_ref(), block, labels);
-        if !draw.swapped.is_empty() {
+        if !labels.is_empty() {
+            assert_eq!(labels.len(), self.patch.iter().product::<usize>(), "labels of the patch");
+            spatial::resample_labels(map, field(&Grid::patch(self.patch)).as_ref(), block, labels);
             swap(labels, &draw.swapped);
         }
         for (grid, image) in self.grids.iter().zip(images.iter_mut()) {
@@ -229,6 +254,9 @@ fn place(patch: [usize; 3], grid: &Grid) -> Place {
 }
 
 fn swap(labels: &mut [u8], pairs: &[[u8; 2]]) {
+    if pairs.is_empty() {
+        return;
+    }
     let mut other: [u8; 256] = std::array::from_fn(|label| label as u8);
     for &[left, right] in pairs {
         other.swap(usize::from(left), usize::from(right));

@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use ndarray::ArrayView3;
+use ndarray::{ArrayView3, ArrayView4};
 
 use super::intensity::{Point, Statistics};
 use crate::Result;
@@ -39,6 +39,12 @@ impl Sketches {
         Self::default()
     }
 
+    /// Those of a scan (channel, x, y, z).
+    pub fn of_images(images: ArrayView4<'_, f32>) -> Self {
+        let sketches: Vec<Sketch> = images.outer_iter().map(Sketch::of).collect();
+        Self { channels: OnceLock::from(sketches) }
+    }
+
     /// Makes the sketches where they are not known yet, from the case that `load` gives.
     ///
     /// # Errors
@@ -54,6 +60,11 @@ impl Sketches {
     pub(super) fn of(&self, sample: &Sample) -> &[Sketch] {
         self.channels
             .get_or_init(|| sample.images.outer_iter().map(|channel| Sketch::of(channel.view())).collect())
+    }
+
+    /// The sketches, where they were made before; else none.
+    pub(super) fn known(&self) -> &[Sketch] {
+        self.channels.get().map_or(&[], Vec::as_slice)
     }
 
     /// The sketches of a sample that has to be read first.

@@ -46,6 +46,21 @@ impl Affine {
         matrix
     }
 
+    /// The map back; `None` of a map that loses a direction.
+    pub fn inverse(&self) -> Option<Self> {
+        let m = &self.0;
+        // Adjugate over determinant: of turns by right angles and mirror images it is exact.
+        let minor = |row: usize, column: usize| {
+            let [r, s] = [(row + 1) % 3, (row + 2) % 3];
+            let [c, d] = [(column + 1) % 3, (column + 2) % 3];
+            m[r][c] * m[s][d] - m[r][d] * m[s][c]
+        };
+        let determinant: f64 = (0..3).map(|column| m[0][column] * minor(0, column)).sum();
+        let inverse =
+            std::array::from_fn(|row| std::array::from_fn(|column| minor(column, row) / determinant));
+        (determinant.abs() > 1e-9).then_some(Self(inverse))
+    }
+
     /// Reverses the marked axes.
     pub fn mirror(axes: [bool; 3]) -> Self {
         Self::scaling(axes.map(|mirrored| if mirrored { -1.0 } else { 1.0 }))

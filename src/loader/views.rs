@@ -29,7 +29,7 @@ impl View<'_> {
     /// # Errors
     /// Where the case cannot be read.
     pub(super) fn cut(&self, draw: &Draw, inputs: &mut [&mut [f32]], labels: &mut [u8]) -> Result<()> {
-        let grids: Vec<Grid> = self.field.pathways.iter().map(grid).collect();
+        let grids: Vec<Grid> = self.field.pathways.iter().map(Pathway::grid).collect();
         let cut = Cut { placement: self.placement, patch: self.field.output, grids: &grids, draw };
         let shape = self.case.shape();
         let (low, edges) = cut.seen();
@@ -51,11 +51,6 @@ impl View<'_> {
         Cut { placement: &around, ..cut }.from_sample(&padded, known, inputs, labels);
         Ok(())
     }
-}
-
-/// The grid of a pathway about the labelled box.
-fn grid(pathway: &Pathway) -> Grid {
-    Grid { shape: pathway.size, stride: [pathway.scale; 3], start: [-(pathway.before as i64); 3] }
 }
 
 impl Opened<'_> {

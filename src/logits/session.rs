@@ -46,7 +46,7 @@ pub fn run(
 ) -> Result<Collected> {
     let (network, weights, plan, config) = session::load(run)?;
     let manifest: Manifest = run.read_json("run.json")?;
-    let mut dataset = Dataset::open(dataset_folder(run, dataset, &manifest)?)?;
+    let mut dataset = Dataset::open(session::dataset_folder(run, dataset, &manifest)?)?;
     dataset.labels = dataset.labels.select(&config.task.classes)?;
     let split: Split = run.read_json("split.json")?;
     let train = session::find(&dataset, &split.train)?;
@@ -97,17 +97,4 @@ pub fn run(
 /// Where there is nothing, or it is damaged.
 pub fn read(run: &Run) -> Result<(Collected, Collection)> {
     Ok((run.read_json("logits/summary.json")?, file::read(&run.path("logits/logits.safetensors"))?))
-}
-
-fn dataset_folder<'a>(run: &Run, given: Option<&'a Path>, manifest: &'a Manifest) -> Result<&'a Path> {
-    match given {
-        Some(folder) => Ok(folder),
-        None if manifest.dataset.is_dir() => Ok(&manifest.dataset),
-        None => Err(Error::invalid(
-            run.path("run.json"),
-            "dataset",
-            format!("`{}` is not a folder", manifest.dataset.display()),
-            "name the folder of the data set with --dataset",
-        )),
-    }
 }

@@ -143,7 +143,8 @@ impl<'a> Tutor<'a> {
         let scale = if self.learning.optimiser == Steps::Sgd { rate } else { 1.0 };
         let slope = gradient(&self.policy, &drawn, &centred, scale, self.learning, &mut random);
         let left = (1.0 - batch.step as f64 / self.planned.max(1) as f64).max(0.0);
-        let step_size = self.learning.rate * left.powf(self.learning.poly_power);
+        let updates = self.planned.div_ceil(self.learning.every);
+        let step_size = self.learning.step_size(updates) * left.powf(self.learning.poly_power);
         self.learner.step(&slope, self.learning.optimiser, step_size);
         self.policy = self.policy.with_logits(&self.learner.logits);
         let updates = self.learner.updates;

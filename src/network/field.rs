@@ -1,5 +1,7 @@
 //! What a network sees around the voxels that it labels.
 
+use crate::augment::Grid;
+
 /// The grids of a network's inputs relative to the voxels that it gives logits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
@@ -57,6 +59,11 @@ impl Field {
 }
 
 impl Pathway {
+    /// The voxels of the input about the labelled box.
+    pub fn grid(&self) -> Grid {
+        Grid { shape: self.size, stride: [self.scale; 3], start: [-(self.before as i64); 3] }
+    }
+
     /// Where voxel `index` of the input lies along an axis, in image voxels from the first labelled one.
     pub fn at(&self, index: usize) -> i64 {
         (index * self.scale) as i64 - self.before as i64

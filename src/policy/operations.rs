@@ -31,8 +31,8 @@ pub enum Start {
     DeepMedic,
 }
 
-const AXES: [(&str, usize); 3] = [("longitudinal", 2), ("frontal", 0), ("sagittal", 1)];
-const PLANES: [(&str, usize); 3] = [("sagittal", 0), ("frontal", 1), ("axial", 2)];
+pub(super) const AXES: [(&str, usize); 3] = [("longitudinal", 2), ("frontal", 0), ("sagittal", 1)];
+pub(super) const PLANES: [(&str, usize); 3] = [("sagittal", 0), ("frontal", 1), ("axial", 2)];
 
 impl Context {
     /// From a plan and the names of its classes, background first.
@@ -179,15 +179,15 @@ pub(crate) fn choice(name: String, ops: Vec<Op>) -> Choice {
     Choice { name, logits: vec![0.0], ops }
 }
 
-fn scale(factor: Magnitude) -> Op {
+pub(super) fn scale(factor: Magnitude) -> Op {
     Op::Scale { factor, axes: [true; 3] }
 }
 
-fn rotate(axis: usize, angle: Magnitude) -> Op {
+pub(super) fn rotate(axis: usize, angle: Magnitude) -> Op {
     Op::Rotate { degrees: std::array::from_fn(|a| if a == axis { angle } else { Magnitude::Fixed(0.0) }) }
 }
 
-fn flip(axis: usize, context: &Context) -> Op {
+pub(super) fn flip(axis: usize, context: &Context) -> Op {
     Op::Flip { axis, pairs: if axis == 0 { context.pairs.clone() } else { Vec::new() } }
 }
 

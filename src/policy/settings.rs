@@ -46,8 +46,9 @@ pub enum Form {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Learning {
-    /// Step size on the logits.
-    pub rate: f64,
+    /// Step size on the logits; see [`Self::step_size`] where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
     /// The step size falls as `(1 - t / steps)^poly_power`.
     pub poly_power: f64,
     /// Rule of the steps.
@@ -94,22 +95,22 @@ pub enum Difference {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Estimator {
-    /// Through the softmax of the perturbed logits.
+    /// Log-derivative of the probability: unbiased, and the least noisy.
     #[default]
-    StraightThrough,
-    /// Log-derivative of the probability.
     Score,
+    /// Through the softmax of the perturbed logits, as published.
+    StraightThrough,
 }
 
 /// What patches of a batch count that drew the same choice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Repeats {
-    /// One together: frequent choices do not dominate.
-    #[default]
-    Divided,
     /// One each.
+    #[default]
     Counted,
+    /// One together: frequent choices do not dominate.
+    Divided,
 }
 
 /// Names of the policies that need no file.
@@ -131,17 +132,29 @@ impl Default for PolicyConfig {
 impl Default for Learning {
     fn default() -> Self {
         Self {
-            rate: 5e-3,
+            rate: None,
             poly_power: 0.9,
             optimiser: Steps::Adam,
-            every: 5,
+            every: 4,
             delay: 8,
             validation_batch: 0,
             displacement: 1e-3,
             difference: Difference::OneSided,
-            estimator: Estimator::StraightThrough,
-            repeats: Repeats::Divided,
+            estimator: Estimator::Score,
+            repeats: Repeats::Counted,
         }
+    }
+}
+
+impl Learning {
+    /// The first step size on the logits of a run with so many updates.
+    ///
+    /// Where none is given it is 1 / sqrt(updates). Adam moves a logit by about one step size an update, in a
+    /// direction that is mostly chance: a gradient's mean over its deviation is some 0.1. After T updates that fall
+    /// to 0, chance has moved it by 0.6 rate sqrt(T) and a signal to noise of s by 0.5 rate s T. So every length of
+    /// run has the same wandering, 0.6, and a signal that grows with the root of the number of updates.
+    pub fn step_size(&self, updates: u64) -> f64 {
+        self.rate.unwrap_or_else(|| (updates.max(1) as f64).sqrt().recip())
     }
 }
 
@@ -229,7 +242,11 @@ impl PolicyConfig {
         let demands = [
             ((0.0..1.0).contains(&share), "policy.validation_share", "at least 0 and below 1"),
             (!self.learns() || share > 0.0, "policy.validation_share", "above 0 for a policy that learns"),
-            (learning.rate > 0.0 && learning.rate.is_finite(), "policy.learning.rate", "a number above 0"),
+            (
+                learning.rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()),
+                "policy.learning.rate",
+                "a number above 0",
+            ),
             (learning.poly_power >= 0.0, "policy.learning.poly_power", "0 or more"),
             (learning.every > 0, "policy.learning.every", "at least 1"),
             (

@@ -97,7 +97,7 @@ fn a_learned_policy_turns_from_operations_that_ruin_pictures() {
         epochs: 8,
         batch: 32,
         validation_share: 0.25,
-        learning: Learning { rate: 0.1, every: 1, ..Learning::default() },
+        learning: Learning { rate: Some(0.1), every: 1, ..Learning::default() },
         ..CifarConfig::default()
     };
     let folder = tempfile::tempdir().unwrap();

@@ -28,3 +28,4 @@ mod sampler;
 mod statistics;
 mod support;
 mod sweep;
+mod test_time;

@@ -192,7 +192,7 @@ fn a_choice_that_harms_loses_its_probability() {
     // Samples that drew choice 3 step away from the validation loss, all others towards it, with noise.
     let policy = single(&Context::default(), Start::Uniform);
     for estimator in [Estimator::StraightThrough, Estimator::Score] {
-        let learning = Learning { rate: 2e-2, estimator, ..Learning::default() };
+        let learning = Learning { estimator, ..Learning::default() };
         let mut learner = Learner::new(&policy);
         let mut random = generator(9, &["toy"]);
         for update in 0..400 {
@@ -206,7 +206,7 @@ fn a_choice_that_harms_loses_its_probability() {
             let centred = learner.centre(&alignments, &batch);
             let mut redraw = generator(update, &["redraw"]);
             let slope = gradient(&now, &batch, &centred, 1.0, &learning, &mut redraw);
-            learner.step(&slope, learning.optimiser, learning.rate);
+            learner.step(&slope, learning.optimiser, 2e-2);
         }
         let p = policy.with_logits(&learner.logits).probabilities(0, 0);
         let lowest = p.iter().copied().fold(1.0, f64::min);

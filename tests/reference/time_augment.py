@@ -1,15 +1,18 @@
-"""Processor time of nnU-Net's default augmentation in batchgeneratorsv2, one thread, as in benches/augment.rs.
+"""Processor time of nnU-Net's default augmentation in batchgeneratorsv2 and here, one thread each.
 
-    python tests/reference/time_augment.py [samples] [--all]
-    python tests/reference/time_augment.py --against BENCHMARK
+    python tests/reference/time_augment.py --against [ROUNDS]
+    python tests/reference/time_augment.py [SAMPLES] [--single]
 
-The first prints milliseconds per sample for the whole list of nnUNetTrainer.get_training_transforms and, with
---all, for each operation alone, on the same images and labels, and the peak memory of the process. The second
-runs the compiled benchmark (a program under target/, from `cargo bench --bench augment --no-run`) and this script in
-turns, five times each, and prints medians and their ratio.
+The first is the comparison: it compiles benches/augment.rs, runs it and this script in turns, and prints medians of
+milliseconds per sample, their ratio, and peak memory, as a table in Markdown. The second prints the figures of
+batchgeneratorsv2 alone: for the whole list of nnUNetTrainer.get_training_transforms, or, with --single, for each of
+its operations, always applied. Images and labels are those of the benchmark.
 """
 
+import json
 import os
+import statistics
+import subprocess
 import sys
 import time
 
@@ -81,45 +84,68 @@ def default_list(patch):
     return ComposeTransforms(steps + [MirrorTransform((0, 1, 2)), RemoveLabelTansform(-1, 0)])
 
 
-def against(benchmark):
+def build():
+    """Compiles the benchmark and returns its path."""
+    command = ["cargo", "bench", "--workspace", "--bench", "augment", "--no-run", "--message-format=json"]
+    lines = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    messages = [json.loads(line) for line in lines if line.startswith("{")]
+    made = [m for m in messages if m.get("executable") and m["target"]["name"] == "augment"]
+    return made[-1]["executable"]
+
+
+def read(command):
+    """The figures that a program prints, by name."""
+    figures = {}
+    for line in subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines():
+        parts = line.rsplit(maxsplit=2)
+        if len(parts) == 3 and parts[2] in ("ms", "MiB"):
+            figures[parts[0].strip()] = (float(parts[1]), parts[2])
+    return figures
+
+
+def against(rounds):
     """Runs both in turns and compares the medians."""
-    import statistics
-    import subprocess
+    ours, theirs = build(), [sys.executable, os.path.abspath(__file__)]
+    found = {}
+    for last in [False] * rounds + [True]:
+        # The operations alone once, at the end; they take as long as several rounds.
+        commands = [[ours, "default"], theirs + ["20"]] if not last else [[ours], theirs + ["4", "--single"]]
+        pair = [read(command) for command in commands]
+        for name in pair[1]:
+            if not (last and name == "peak memory"):
+                found.setdefault(name, []).append([figures[name] for figures in pair])
+    print("| | here | batchgeneratorsv2 | ratio |\n|---|---|---|---|")
+    for name, runs in found.items():
+        here, there = (statistics.median(run[which][0] for run in runs) for which in (0, 1))
+        unit = runs[0][0][1]
+        print(f"| {name} | {here:.2f} {unit} | {there:.2f} {unit} | {there / here:.2f} |")
 
-    programs = {"ours": [benchmark, "default"], "batchgeneratorsv2": [sys.executable, __file__, "30"]}
-    figures = {name: {} for name in programs}
-    for _ in range(5):
-        for name, command in programs.items():
-            for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
-                parts = line.rsplit(maxsplit=2)
-                if len(parts) == 3 and parts[2] in ("ms", "MiB"):
-                    figures[name].setdefault(parts[0].strip(), []).append(float(parts[1]))
-    for what in figures["batchgeneratorsv2"]:
-        ours, theirs = (statistics.median(figures[name][what]) for name in programs)
-        print(f"{what:>32} {ours:9.2f} {theirs:9.2f}   ratio {theirs / ours:.2f}")
 
-
-if __name__ == "__main__" and "--against" in sys.argv:
-    against(sys.argv[sys.argv.index("--against") + 1])
-elif __name__ == "__main__":
+def main():
     numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
+    if "--against" in sys.argv:
+        return against(numbers[0] if numbers else 5)
     samples = numbers[0] if numbers else 60
     np.random.seed(1)
     torch.manual_seed(1)
     patch = (128, 128, 128)
     image, labels = make(patch, 4)
     print("(4, 128, 128, 128)")
-    report("default list", default_list(patch), image, labels, samples)
-    if "--all" in sys.argv:
-        report("mirror", MirrorTransform((0, 1, 2)), image, labels, 8)
-        report("rotate", spatial(patch, 1, 0), image, labels, 8)
-        report("scale", spatial(patch, 0, 1), image, labels, 8)
+    if "--single" in sys.argv:
+        report("mirror", MirrorTransform((0, 1, 2)), image, labels, samples)
+        report("rotate", spatial(patch, 1, 0), image, labels, samples)
+        report("scale", spatial(patch, 0, 1), image, labels, samples)
         for name, _, op in operations(patch):
-            report(name, op, image, labels, 8)
-    patch = (40, 56, 40)
-    image, labels = make(patch, 1)
-    print("(1, 40, 56, 40)")
-    report("small default list", default_list(patch), image, labels, 10 * samples)
+            report(name, op, image, labels, samples)
+    else:
+        report("default list", default_list(patch), image, labels, samples)
+        small = (40, 56, 40)
+        print("(1, 40, 56, 40)")
+        report("small default list", default_list(small), *make(small, 1), 10 * samples)
     import resource
 
     print(f"{'peak memory':>32} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:8.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,12 +1,15 @@
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
+use segen::files::write_atomically;
 use segen::policy::Policy;
 use segen::policy::preview::Preview;
 use segen::policy::show::Shown;
+use segen::policy::test_time::TestStart;
 use segen::run::Run;
+use segen::test_time;
 
-use super::Exit;
+use super::{Exit, device};
 use crate::output::Output;
 
 #[derive(Debug, Subcommand)]
@@ -15,6 +18,8 @@ pub(crate) enum Args {
     Preview(PreviewArgs),
     /// What runs have learned: probabilities at the start and at the end
     Show(ShowArgs),
+    /// Learn which changed forms of a scan to average over, for `segen predict --test-policy`
+    TestTime(TestTimeArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -45,6 +50,36 @@ pub(crate) struct ShowArgs {
     output: Option<PathBuf>,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct TestTimeArgs {
+    /// Folder of a trained run; it learns from cases that the run was not trained on
+    run: PathBuf,
+    /// File for the policy (TOML)
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Folder of the data set, where it is no longer where the run found it
+    #[arg(long, value_name = "DIR")]
+    dataset: Option<PathBuf>,
+    /// Updates, each on one patch
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    updates: u64,
+    /// Where it begins: the eight mirror images, the three mirrored planes, or all 84 forms alike
+    #[arg(long, value_name = "START", default_value = "mirrors")]
+    start: Begin,
+    /// Seed of all that is drawn
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    #[command(flatten)]
+    device: device::DeviceArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Begin {
+    Mirrors,
+    Planes,
+    Uniform,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Form {
     Toml,
@@ -54,8 +89,40 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     match args {
         Args::Preview(args) => preview(&args, output),
         Args::Show(args) => show(&args, output),
+        Args::TestTime(args) => learn_test_time(&args, output),
     }
 }
+
+fn learn_test_time(args: &TestTimeArgs, output: &Output) -> anyhow::Result<Exit> {
+    let start = match args.start {
+        Begin::Mirrors => TestStart::Mirrors,
+        Begin::Planes => TestStart::Planes,
+        Begin::Uniform => TestStart::Uniform,
+    };
+    let options =
+        test_time::Options { updates: args.updates, start, seed: args.seed, ..test_time::Options::default() };
+    let device = args.device.open()?;
+    let learned = test_time::learn(&Run::at(&args.run), args.dataset.as_deref(), &options, &device, output)?;
+    write_atomically(&args.output, learned.policy.to_toml().as_bytes())?;
+    if output.json() {
+        output.data(&serde_json::to_string_pretty(&learned)?);
+        return Ok(Exit::Done);
+    }
+    output.data(&format!("{:<28} {:>8} {:>8}", "form", "start", "now"));
+    for (name, first, last) in learned.forms.iter().take(SHOWN) {
+        output.data(&format!("{name:<28} {:>6.2} % {:>6.2} %", 100.0 * first, 100.0 * last));
+    }
+    output.line(&format!(
+        "{} updates on {} cases; predict with --test-policy {}",
+        learned.updates,
+        learned.cases.len(),
+        args.output.display()
+    ));
+    Ok(Exit::Done)
+}
+
+/// Forms that are printed.
+const SHOWN: usize = 12;
 
 fn preview(args: &PreviewArgs, output: &Output) -> anyhow::Result<Exit> {
     let policy = args.policy.as_deref().map(Policy::read).transpose()?;

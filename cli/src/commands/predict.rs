@@ -1,10 +1,18 @@
 use std::path::PathBuf;
 
-use segen::infer::{self, Request};
+use segen::infer::{self, Request, TestTime};
+use segen::policy::Policy;
+use segen::predict::Average;
 use segen::run::Run;
 
 use super::{Exit, device};
 use crate::output::Output;
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Averaged {
+    Probabilities,
+    Logits,
+}
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -22,6 +30,15 @@ pub(crate) struct Args {
     /// Average over mirror images too (the axes the run was trained with): up to 8 times the work
     #[arg(long)]
     mirror: bool,
+    /// Average over changed forms of the scans, weighted by this policy of `segen policy test-time`
+    #[arg(long, value_name = "FILE", conflicts_with = "mirror")]
+    test_policy: Option<PathBuf>,
+    /// How many of the policy's likeliest forms; 8 when left out, 4 for DeepMedic
+    #[arg(long, value_name = "K", requires = "test_policy")]
+    top: Option<usize>,
+    /// What is averaged over the forms
+    #[arg(long, value_name = "WHAT", requires = "test_policy", default_value = "probabilities")]
+    average: Averaged,
     /// Also write one volume of probabilities per class (CASE_probability_CLASS.nii.gz)
     #[arg(long)]
     probabilities: bool,
@@ -36,7 +53,14 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     let device = args.device.open()?;
     let mut runs = vec![Run::at(&args.run)];
     runs.extend(args.with.iter().map(Run::at));
+    let average = match args.average {
+        Averaged::Probabilities => Average::Probabilities,
+        Averaged::Logits => Average::Logits,
+    };
+    let policy = args.test_policy.as_deref().map(Policy::read).transpose()?;
+    let test_time = policy.map(|policy| TestTime { policy, top: args.top, average });
     let request = Request {
+        test_time,
         runs: &runs,
         inputs: &args.input,
         masks: args.masks.as_deref(),
