@@ -10,7 +10,8 @@
 //!
 //! To save hours, the best is sought where a bar is set against it, and a configuration that in the first run takes
 //! more than [`HOPELESS`] times as long as the fastest is not run again; `--all` runs everything every time. `--quick`
-//! runs everything once, with few repetitions: it shows that all configurations run.
+//! runs everything once, with few repetitions: it shows that all configurations run. A FILE that exists keeps its rows of
+//! other workloads, so that it can be filled piece by piece, on one machine.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 #![expect(clippy::print_stderr, reason = "it takes long and says how far it is")]
 

@@ -79,7 +79,7 @@ unsafe fn input<V: Vector, S: Store, const F: usize>(lines: &Lines<'_>, tiles: u
     // SAFETY: all addresses are inside the lines, the slices or the output, by the caller's promise; slices are written
     // before they are read.
     unsafe {
-        let slice = |position: usize, vector: usize| start.add((position * (LINE / 8) + vector) * 16);
+        let slice = |position: usize, vector: usize| start.add((position * (LINE / V::LANES) + vector) * 16);
         for (first, first_tile) in (0..channels)
             .step_by(LINE)
             .flat_map(|first| (0..tiles).step_by(TILES).map(move |tile| (first, tile)))
