@@ -37,8 +37,10 @@ pub struct Options {
     pub updates: u64,
     /// Forms that are drawn per update, beside the patch as it is.
     pub draws: usize,
-    /// First step size on the logits; 1 / sqrt(updates) where it is left out.
-    pub rate: Option<f64>,
+    /// First step size on the logits; it falls to 0. Scores of one patch differ little by chance, so that steps of
+    /// Adam mostly agree: the rate says how far logits go, 0.5 rate updates at most. Weights that are to average
+    /// should not go far.
+    pub rate: f64,
     /// Where the policy begins.
     pub start: TestStart,
     /// Seed of all that is drawn.
@@ -47,7 +49,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { updates: 200, draws: 10, rate: None, start: TestStart::Mirrors, seed: 1 }
+        Self { updates: 200, draws: 10, rate: 1e-2, start: TestStart::Mirrors, seed: 1 }
     }
 }
 
@@ -129,8 +131,7 @@ pub fn teach(
 ) -> Result<(Policy, u64)> {
     let patch = predictor.window();
     let sampler = Sampler { share: Share::Probability(1.0), ..Sampler::new(patch, 1) };
-    let learning = Learning { rate: options.rate, ..Learning::default() };
-    let rate = learning.step_size(options.updates);
+    let learning = Learning::default();
     let mut learner = Learner::new(start);
     let mut policy = start.clone();
     progress.begin("learning the test-time policy", options.updates);
@@ -166,7 +167,7 @@ pub fn teach(
         let centred = learner.centre(&scores, &drawn);
         let slope = gradient(&policy, &drawn, &centred, 1.0, &learning, &mut random);
         let left = 1.0 - update as f64 / options.updates as f64;
-        learner.step(&slope, Steps::Adam, rate * left.powf(learning.poly_power));
+        learner.step(&slope, Steps::Adam, options.rate * left.powf(learning.poly_power));
         policy = policy.with_logits(&learner.logits);
     }
     progress.end();

@@ -178,7 +178,7 @@ fn a_form_that_ruins_predictions_loses_its_probability() {
         choice
     });
     let start = Policy { groups: vec![Group { name: "three".to_owned(), choices: choices.into() }], ..full };
-    let options = Options { updates: 30, ..Options::default() };
+    let options = Options { updates: 30, rate: 0.1, ..Options::default() };
     let load = |_| Ok(sample.clone());
     let (learned, updates) = teach(&predictor, (1, &load), &start, &options, &Silent).unwrap();
     let p = learned.probabilities(0, 0);

@@ -63,6 +63,9 @@ pub(crate) struct TestTimeArgs {
     /// Updates, each on one patch
     #[arg(long, value_name = "N", default_value_t = 200)]
     updates: u64,
+    /// First step size on the logits, which move by at most half of it times the updates
+    #[arg(long, value_name = "R", default_value_t = 0.01)]
+    rate: f64,
     /// Where it begins: the eight mirror images, the three mirrored planes, or all 84 forms alike
     #[arg(long, value_name = "START", default_value = "mirrors")]
     start: Begin,
@@ -99,8 +102,14 @@ fn learn_test_time(args: &TestTimeArgs, output: &Output) -> anyhow::Result<Exit>
         Begin::Planes => TestStart::Planes,
         Begin::Uniform => TestStart::Uniform,
     };
-    let options =
-        test_time::Options { updates: args.updates, start, seed: args.seed, ..test_time::Options::default() };
+    anyhow::ensure!(args.rate > 0.0 && args.rate.is_finite(), "--rate {} is not above 0", args.rate);
+    let options = test_time::Options {
+        updates: args.updates,
+        rate: args.rate,
+        start,
+        seed: args.seed,
+        ..test_time::Options::default()
+    };
     let device = args.device.open()?;
     let learned = test_time::learn(&Run::at(&args.run), args.dataset.as_deref(), &options, &device, output)?;
     write_atomically(&args.output, learned.policy.to_toml().as_bytes())?;
