@@ -115,7 +115,7 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
             .map(|(name, weight)| format!("{name} {:.0} %", 100.0 * weight))
             .collect();
         progress.note(&format!("{} passes per window instead of 1: {}", views.len(), told.join(", ")));
-        predictor = predictor.with_views(views);
+        predictor = predictor.with_views(views)?;
     }
     let passes = 1 << options.mirror.iter().filter(|&&m| m).count();
     if passes > 1 {

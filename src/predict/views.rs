@@ -136,6 +136,9 @@ impl Views {
             order.iter().map(|choice| policy.groups[0].choices[*choice].name.clone()).collect();
         let size = patch.iter().product::<usize>();
         let whole = |(view, _): &(View, f64)| {
+            // One volume of ones has no labels that change places.
+            let back = Draw { swapped: Vec::new(), ..view.back.clone() };
+            let view = View { draw: view.draw.clone(), back };
             view.carry_back(&vec![1.0; size], 1, patch)[size..].iter().all(|part| *part > 0.5)
         };
         if !chosen.iter().any(whole) {
@@ -223,9 +226,26 @@ impl Scan<'_> {
 
 impl Predictor {
     /// Sees every window in these forms instead of as it is.
-    pub fn with_views(mut self, views: Views) -> Self {
+    ///
+    /// # Errors
+    /// Where a form is for scans with more channels or labels.
+    pub fn with_views(mut self, views: Views) -> Result<Self> {
+        for ((View { draw, .. }, _), name) in views.weighted.iter().zip(&views.names) {
+            let channels = draw.changes.iter().map(|change| change.channel + 1).max().unwrap_or(0);
+            let labels = draw.swapped.iter().flatten().map(|label| usize::from(*label) + 1).max();
+            if channels > self.channels || labels.is_some_and(|labels| labels > self.classes) {
+                return Err(Error::config(
+                    "test policy",
+                    format!(
+                        "`{name}` changes channels or labels that a network with {} channels and {} classes has not",
+                        self.channels, self.classes
+                    ),
+                    "learn a policy for this run with `segen policy test-time`",
+                ));
+            }
+        }
         self.views = Some(views);
-        self
+        Ok(self)
     }
 
     /// Probabilities, or logits, of the window whose first voxel is `start`, seen in one form and carried back, as

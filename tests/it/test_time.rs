@@ -131,7 +131,7 @@ fn the_eight_mirror_images_alike_are_mirroring() {
         let predictor = predictor(&weights, network.clone(), [false; 3]);
         let views = Views::of(&mirrors, top, average, 2, [8; 3]).unwrap();
         assert_eq!(views.len(), top);
-        probabilities(&predictor.with_views(views), &sample)
+        probabilities(&predictor.with_views(views).unwrap(), &sample)
     };
     assert!(close(&with(8, Average::Probabilities), &mirrored));
     // The likeliest of equally likely ones is the first, the identity; of one alone logits average to themselves.
@@ -154,6 +154,24 @@ fn forms_that_do_not_show_the_whole_window_are_joined_by_the_identity() {
     for choice in EXACT {
         assert_eq!(alone(choice).unwrap().len(), 1, "{choice}");
     }
+}
+
+#[test]
+fn policies_of_other_data_sets_are_refused() {
+    let network = crate::meta::network();
+    let weights = weights(&network);
+    // The network has three classes and two channels.
+    let refused = |policy: &Policy, channels: usize| {
+        let views = Views::of(policy, 8, Average::Probabilities, channels, [8; 3]).unwrap();
+        let message =
+            predictor(&weights, network.clone(), [false; 3]).with_views(views).unwrap_err().to_string();
+        assert!(message.contains("segen policy test-time"), "{message}");
+    };
+    let context = Context { pairs: vec![[2, 3]], ..Context::default() };
+    refused(&test_time(&context, TestStart::Mirrors), 2);
+    let mut bright = policy();
+    bright.groups[0].choices[53].logits = vec![5.0];
+    refused(&bright, 3);
 }
 
 #[test]
