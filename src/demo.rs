@@ -102,11 +102,8 @@ pub fn run(folder: &Path, device: &Device, threads: usize, progress: &dyn Progre
 /// Few cases, small patches and network, and Adam, which needs fewer steps than the default's long momentum.
 /// Cross-entropy alone, since a Dice term weighs missed and false voxels against each other by itself.
 fn configuration(method: &str) -> Result<Config> {
-    let own = [
-        format!("schedule.steps={STEPS}"),
-        format!("method.name={method}"),
-        format!("fraction={FRACTION}"),
-    ];
+    let own =
+        [format!("schedule.steps={STEPS}"), format!("method.name={method}"), format!("fraction={FRACTION}")];
     let fixed = [
         "schedule.steps_per_epoch=100",
         "plan.base_features=8",

@@ -207,17 +207,23 @@ pub(crate) fn blocks(table: &Table) -> Vec<Block> {
         }
         let gap = |cell: &TableCell| cell.gap.map(|gap| format!("{gap:+.3}"));
         let held_out = |cell: &TableCell| cell.held_out.map(|mean| format!("{mean:.3}"));
-        let more: [(&str, &dyn Fn(&TableCell) -> Option<String>); 2] =
-            [("generalisation gap", &gap), ("means on the fold's held-out cases", &held_out)];
-        for (title, show) in more {
-            if table.cells.iter().any(|cell| cell.region == *region && show(cell).is_some()) {
-                let show = |cell: &TableCell| show(cell).unwrap_or("-".to_owned());
-                blocks.push(scores(table, region, format!("{region}: {title}"), &Measure::ALL, &show));
-            }
-        }
+        blocks.extend(optional(table, region, "generalisation gap", &gap));
+        blocks.extend(optional(table, region, "means on the fold's held-out cases", &held_out));
         blocks.extend(comparisons(table, region));
     }
     blocks
+}
+
+/// Scores that not every sweep has.
+fn optional(
+    table: &Table,
+    region: &str,
+    title: &str,
+    show: &dyn Fn(&TableCell) -> Option<String>,
+) -> Option<Block> {
+    let shown = table.cells.iter().any(|cell| cell.region == region && show(cell).is_some());
+    let show = |cell: &TableCell| show(cell).unwrap_or("-".to_owned());
+    shown.then(|| scores(table, region, format!("{region}: {title}"), &Measure::ALL, &show))
 }
 
 /// Rows x (fractions x measures).
