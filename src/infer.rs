@@ -121,6 +121,12 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
     if passes > 1 {
         progress.note(&format!("mirroring: {passes} passes per window instead of 1"));
     }
+    if request.masks.is_none() && plan.fingerprint.masked_cases > 0 {
+        progress.note(
+            "the network was trained on scans with regions of interest, inside which intensities were normalised; \
+             without theirs (--masks FOLDER) these scans are normalised otherwise, and lesions may be missed",
+        );
+    }
     create_folder(request.folder)?;
     let text = serde_json::to_vec_pretty(&description)
         .map_err(|e| Error::io("write", request.folder.join("dataset.json"), std::io::Error::other(e)))?;

@@ -163,6 +163,9 @@ pub struct Fingerprint {
     pub intensities: Vec<Intensities>,
     /// Voxels of each class over all cases, at their own spacing.
     pub class_voxels: Vec<u64>,
+    /// Cases that have a region of interest.
+    #[serde(default)]
+    pub masked_cases: usize,
 }
 
 /// Foreground intensities of one channel, pooled over cases.

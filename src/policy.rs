@@ -171,6 +171,31 @@ impl Policy {
         Ok(())
     }
 
+    /// Refuses operations on channels that data of `channels` channels do not have.
+    ///
+    /// # Errors
+    /// Naming the operation's place and the channel.
+    pub fn check_channels(&self, channels: usize) -> Result<()> {
+        let rules = self.rules.iter().enumerate();
+        let rules = rules.map(|(index, rule)| (format!("augmentation.rules[{index}]"), &rule.op));
+        let choices = self.groups.iter().flat_map(|group| {
+            let of_group = |choice: &Choice| format!("groups.{}.{}", group.name, choice.name);
+            group.choices.iter().flat_map(move |c| c.ops.iter().map(move |op| (of_group(c), op)))
+        });
+        for (field, op) in rules.chain(choices) {
+            if let Op::Mask { channels: named } | Op::Nonzero { channels: named } = op
+                && let Some(missing) = named.iter().find(|channel| **channel >= channels)
+            {
+                return Err(Error::config(
+                    field,
+                    format!("channel {missing} is named, and the data have {channels}, counted from 0"),
+                    "name channels that the data have, or leave the operation out",
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// The logits of a group for a target.
     pub fn logits(&self, target: usize, group: usize) -> Vec<f64> {
         self.groups[group].choices.iter().map(|choice| choice.logits[target]).collect()

@@ -134,6 +134,12 @@ fn a_test_time_policy_is_learned_from_held_out_cases_and_used_to_predict() {
     let output = predict(&[flag("--test-policy"), file.as_os_str(), flag("--top"), flag("2")]);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && error.contains("2 passes per window instead of 1"), "{error}");
+    // The phantoms have regions of interest.
+    assert!(error.contains("--masks"), "{error}");
+    let masks = dataset.join("masksTs");
+    let output = predict(&[flag("--masks"), masks.as_os_str()]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && !error.contains("--masks"), "{error}");
     // Another kind of policy says what it lacks.
     let output = predict(&[flag("--test-policy"), run.join("policy.toml").as_os_str()]);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();

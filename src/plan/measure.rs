@@ -46,6 +46,7 @@ impl Plan {
             relative_size_after_cropping: rounded(percentile(measured.iter().map(|case| case.kept), 50.0)),
             intensities,
             class_voxels,
+            masked_cases: measured.iter().filter(|case| case.masked).count(),
         })
     }
 }
@@ -57,6 +58,8 @@ struct Measured {
     /// Cropped volume / whole volume.
     kept: f64,
     class_voxels: Vec<u64>,
+    /// Whether it has a region of interest.
+    masked: bool,
     /// Foreground intensities of each channel; empty where there is no foreground.
     channels: Vec<Foreground>,
 }
@@ -101,6 +104,7 @@ impl Measured {
             shape: crop.shape,
             kept: share(&crop, oriented.shape),
             class_voxels,
+            masked: scan.mask.is_some(),
             channels: if some { scan.images.iter().map(foreground).collect() } else { Vec::new() },
         })
     }

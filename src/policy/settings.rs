@@ -186,14 +186,14 @@ impl PolicyConfig {
                 Policy::fixed("heuristic-nnunet", Augmentation::for_plan(plan, label_names))
             }
             "random" => self.uniform(&context, Start::Uniform).for_targets(self.targets),
-            "learned" => self.start(&context)?,
-            file => return read("policy.name", file, &NAMES),
+            "learned" => self.start(&context, plan.channels)?,
+            file => return read("policy.name", file, &NAMES, plan.channels),
         };
         policy.name.clone_from(&self.name);
         Ok(policy)
     }
 
-    fn start(&self, context: &Context) -> Result<Policy> {
+    fn start(&self, context: &Context, channels: usize) -> Result<Policy> {
         let start = match self.start.as_str() {
             "uniform" => Start::Uniform,
             "half-identity" => Start::HalfIdentity,
@@ -210,8 +210,8 @@ impl PolicyConfig {
                 ));
             }
             file => {
-                let policy =
-                    read("policy.start", file, &["uniform", "half-identity", "nnunet", "deepmedic"])?;
+                let names = ["uniform", "half-identity", "nnunet", "deepmedic"];
+                let policy = read("policy.start", file, &names, channels)?;
                 if policy.is_empty() {
                     return Err(Error::config(
                         "policy.start",
@@ -260,10 +260,12 @@ impl PolicyConfig {
     }
 }
 
-/// Reads a policy where `file` looks like a file; else says which names there are.
-fn read(field: &str, file: &str, names: &[&str]) -> Result<Policy> {
+/// Reads a policy for data of `channels` channels where `file` looks like a file; else says which names there are.
+fn read(field: &str, file: &str, names: &[&str], channels: usize) -> Result<Policy> {
     if file.ends_with(".toml") || Path::new(file).is_file() {
-        return Policy::read(Path::new(file));
+        let policy = Policy::read(Path::new(file))?;
+        policy.check_channels(channels)?;
+        return Ok(policy);
     }
     Err(Error::config(
         field,

@@ -223,6 +223,7 @@ fn prepared(folder: &std::path::Path) -> Vec<PreparedCase> {
             2
         ],
         class_voxels: vec![1; 3],
+        masked_cases: 0,
     };
     let plan = Plan::decide(&dataset, measured, &Budget::NNUNET).unwrap();
     let cases: Vec<&Case> = dataset.training.iter().collect();

@@ -52,6 +52,7 @@ fn fingerprint(
         relative_size_after_cropping: relative,
         intensities: vec![SOME; channels],
         class_voxels: vec![1000, 10],
+        masked_cases: 0,
     }
 }
 

@@ -288,3 +288,14 @@ fn unknown_policies_are_refused_by_name() {
         assert!(message.contains(field) && message.contains("hint"), "{message}");
     }
 }
+
+#[test]
+fn policy_files_that_name_channels_the_data_lack_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("policy.toml");
+    let rule = "{ probability = 1.0, op = \"nonzero\", channels = [0, 3] }";
+    std::fs::write(&file, format!("name = \"of four channels\"\nrules = [{rule}]\n")).unwrap();
+    let config = PolicyConfig { name: file.display().to_string(), ..PolicyConfig::default() };
+    let message = config.resolve(&crate::support::plan(), &["background"]).unwrap_err().to_string();
+    assert!(message.contains("rules[0]") && message.contains("channel 3"), "{message}");
+}

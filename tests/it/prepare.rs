@@ -92,6 +92,7 @@ impl Made {
             relative_size_after_cropping: 1.0,
             intensities: vec![intensities; self.dataset.channels.len()],
             class_voxels: vec![1; self.dataset.labels.classes()],
+            masked_cases: 0,
         };
         let plan = Plan::decide(&self.dataset, fingerprint, &Budget::NNUNET).unwrap();
         Plan { normalisation: vec![normalisation; self.dataset.channels.len()], ..plan }

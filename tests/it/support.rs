@@ -85,6 +85,7 @@ pub(crate) fn plan() -> segen::plan::Plan {
             relative_size_after_cropping: 1.0,
             intensities: vec![],
             class_voxels: vec![],
+            masked_cases: 0,
         },
     }
 }

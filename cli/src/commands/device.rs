@@ -14,12 +14,22 @@ impl DeviceArgs {
         match self.device.as_str() {
             "cpu" => Ok(Device::flex()),
             #[cfg(feature = "vulkan")]
-            "vulkan" => Ok(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
+            "vulkan" => first(burn::tensor::DeviceType::Vulkan, "vulkan"),
             #[cfg(feature = "cuda")]
-            "cuda" => Ok(Device::cuda(burn::tensor::DeviceIndex::Default)),
+            "cuda" => first(burn::tensor::DeviceType::Cuda, "cuda"),
             other => anyhow::bail!(
                 "--device: `{other}` is not a device of this build\nhint: use cpu, or build with that feature"
             ),
         }
     }
+}
+
+/// The first device of this type; opening one that is not there would panic.
+#[cfg(any(feature = "vulkan", feature = "cuda"))]
+fn first(device_type: burn::tensor::DeviceType, name: &str) -> anyhow::Result<Device> {
+    Device::enumerate(device_type).into_iter().next().ok_or_else(|| {
+        anyhow::anyhow!(
+            "--device: no `{name}` device was found on this machine\nhint: see that its driver is installed, or use cpu"
+        )
+    })
 }

@@ -109,6 +109,7 @@ fn main() -> Outcome<()> {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--all" => options.all = true,
+            "--no-matrix-tiles" => kernels::allow_matrix_tiles(false),
             "--quick" => {
                 (options.runs, options.all, options.timer) = (1, true, Timer { least: 2, seconds: 0.0 });
             }
