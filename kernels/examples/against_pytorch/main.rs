@@ -1,7 +1,7 @@
 //! Our operators and whole training steps against PyTorch on this machine.
 //!
 //! `cargo run --release -p segen-kernels --example against_pytorch -- --python PYTHON [--json FILE] [--quick] [--all]
-//! [--runs N] [--only WORKLOAD]... [--precision f32|bf16] [--threads N]`
+//! [--runs N] [--only WORKLOAD]... [--precision f32|bf16] [--threads N] [--no-matrix-tiles]`
 //!
 //! Every workload runs in a process of its own, ours and each configuration of PyTorch in turn, `--runs` times (5);
 //! figures are medians over the runs. "Eager" is PyTorch as it comes; "best" is the fastest of eager, channels-last,
@@ -91,6 +91,8 @@ struct Options {
     only: Vec<String>,
     precision: Option<Precision>,
     threads: usize,
+    /// Whether ours may use AMX.
+    matrix_tiles: bool,
 }
 
 fn main() -> Outcome<()> {
@@ -105,11 +107,12 @@ fn main() -> Outcome<()> {
         only: vec![],
         precision: None,
         threads: std::thread::available_parallelism()?.get(),
+        matrix_tiles: true,
     };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--all" => options.all = true,
-            "--no-matrix-tiles" => kernels::allow_matrix_tiles(false),
+            "--no-matrix-tiles" => options.matrix_tiles = false,
             "--quick" => {
                 (options.runs, options.all, options.timer) = (1, true, Timer { least: 2, seconds: 0.0 });
             }
@@ -130,6 +133,7 @@ fn main() -> Outcome<()> {
             }
         }
     }
+    kernels::allow_matrix_tiles(options.matrix_tiles);
     if let Some(name) = workload {
         kernels::set_threads(options.threads);
         kernels::set_precision(options.precision.unwrap_or(Precision::F32));
@@ -313,6 +317,7 @@ fn own(name: &str, precision: Precision, options: &Options) -> Outcome<Command> 
     for (argument, value) in [("--threads", options.threads), ("--least", least)] {
         command.args([argument, &value.to_string()]);
     }
+    command.args((!options.matrix_tiles).then_some("--no-matrix-tiles"));
     Ok(command)
 }
 
