@@ -263,8 +263,12 @@ impl PolicyConfig {
 /// Reads a policy for data of `channels` channels where `file` looks like a file; else says which names there are.
 fn read(field: &str, file: &str, names: &[&str], channels: usize) -> Result<Policy> {
     if file.ends_with(".toml") || Path::new(file).is_file() {
-        let policy = Policy::read(Path::new(file))?;
-        policy.check_channels(channels)?;
+        let path = Path::new(file);
+        let policy = Policy::read(path)?;
+        let checked = policy.check_channels(channels);
+        checked.map_err(|e| {
+            Error::invalid(path, field, e.to_string(), "mend the file, or choose another policy")
+        })?;
         return Ok(policy);
     }
     Err(Error::config(

@@ -297,5 +297,7 @@ fn policy_files_that_name_channels_the_data_lack_are_refused() {
     std::fs::write(&file, format!("name = \"of four channels\"\nrules = [{rule}]\n")).unwrap();
     let config = PolicyConfig { name: file.display().to_string(), ..PolicyConfig::default() };
     let message = config.resolve(&crate::support::plan(), &["background"]).unwrap_err().to_string();
-    assert!(message.contains("rules[0]") && message.contains("channel 3"), "{message}");
+    for part in ["policy.toml", "rules[0]", "channel 3"] {
+        assert!(message.contains(part), "{message}");
+    }
 }
