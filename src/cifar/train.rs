@@ -179,8 +179,12 @@ impl Cifar<'_> {
                 "leave pictures to train on and to learn from",
             );
         }
-        if config.learning.every == 0 {
-            return refuse("learning.every", "0".to_owned(), "use at least 1");
+        if let Some((key, wanted)) = config.learning.faults().first() {
+            return refuse(
+                &format!("learning.{key}"),
+                "the value cannot be used".to_owned(),
+                &format!("it must be {wanted}"),
+            );
         }
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! Lets a policy learn beside the training loop: when it is updated, on which batches, and what a resume needs.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -74,7 +73,8 @@ impl<'a> Tutor<'a> {
             PolicyState { snapshots: vec![Snapshot { since: 0, logits: learner.logits.clone() }], learner }
         });
         let snapshots = state.snapshots.iter().map(|s| (s.since, policy.with_logits(&s.logits))).collect();
-        let updates: Range<u64> = step.div_ceil(learning.every)..planned.div_ceil(learning.every);
+        let updates = learning.updates(planned);
+        let updates = updates.start.max(step.div_ceil(learning.every))..updates.end;
         // Another seed than that of training: the places of patches must not go together.
         let loader = Loader::start(
             source,
@@ -124,7 +124,10 @@ impl<'a> Tutor<'a> {
         result: &Gradient,
         rate: f64,
     ) -> Result<Option<Update>> {
-        if !batch.step.is_multiple_of(self.learning.every) {
+        let updates = self.learning.updates(self.planned);
+        if !batch.step.is_multiple_of(self.learning.every)
+            || !updates.contains(&(batch.step / self.learning.every))
+        {
             return Ok(None);
         }
         let validation = (self.adapt)(self.loader.next()?);
@@ -143,8 +146,8 @@ impl<'a> Tutor<'a> {
         let scale = if self.learning.optimiser == Steps::Sgd { rate } else { 1.0 };
         let slope = gradient(&self.policy, &drawn, &centred, scale, self.learning, &mut random);
         let left = (1.0 - batch.step as f64 / self.planned.max(1) as f64).max(0.0);
-        let updates = self.planned.div_ceil(self.learning.every);
-        let step_size = self.learning.step_size(updates) * left.powf(self.learning.poly_power);
+        let step_size =
+            self.learning.step_size(updates.end - updates.start) * left.powf(self.learning.poly_power);
         self.learner.step(&slope, self.learning.optimiser, step_size);
         self.policy = self.policy.with_logits(&self.learner.logits);
         let updates = self.learner.updates;

@@ -1,5 +1,6 @@
 //! The `[policy]` table of a run's configuration, and the policy that it names.
 
+use std::ops::Range;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,8 @@ pub struct Learning {
     pub optimiser: Steps,
     /// Training steps from one update to the next.
     pub every: u64,
+    /// Share of the training steps before the first update: an untrained network tells nothing about operations.
+    pub warm_up: f64,
     /// The batch of step t is drawn with the policy as of step t - delay.
     pub delay: u64,
     /// Patches in a batch of the policy's validation cases; 0 takes half a training batch, rounded up.
@@ -136,6 +139,7 @@ impl Default for Learning {
             poly_power: 0.9,
             optimiser: Steps::Adam,
             every: 4,
+            warm_up: 0.1,
             delay: 8,
             validation_batch: 0,
             displacement: 1e-3,
@@ -155,6 +159,27 @@ impl Learning {
     /// run has the same wandering, 0.6, and a signal that grows with the root of the number of updates.
     pub fn step_size(&self, updates: u64) -> f64 {
         self.rate.unwrap_or_else(|| (updates.max(1) as f64).sqrt().recip())
+    }
+
+    /// The updates of a training of so many steps; update `u` follows step `u * every`.
+    pub fn updates(&self, planned: u64) -> Range<u64> {
+        let first = self.warm_up * planned as f64 / self.every as f64;
+        first as u64..planned.div_ceil(self.every)
+    }
+
+    /// Fields that cannot be used as they are, and what each must be.
+    pub fn faults(&self) -> Vec<(&'static str, &'static str)> {
+        let demands = [
+            (self.rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()), ("rate", "a number above 0")),
+            (self.poly_power >= 0.0, ("poly_power", "0 or more")),
+            (self.every > 0, ("every", "at least 1")),
+            ((0.0..1.0).contains(&self.warm_up), ("warm_up", "at least 0 and below 1")),
+            (
+                self.displacement > 0.0 && self.displacement <= 0.1,
+                ("displacement", "above 0 and at most 0.1"),
+            ),
+        ];
+        demands.into_iter().filter(|(holds, _)| !holds).map(|(_, fault)| fault).collect()
     }
 }
 
@@ -237,26 +262,17 @@ impl PolicyConfig {
 
     /// What is wrong with the values.
     pub fn problems(&self) -> Vec<String> {
-        let learning = &self.learning;
         let share = self.validation_share();
         let demands = [
             ((0.0..1.0).contains(&share), "policy.validation_share", "at least 0 and below 1"),
             (!self.learns() || share > 0.0, "policy.validation_share", "above 0 for a policy that learns"),
-            (
-                learning.rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()),
-                "policy.learning.rate",
-                "a number above 0",
-            ),
-            (learning.poly_power >= 0.0, "policy.learning.poly_power", "0 or more"),
-            (learning.every > 0, "policy.learning.every", "at least 1"),
-            (
-                learning.displacement > 0.0 && learning.displacement <= 0.1,
-                "policy.learning.displacement",
-                "above 0 and at most 0.1",
-            ),
         ];
         let failed = demands.into_iter().filter(|(holds, _, _)| !holds);
-        failed.map(|(_, field, wanted)| format!("`{field}` must be {wanted}")).collect()
+        let own = failed.map(|(_, field, wanted)| format!("`{field}` must be {wanted}"));
+        let learning = self.learning.faults();
+        let learning =
+            learning.iter().map(|(key, wanted)| format!("`policy.learning.{key}` must be {wanted}"));
+        own.chain(learning).collect()
     }
 }
 

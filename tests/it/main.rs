@@ -6,6 +6,7 @@
 mod augment;
 mod check;
 mod cifar;
+mod class_specific;
 mod dataset;
 mod deepmedic;
 mod import;
