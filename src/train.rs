@@ -529,6 +529,17 @@ impl<'a> Job<'a> {
             state.step,
             clock.describe()
         ));
+        let overlooked = overlooked(&total, self.classes);
+        // Before the middle of a training that is nothing unusual.
+        if !overlooked.is_empty() && 2 * state.step >= history.planned_steps {
+            progress.note(&format!(
+                "no voxel of the validation cases is called {} after {} of {} steps: train longer, show the class more \
+                 often (`--method ce-80`), or give the loss a Dice term (`loss.dice=1`)",
+                overlooked.join(" or "),
+                state.step,
+                history.planned_steps
+            ));
+        }
         crate::run::draw_progress(self.run, self.classes)?;
         Ok(better)
     }
@@ -690,6 +701,13 @@ fn policy_event(step: u64, update: &Update) -> serde_json::Value {
     })
 }
 
+/// Classes that there are, of which no voxel was found: `counts` are TP, FP, FN of every class, background first.
+fn overlooked<S: AsRef<str>>(counts: &[[u64; 3]], classes: &[S]) -> Vec<String> {
+    let found = counts.iter().zip(classes).skip(1);
+    let found = found.filter(|([tp, fp, fn_], _)| tp + fp == 0 && *fn_ > 0);
+    found.map(|(_, class)| format!("`{}`", class.as_ref())).collect()
+}
+
 /// Keeps the first `fraction` of the cases by name, at least one.
 pub fn keep_prefix(cases: &[String], fraction: f64) -> Vec<String> {
     let mut sorted = cases.to_vec();
@@ -736,6 +754,13 @@ pub fn weights(run: &Run, pointer: Pointer) -> Result<Weights> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_class_that_is_there_and_never_found_is_overlooked() {
+        let counts = [[90, 0, 0], [0, 0, 5], [0, 1, 4], [0, 0, 0], [3, 0, 0]];
+        let classes = ["background", "lesion", "cyst", "absent", "found"];
+        assert_eq!(overlooked(&counts, &classes), ["`lesion`"]);
+    }
 
     #[test]
     fn fractions_are_nested_and_never_empty() {
