@@ -23,4 +23,4 @@ pub use output::{csv, figure, markdown, text, write};
 pub use results::{CaseLine, CellResult, append, read};
 pub use run::{Launch, Outcome, run};
 pub use scores::{ScoredCase, ScoredFolder};
-pub use table::{Comparison, Measure, Table, TableCell};
+pub use table::{Comparison, Measure, Pairing, Table, TableCell};

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::{Comparison, Measure, Table, TableCell};
+use super::{Comparison, Measure, Pairing, Table, TableCell};
 use crate::files::write_atomically;
 use crate::picture::{self, Panel, Scale, Series};
 use crate::statistics::Interval;
@@ -73,7 +73,7 @@ pub fn figure(table: &Table) -> Vec<Panel> {
 /// Rows of the two forms of one method: (asymmetric, symmetric).
 fn pairs(table: &Table) -> Vec<(&str, &str)> {
     let mut found: Vec<(&str, &str)> = Vec::new();
-    for comparison in table.comparisons.iter().filter(|c| c.same_method) {
+    for comparison in table.comparisons.iter().filter(|c| c.pairing == Pairing::Forms) {
         let pair = (comparison.row.as_str(), comparison.twin.as_str());
         if !found.contains(&pair) {
             found.push(pair);
@@ -209,7 +209,20 @@ pub(crate) fn blocks(table: &Table) -> Vec<Block> {
         let held_out = |cell: &TableCell| cell.held_out.map(|mean| format!("{mean:.3}"));
         blocks.extend(optional(table, region, "generalisation gap", &gap));
         blocks.extend(optional(table, region, "means on the fold's held-out cases", &held_out));
-        blocks.extend(comparisons(table, region));
+        let wins: Vec<String> = Measure::ALL
+            .into_iter()
+            .map(|measure| {
+                let (wins, of) = table.wins(region, measure);
+                format!("{} {wins} of {of}", measure.heading())
+            })
+            .collect();
+        let methods = format!(
+            "{region}: asymmetric methods against their symmetric twins (higher mean: {})",
+            wins.join(", ")
+        );
+        blocks.extend(comparisons(table, region, methods, |pairing| pairing != Pairing::Policies));
+        let policies = format!("{region}: learned policies against the others");
+        blocks.extend(comparisons(table, region, policies, |pairing| pairing == Pairing::Policies));
     }
     blocks
 }
@@ -250,9 +263,9 @@ fn scores(
     }
 }
 
-fn comparisons(table: &Table, region: &str) -> Option<Block> {
-    let all: Vec<&Comparison> =
-        table.comparisons.iter().chain(&table.pooled).filter(|c| c.region == region).collect();
+fn comparisons(table: &Table, region: &str, title: String, wanted: fn(Pairing) -> bool) -> Option<Block> {
+    let all = table.comparisons.iter().chain(&table.pooled);
+    let all: Vec<&Comparison> = all.filter(|c| c.region == region && wanted(c.pairing)).collect();
     if all.is_empty() {
         return None;
     }
@@ -269,18 +282,8 @@ fn comparisons(table: &Table, region: &str) -> Option<Block> {
             p(c.p_holm),
         ]
     });
-    let wins: Vec<String> = Measure::ALL
-        .into_iter()
-        .map(|measure| {
-            let (wins, of) = table.wins(region, measure);
-            format!("{} {wins} of {of}", measure.heading())
-        })
-        .collect();
     Some(Block {
-        title: format!(
-            "{region}: asymmetric methods against their symmetric twins (higher mean: {})",
-            wins.join(", ")
-        ),
+        title,
         heading: ["row", "twin", "fraction", "measure", "difference", "cases", "p", "p (Holm)"]
             .map(str::to_owned)
             .to_vec(),

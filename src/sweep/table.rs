@@ -65,15 +65,27 @@ pub struct TableCell {
     pub held_out: Option<f64>,
 }
 
-/// An asymmetric method against its symmetric twin, on cases averaged over seeds.
+/// Why two rows are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pairing {
+    /// A method's asymmetric form against its symmetric one.
+    Forms,
+    /// An asymmetric method without a symmetric form against plain cross-entropy.
+    CrossEntropy,
+    /// A learned policy against another one, the method being the same.
+    Policies,
+}
+
+/// A row against its twin, on cases averaged over seeds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// Row of the asymmetric method.
+    /// Row of the asymmetric method, or of the learned policy.
     pub row: String,
     /// Row of its twin.
     pub twin: String,
-    /// Whether the twin is the same method in its symmetric form; else it is plain cross-entropy.
-    pub same_method: bool,
+    /// Why these two.
+    pub pairing: Pairing,
     /// Share of the training cases; `None` for all fractions pooled.
     pub fraction: Option<f64>,
     /// Name of the region.
@@ -101,7 +113,7 @@ pub struct Table {
     pub regions: Vec<String>,
     /// By row, fraction, region, measure.
     pub cells: Vec<TableCell>,
-    /// Every asymmetric method against its twin, by row, fraction, region, measure.
+    /// Every asymmetric method and learned policy against its twins, by row, fraction, region, measure.
     pub comparisons: Vec<Comparison>,
     /// The same over all fractions; rows named `all pairs` pool the pairs of one method in two forms.
     pub pooled: Vec<Comparison>,
@@ -145,8 +157,10 @@ impl Table {
     /// Of the comparisons of one measure between the two forms of one method, in how many the asymmetric one has
     /// the higher mean; and of how many.
     pub fn wins(&self, region: &str, measure: Measure) -> (usize, usize) {
-        let paired =
-            self.comparisons.iter().filter(|c| c.same_method && c.region == region && c.measure == measure);
+        let paired = self
+            .comparisons
+            .iter()
+            .filter(|c| c.pairing == Pairing::Forms && c.region == region && c.measure == measure);
         let differences: Vec<f64> = paired.map(|c| c.difference.mean).collect();
         (differences.iter().filter(|d| **d > 0.0).count(), differences.len())
     }
@@ -202,7 +216,7 @@ impl Table {
                         found.push(Comparison {
                             row: pair.row.clone(),
                             twin: pair.twin.clone(),
-                            same_method: pair.same_method,
+                            pairing: pair.pairing,
                             fraction: Some(fraction),
                             region: region.clone(),
                             measure,
@@ -220,12 +234,12 @@ impl Table {
                     comparison.p_holm = adjusted.next();
                 }
                 self.comparisons.extend(found);
-                let pool = |row: &str, twin: &str, same_method, grids: &[&Grid]| {
+                let pool = |row: &str, twin: &str, pairing, grids: &[&Grid]| {
                     let grid = mean_of(grids);
                     Some(Comparison {
                         row: row.to_owned(),
                         twin: twin.to_owned(),
-                        same_method,
+                        pairing,
                         fraction: None,
                         region: region.clone(),
                         measure,
@@ -237,14 +251,14 @@ impl Table {
                 };
                 for (pair, grids) in &of_pair {
                     let grids: Vec<&Grid> = grids.iter().collect();
-                    self.pooled.extend(pool(&pair.row, &pair.twin, pair.same_method, &grids));
+                    self.pooled.extend(pool(&pair.row, &pair.twin, pair.pairing, &grids));
                 }
                 let both: Vec<&Grid> = of_pair
                     .iter()
-                    .filter(|(pair, _)| pair.same_method)
+                    .filter(|(pair, _)| pair.pairing == Pairing::Forms)
                     .flat_map(|(_, grids)| grids)
                     .collect();
-                self.pooled.extend(pool("all pairs", "symmetric", true, &both));
+                self.pooled.extend(pool("all pairs", "symmetric", Pairing::Forms, &both));
             }
         }
     }
@@ -254,25 +268,36 @@ impl Table {
 struct Pair {
     row: String,
     twin: String,
-    same_method: bool,
+    pairing: Pairing,
 }
 
 /// For every row of an asymmetric method the row of its symmetric form, with the same policy; where there is none
-/// the row of plain cross-entropy.
+/// the row of plain cross-entropy. For every row of a learned policy all rows of the same method with another one.
 fn pairs(results: &[CellResult], rows: &[String]) -> Vec<Pair> {
     let one = |row: &str| results.iter().find(|r| r.row == row);
     let find = |method: &str, policy: &Option<String>| {
         rows.iter().find(|row| one(row).is_some_and(|r| r.method == method && r.policy == *policy))
     };
-    rows.iter()
-        .filter_map(|row| {
-            let result = one(row)?;
-            let symmetric = result.method.strip_prefix("asym-")?;
-            let same = find(symmetric, &result.policy);
-            let twin = same.or_else(|| find("ce", &result.policy))?;
-            Some(Pair { row: row.clone(), twin: twin.clone(), same_method: same.is_some() })
-        })
-        .collect()
+    let learned = |result: &CellResult| result.policy.as_deref() == Some("learned");
+    let mut found = Vec::new();
+    for row in rows {
+        let Some(result) = one(row) else { continue };
+        let mut add = |twin: &String, pairing| {
+            found.push(Pair { row: row.clone(), twin: twin.clone(), pairing });
+        };
+        if let Some(symmetric) = result.method.strip_prefix("asym-") {
+            if let Some(twin) = find(symmetric, &result.policy) {
+                add(twin, Pairing::Forms);
+            } else if let Some(twin) = find("ce", &result.policy) {
+                add(twin, Pairing::CrossEntropy);
+            }
+        }
+        if learned(result) {
+            let others = |row: &&String| one(row).is_some_and(|r| r.method == result.method && !learned(r));
+            rows.iter().filter(others).for_each(|twin| add(twin, Pairing::Policies));
+        }
+    }
+    found
 }
 
 fn grid<'a>(

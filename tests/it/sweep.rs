@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use segen::config::Config;
 use segen::progress::Silent;
 use segen::sweep::{
-    self, CaseLine, CellResult, Experiment, Launch, Measure, Outcome, ScoredOn, Table, csv, markdown, text,
+    self, CaseLine, CellResult, Experiment, Launch, Measure, Outcome, Pairing, ScoredOn, Table, csv,
+    markdown, text,
 };
 
 const EXPERIMENT: &str = r#"
@@ -273,13 +274,13 @@ fn twins_are_compared_on_cases_averaged_over_seeds() {
         table.comparisons.iter().filter(|c| c.measure == Measure::Sensitivity).collect();
     assert_eq!(sensitivity.len(), 4, "two fractions, margin and combination");
     let margin = sensitivity.iter().find(|c| c.row == "asym-margin").unwrap();
-    assert_eq!((margin.twin.as_str(), margin.same_method, margin.cases), ("margin", true, 7));
+    assert_eq!((margin.twin.as_str(), margin.pairing, margin.cases), ("margin", Pairing::Forms, 7));
     assert!((margin.difference.mean - 0.04).abs() < 1e-12);
     // All seven are positive: the exact two-sided p is 2 / 2^7.
     assert!((margin.p.unwrap() - 2.0 / 128.0).abs() < 1e-12);
     assert!((margin.p_holm.unwrap() - 4.0 / 128.0).abs() < 1e-12, "two of the four have a p");
     let combination = sensitivity.iter().find(|c| c.row == "combination").unwrap();
-    assert_eq!((combination.twin.as_str(), combination.same_method), ("ce", false));
+    assert_eq!((combination.twin.as_str(), combination.pairing), ("ce", Pairing::CrossEntropy));
     assert_eq!((combination.p, combination.difference.mean), (None, 0.0));
     assert_eq!(table.wins("lesion", Measure::Sensitivity), (2, 2));
     let pooled = table.pooled.iter().find(|c| c.row == "all pairs" && c.measure == Measure::Dice).unwrap();
@@ -291,4 +292,39 @@ fn twins_are_compared_on_cases_averaged_over_seeds() {
     assert!(shown.contains("10 % DSC") && shown.contains("generalisation gap") && shown.contains("2 of 2"));
     assert!(markdown(&table).contains("| margin | "));
     assert_eq!(csv(&table).lines().count(), 1 + 4 * 2 * 3);
+}
+
+#[test]
+fn a_learned_policy_is_compared_with_every_other_policy_of_its_method() {
+    let scores = |shift: f64| -> Vec<f64> { (0..5).map(|i| 0.3 + 0.05 * f64::from(i) + shift).collect() };
+    let rows = [
+        ("None", "ce", "none", 0.0),
+        ("Random", "ce", "random", 0.02),
+        ("Learned", "ce", "learned", 0.03),
+        ("Random, all cases", "ce", "random", 0.04),
+        ("Another method", "margin", "none", 0.0),
+    ];
+    let mut results = Vec::new();
+    for fraction in [0.1, 0.5] {
+        for (position, (row, method, policy, shift)) in rows.into_iter().enumerate() {
+            let shift = if policy == "learned" { shift + fraction / 10.0 } else { shift };
+            let mut one = result(row, method, position, fraction, 1, &scores(shift));
+            one.policy = Some(policy.to_owned());
+            results.push(one);
+        }
+    }
+    let table = Table::of(&results);
+    let pooled: Vec<(&str, &str, f64)> = table
+        .pooled
+        .iter()
+        .filter(|c| c.measure == Measure::Dice && c.pairing == Pairing::Policies)
+        .map(|c| (c.row.as_str(), c.twin.as_str(), (c.difference.mean * 1e6).round() / 1e6))
+        .collect();
+    assert_eq!(
+        pooled,
+        [("Learned", "None", 0.06), ("Learned", "Random", 0.04), ("Learned", "Random, all cases", 0.02)]
+    );
+    let shown = text(&table);
+    assert!(shown.contains("learned policies against the others"), "{shown}");
+    assert!(!shown.contains("asymmetric methods against"), "{shown}");
 }
