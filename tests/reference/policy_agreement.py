@@ -26,7 +26,7 @@ def probabilities(path):
 def main(paths):
     policies = {path: list(probabilities(path)) for path in paths}
     for path, groups in policies.items():
-        divergence = sum(np.log(len(p)) - np.sum(p * np.log(1 / p)) for p in groups)
+        divergence = sum(np.sum(p * np.log(len(p) * p)) for p in groups)
         print(f"{path}: {divergence:.3f} nats from uniform")
     for number, first in enumerate(paths):
         for second in paths[number + 1 :]:
