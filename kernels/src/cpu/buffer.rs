@@ -59,18 +59,31 @@ impl DerefMut for Buffer {
     }
 }
 
+/// Free memory that is always kept, beside a quarter of the peak: 64 MiB.
+const SPARE_LINES: usize = 1 << 20;
+
 /// Free memory by its number of lines.
 #[derive(Debug)]
 struct Pool {
-    free: BTreeMap<usize, Vec<Vec<Line>>>,
+    /// Of each size the one that has been free longest comes first.
+    free: BTreeMap<usize, Vec<Free>>,
     /// Lines that are free, in use, and the most that were in use at a time.
     free_lines: usize,
     used_lines: usize,
     peak_lines: usize,
+    /// How often memory was given back.
+    given: u64,
+}
+
+#[derive(Debug)]
+struct Free {
+    lines: Vec<Line>,
+    /// The value of [`Pool::given`] then.
+    since: u64,
 }
 
 static POOL: Mutex<Pool> =
-    Mutex::new(Pool { free: BTreeMap::new(), free_lines: 0, used_lines: 0, peak_lines: 0 });
+    Mutex::new(Pool { free: BTreeMap::new(), free_lines: 0, used_lines: 0, peak_lines: 0, given: 0 });
 
 fn pool() -> std::sync::MutexGuard<'static, Pool> {
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
@@ -83,21 +96,24 @@ fn size_class(lines: usize) -> usize {
 }
 
 impl Pool {
+    /// The smallest free memory of `lines` lines to half as many more. Networks of many different sizes would otherwise
+    /// keep memory for each of them.
     fn take(&mut self, lines: usize) -> Option<Vec<Line>> {
-        self.used_lines += lines;
+        let fitting = self.free.range_mut(lines..=lines + lines / 2).find_map(|(_, free)| free.pop());
+        let used = fitting.as_ref().map_or(lines, |found| found.lines.len());
+        self.used_lines += used;
         self.peak_lines = self.peak_lines.max(self.used_lines);
-        if let Some(found) = self.free.get_mut(&lines).and_then(Vec::pop) {
-            self.free_lines -= lines;
-            return Some(found);
+        if let Some(found) = fitting {
+            self.free_lines -= used;
+            return Some(found.lines);
         }
-        // Memory of other sizes goes back to the system before the whole exceeds the peak by more than a quarter.
-        let most = self.peak_lines + self.peak_lines / 4;
+        // What was not needed for longest goes back to the system before the whole exceeds the peak by too much.
+        let most = self.peak_lines + self.peak_lines / 4 + SPARE_LINES;
         while self.used_lines + self.free_lines > most {
-            let Some(mut largest) = self.free.last_entry() else { break };
-            match largest.get_mut().pop() {
-                Some(lines) => self.free_lines -= lines.len(),
-                None => drop(largest.remove()),
-            }
+            let oldest =
+                self.free.values_mut().filter(|free| !free.is_empty()).min_by_key(|free| free[0].since);
+            let Some(oldest) = oldest else { break };
+            self.free_lines -= oldest.remove(0).lines.len();
         }
         None
     }
@@ -105,7 +121,9 @@ impl Pool {
     fn give(&mut self, lines: Vec<Line>) {
         self.used_lines -= lines.len();
         self.free_lines += lines.len();
-        self.free.entry(lines.len()).or_default().push(lines);
+        self.given += 1;
+        let since = self.given;
+        self.free.entry(lines.len()).or_default().push(Free { lines, since });
     }
 }
 
@@ -147,5 +165,51 @@ impl<T> Shared<T> {
         assert!(index <= self.1);
         // SAFETY: in bounds or one past the end.
         unsafe { self.0.add(index) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty() -> Pool {
+        Pool { free: BTreeMap::new(), free_lines: 0, used_lines: 0, peak_lines: 0, given: 0 }
+    }
+
+    /// What is taken from the pool, or new where it has nothing.
+    fn get(pool: &mut Pool, lines: usize) -> Vec<Line> {
+        pool.take(lines).unwrap_or_else(|| vec![Line([0.0; VALUES_PER_LINE]); lines])
+    }
+
+    #[test]
+    fn memory_of_up_to_half_more_is_used_again() {
+        let mut pool = empty();
+        for lines in [1000, 1400, 1600] {
+            let taken = get(&mut pool, lines);
+            pool.give(taken);
+        }
+        let sizes = [900, 1000, 1000, 1000].map(|lines| pool.take(lines).map(|found| found.len()));
+        assert_eq!(sizes, [Some(1000), Some(1400), None, None]);
+        assert_eq!((pool.used_lines, pool.free_lines), (1000 + 1400 + 2 * 1000, 1600));
+    }
+
+    #[test]
+    fn what_was_not_needed_for_longest_is_given_up() {
+        let mut pool = empty();
+        let size = SPARE_LINES / 2;
+        let sizes = [size, size + 4096, 2 * size];
+        for lines in sizes {
+            let taken = get(&mut pool, lines);
+            pool.give(taken);
+        }
+        assert_eq!(pool.free_lines, sizes.iter().sum::<usize>());
+        // The second is needed now and then, and the first is not.
+        let taken = pool.take(sizes[1]).unwrap();
+        pool.give(taken);
+        let largest = get(&mut pool, 4 * size);
+        assert_eq!(pool.free.get(&size).map(Vec::len), Some(0));
+        assert!(pool.used_lines + pool.free_lines <= pool.peak_lines + pool.peak_lines / 4 + SPARE_LINES);
+        assert!(pool.take(sizes[1]).is_some());
+        pool.give(largest);
     }
 }
