@@ -278,7 +278,7 @@ pub struct LoaderConfig {
 }
 
 /// CPU operators.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Kernels {
     /// `stock`, `portable`, `avx2` or `avx512`; the fastest that the processor has when left out.
@@ -286,8 +286,14 @@ pub struct Kernels {
     pub path: Option<String>,
     /// What the operands of convolutions are rounded to; sums and weights are f32 always.
     pub precision: Precision,
-    /// Whether bf16 may use the processor's matrix tiles (AMX). Off until all tests have passed with them.
+    /// Whether bf16 may use the processor's matrix tiles (AMX).
     pub matrix_tiles: bool,
+}
+
+impl Default for Kernels {
+    fn default() -> Self {
+        Self { path: None, precision: Precision::F32, matrix_tiles: true }
+    }
 }
 
 /// See [`Kernels::precision`].

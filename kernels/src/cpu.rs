@@ -13,6 +13,7 @@ pub(crate) mod pool;
 pub(crate) mod resample;
 mod simd;
 pub(crate) mod tile;
+mod transpose;
 mod winograd;
 
 use crate::Path;

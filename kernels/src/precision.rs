@@ -40,11 +40,10 @@ impl FromStr for Precision {
 }
 
 static BF16: AtomicU8 = AtomicU8::new(0);
-static MATRIX_TILES: AtomicU8 = AtomicU8::new(0);
+static MATRIX_TILES: AtomicU8 = AtomicU8::new(1);
 
-/// Allows products of bf16 by the processor's matrix tiles (AMX) from now on, or forbids them. Off at first:
-/// on a processor with AMX not every test has passed yet. Where allowed, they are used if the processor has them, the
-/// system grants them and their products have been found right.
+/// Allows products of bf16 by the processor's matrix tiles (AMX) from now on, or forbids them; at first they are
+/// allowed. They are used if the processor has them, the system grants them and their products have been found right.
 pub fn allow_matrix_tiles(allowed: bool) {
     MATRIX_TILES.store(u8::from(allowed), Ordering::Relaxed);
 }

@@ -62,7 +62,7 @@ impl Convolution {
         let mut out = Buffer::new(self.batch * count.iter().product::<usize>() * self.output);
         let source = this.source(x);
         let weight = |tap, input, output| weight[this.weight(output, input, tap)];
-        if winograd::suits(&source, self.output) {
+        if winograd::suits(path, &source, self.output) {
             let filtered = Filtered::of_activations(&source, path);
             let weights = winograd::Transformed::new(path, &source, filtered, self.output, weight);
             winograd::correlate(&source, &weights, bias, Shared::new(&mut out));
@@ -112,7 +112,7 @@ impl Convolution {
                 weight[self.weight(output, input, tap)]
             };
             let source = Source { values: gradient, batch: self.batch, channels: self.output, axes };
-            if winograd::suits(&source, self.input) {
+            if winograd::suits(path, &source, self.input) {
                 let filtered = Filtered::most(&source);
                 let weights = winograd::Transformed::new(path, &source, filtered, self.input, weight);
                 winograd::correlate(&source, &weights, &zeros, shared);
@@ -138,7 +138,7 @@ impl Convolution {
                 unsafe { *shared.at(this.weight(first + column, input, tap)) = *value };
             }
         };
-        if winograd::suits_gradient(&source, self.output) {
+        if winograd::suits_gradient(path, &source, self.output) {
             winograd::correlate_gradient(path, &source, gradient, self.output, write);
         } else {
             correlate_gradient(path, &source, gradient, self.output, write);

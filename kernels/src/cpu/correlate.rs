@@ -1,7 +1,11 @@
 //! Sums over taps of a channels-last array: what convolution, its input gradient and transposed convolution have in
 //! common, and the weight gradient of all three.
 
-use super::bf16::{Operands, line_along_channels, line_of_columns, line_with_next, store_weight};
+mod gradient;
+
+pub(crate) use gradient::correlate_gradient;
+
+use super::bf16::{Operands, line_along_channels, line_with_next, store_weight};
 use super::buffer::{Buffer, Shared};
 use super::tile::{Blocking, Segment, Start, Tile, split};
 use crate::Path;
@@ -293,138 +297,3 @@ pub(crate) fn correlate(
         }
     });
 }
-
-/// Gradient of the weights of [`correlate`]: `[tap x][tap y][tap z][channel][column]`, the sum over all outputs of
-/// source times `gradient`, where `gradient` is (batch, x, y, z, column) over the outputs. Calls
-/// `write(tap, channel, first column, values of columns)` until all are written, from several threads.
-pub(crate) fn correlate_gradient(
-    path: Path,
-    source: &Source<'_>,
-    gradient: &[f32],
-    columns: usize,
-    write: impl Fn([usize; 3], usize, usize, &[f32]) + Sync,
-) {
-    let blocking = Blocking::new(path);
-    let [ax, ay, az] = source.axes;
-    let channels = source.channels;
-    let padded = columns.next_multiple_of(blocking.lanes);
-    let rows = az.taps * channels;
-    let most_vectors = blocking.vectors(rows, columns);
-    let group = most_vectors * blocking.lanes;
-    let groups = padded.div_ceil(group);
-    // Fixed chunks of planes, each with sums of its own, combined in order: independent of the number of threads.
-    let planes = source.batch * ax.count;
-    let slab = ay.taps * rows * padded;
-    // Few weights have many chunks: short sums in f32 are exact ones.
-    let most = (VALUES_OF_CHUNKS / (ax.taps * slab)).clamp(MOST_CHUNKS, 8 * MOST_CHUNKS);
-    let fewest_positions = POSITIONS_PER_CHUNK * MOST_CHUNKS / most;
-    let chunks = (planes * ay.count * az.count / fewest_positions).clamp(1, most.min(planes.max(1)));
-    let mut partial = Buffer::new(chunks * ax.taps * slab);
-    let shared = Shared::new(&mut partial);
-    let block = row_block(source, 1);
-    let whole = padded == columns && blocking.operands == Operands::Single;
-    let column_copy = if whole { 0 } else { block * az.count * padded };
-    // In bf16 each term is two successive positions.
-    let (terms, step) = match blocking.operands {
-        Operands::Pairs => (az.count.div_ceil(2), 2 * az.step),
-        _ => (az.count, az.step),
-    };
-    parallel(chunks * ax.taps * groups, |task| {
-        let (chunk, rest) = (task / (ax.taps * groups), task % (ax.taps * groups));
-        let (tx, first) = (rest / groups, rest % groups * group);
-        let width = group.min(padded - first);
-        // A last group of three vectors is one of two and one of one.
-        let pieces: &[(usize, usize)] = match width / blocking.lanes {
-            3 => &[(0, 2), (2, 1)],
-            2 => &[(0, 2)],
-            1 => &[(0, 1)],
-            _ => &[(0, 4)],
-        };
-        let base = (chunk * ax.taps + tx) * slab;
-        for row in 0..ay.taps * rows {
-            // SAFETY: these columns of this slab belong to this task alone.
-            unsafe { shared.part(base + row * padded + first, width) }.fill(0.0);
-        }
-        let mut scratch = Buffer::new(source.scratch(blocking.operands, 1, block) + column_copy);
-
-        let (column_scratch, scratch) = scratch.split_at_mut(column_copy);
-        let mut segments = Vec::with_capacity(block);
-        for plane in planes * chunk / chunks..planes * (chunk + 1) / chunks {
-            let (n, x) = (plane / ax.count, plane % ax.count);
-            if ax.reads(x, tx).is_none() {
-                continue;
-            }
-            for y0 in (0..ay.count).step_by(block) {
-                let lines = block.min(ay.count - y0);
-                let how = (blocking, Terms::Positions);
-                let source_rows = source.rows(scratch, [n, x, y0], lines, (tx, 1), how);
-                let position = (plane * ay.count + y0) * az.count;
-                let values = &gradient[position * columns..][..lines * az.count * columns];
-                let b = if column_copy == 0 {
-                    values.as_ptr()
-                } else {
-                    let lines = values.chunks_exact(az.count * columns);
-                    for (to, from) in column_scratch.chunks_exact_mut(terms * padded).zip(lines) {
-                        let how = (blocking.path, blocking.operands);
-                        line_of_columns(how, from, (columns, padded), to);
-                    }
-                    column_scratch.as_ptr()
-                };
-                for ty in 0..ay.taps {
-                    segments.clear();
-                    for line in 0..lines {
-                        if ay.reads(y0 + line, ty).is_some() {
-                            segments.push(Segment {
-                                a: (line * ay.step + ty) * source_rows.row,
-                                b: line * terms * padded + first,
-                            });
-                        }
-                    }
-                    for &(vector, vectors) in pieces {
-                        split(rows, blocking.most_rows(vectors), |row, count, repeat| {
-                            let column = vector * blocking.lanes;
-                            let tile = Tile {
-                                a: source_rows.start.wrapping_add(row),
-                                a_row: 1,
-                                a_term: step * channels,
-                                b: b.wrapping_add(column),
-                                b_term: padded,
-                                segments: &segments,
-                                terms,
-                                start: Start::Out,
-                                out: shared.at(base + (ty * rows + row) * padded + first + column),
-                                out_row: padded,
-                                columns: vectors * blocking.lanes,
-                                repeat,
-                            };
-                            // SAFETY: the segments name rows that exist, `b` has whole vectors of columns, the
-                            // columns of `out` belong to this task alone.
-                            unsafe { blocking.function(count, vectors)(&tile) };
-                        });
-                    }
-                }
-            }
-        }
-    });
-    parallel(ax.taps * ay.taps, |tap| {
-        let (tx, ty) = (tap / ay.taps, tap % ay.taps);
-        let (mut sums, mut values) = (vec![0.0_f64; columns], vec![0.0; columns]);
-        for row in 0..rows {
-            sums.fill(0.0);
-            for chunk in 0..chunks {
-                let from = &partial[(chunk * ax.taps + tx) * slab + (ty * rows + row) * padded..][..columns];
-                for (sum, value) in sums.iter_mut().zip(from) {
-                    *sum += f64::from(*value);
-                }
-            }
-            values.iter_mut().zip(&sums).for_each(|(value, sum)| *value = *sum as f32);
-            write([tx, ty, row / channels], row % channels, 0, &values);
-        }
-    });
-}
-
-/// Enough work to outweigh the zeroing and combining of a chunk's sums.
-const POSITIONS_PER_CHUNK: usize = 4096;
-const MOST_CHUNKS: usize = 8;
-/// Values that the sums of all chunks may have: 2 MiB.
-const VALUES_OF_CHUNKS: usize = 512 * 1024;

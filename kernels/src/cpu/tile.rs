@@ -88,6 +88,11 @@ impl Blocking {
         Self { matrix_tiles: blocking.operands == Operands::Pairs && has_matrix_tiles(), ..blocking }
     }
 
+    /// Whether the products are those of matrix tiles.
+    pub(crate) fn has_matrix_tiles(self) -> bool {
+        self.matrix_tiles
+    }
+
     /// Vectors per tile that suit an output of `columns` columns and `rows` rows.
     pub(crate) fn vectors(self, rows: usize, columns: usize) -> usize {
         let available = columns.div_ceil(self.lanes);
@@ -151,6 +156,12 @@ fn matrix_function(rows: usize, vectors: usize) -> TileFunction {
         };
     }
     table!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32)
+}
+
+/// The fewest words of terms, at least `words`, that matrix tiles take in equal steps of at most 16.
+pub(crate) fn whole_steps(words: usize) -> usize {
+    let steps = words.div_ceil(16).max(1);
+    steps * words.div_ceil(steps)
 }
 
 /// Splits `count` rows into tiles of nearly equal height, at most `most`: calls `tiles(first, rows, repeat)` for each

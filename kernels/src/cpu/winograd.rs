@@ -79,8 +79,8 @@ impl Filtered {
 }
 
 /// Whether the minimal filtering is faster than the plain sum over taps for these sizes. It is exact algebra, and in
-/// f32 its rounding errors are of the same size.
-pub(crate) fn suits(source: &Source<'_>, columns: usize) -> bool {
+/// f32 its rounding errors are of the same size. Matrix tiles multiply faster than it transforms.
+pub(crate) fn suits(path: Path, source: &Source<'_>, columns: usize) -> bool {
     let [ax, ay, az] = source.axes;
     let three = |axis: Axis| axis.taps == 3 && axis.step == 1;
     let kernel = three(ay) && three(az) && (three(ax) || (ax.taps == 1 && ax.step == 1));
@@ -88,6 +88,7 @@ pub(crate) fn suits(source: &Source<'_>, columns: usize) -> bool {
     let tiled_x = if ax.taps == 1 { ax.count } else { ax.count.next_multiple_of(2) };
     let tiled = tiled_x * ay.count.next_multiple_of(2) * az.count.next_multiple_of(2);
     kernel
+        && !Blocking::of_neighbours(path).has_matrix_tiles()
         && source.channels >= 8
         && columns >= 8
         && 2 * outputs >= tiled
@@ -95,8 +96,8 @@ pub(crate) fn suits(source: &Source<'_>, columns: usize) -> bool {
 }
 
 /// Whether the weight gradient is better computed so, too: it needs sums for all frequencies per chunk.
-pub(crate) fn suits_gradient(source: &Source<'_>, columns: usize) -> bool {
-    suits(source, columns) && chunks(source) >= 2
+pub(crate) fn suits_gradient(path: Path, source: &Source<'_>, columns: usize) -> bool {
+    suits(path, source, columns) && chunks(source) >= 2
 }
 
 fn chunks(source: &Source<'_>) -> usize {

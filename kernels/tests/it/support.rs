@@ -22,6 +22,24 @@ pub(crate) fn paths() -> Vec<Path> {
     paths.into_iter().filter(|path| path.is_available()).collect()
 }
 
+/// What `work` gives in bf16 on every path, and once more with matrix tiles where the processor has them.
+pub(crate) fn in_bf16<R>(work: impl Fn() -> R) -> Vec<(String, R)> {
+    let mut results = vec![];
+    kernels::set_precision(kernels::Precision::Bf16);
+    for path in paths() {
+        kernels::select(Some(path)).unwrap();
+        kernels::allow_matrix_tiles(false);
+        results.push((path.to_string(), work()));
+        kernels::allow_matrix_tiles(true);
+        if kernels::precision_note().contains("matrix tiles") {
+            results.push((format!("{path} with matrix tiles"), work()));
+        }
+    }
+    kernels::set_precision(kernels::Precision::F32);
+    kernels::select(None).unwrap();
+    results
+}
+
 pub(crate) struct Random(pub(crate) ChaCha8Rng);
 
 impl Random {
@@ -66,7 +84,7 @@ pub(crate) fn gradients<const D: usize, const E: usize>(
 }
 
 pub(crate) fn assert_close(
-    path: Path,
+    path: impl std::fmt::Display,
     what: &str,
     results: &[Vec<f32>],
     expected: &[Vec<f32>],

@@ -6,7 +6,7 @@ use kernels::{Activation, Precision};
 use segen_kernels as kernels;
 use serde_json::Value;
 
-use crate::support::{alone, paths, vector};
+use crate::support::{alone, in_bf16, paths, vector};
 
 const BATCH: usize = 2;
 const SIZE: usize = 16;
@@ -106,42 +106,47 @@ fn gradients_are_no_farther_off_than_those_of_pytorch() {
     let tensors = reference["tensors"].as_array().unwrap();
     let [draws, losses] = ["draws", "losses"].map(|key| reference[key].as_array().unwrap());
     let _alone = alone();
-    let mut problems = vec![];
+    // The root of the mean squared error of each tensor.
+    let errors = |loss_bound: f64| {
+        let mut errors = vec![0.0; tensors.len()];
+        for (index, (draw, expected)) in draws.iter().zip(losses).enumerate() {
+            let draw = draw.as_u64().unwrap() as usize;
+            let (loss, gradients) = network(&Device::flex().autodiff(), draw);
+            let off = (f64::from(loss) / expected.as_f64().unwrap() - 1.0).abs();
+            assert!(off <= loss_bound, "{}: the loss {loss} is off by {off:.1e}", kernels::selected());
+            assert_eq!(gradients.len(), tensors.len());
+            for ((error, gradient), tensor) in errors.iter_mut().zip(&gradients).zip(tensors) {
+                *error += squared_error(gradient, &tensor["gradients"][index]) / losses.len() as f64;
+            }
+        }
+        errors.into_iter().map(f64::sqrt).collect::<Vec<_>>()
+    };
+    let mut results = vec![];
     for path in paths() {
         kernels::select(Some(path)).unwrap();
-        for (precision, loss_bound) in [(Precision::F32, 1e-6), (Precision::Bf16, 1e-2)] {
-            kernels::set_precision(precision);
-            let mut errors = vec![0.0; tensors.len()];
-            for (index, (draw, expected)) in draws.iter().zip(losses).enumerate() {
-                let draw = draw.as_u64().unwrap() as usize;
-                let (loss, gradients) = network(&Device::flex().autodiff(), draw);
-                let off = (f64::from(loss) / expected.as_f64().unwrap() - 1.0).abs();
-                assert!(off <= loss_bound, "{path}, {precision}: the loss {loss} is off by {off:.1e}");
-                assert_eq!(gradients.len(), tensors.len());
-                for ((error, gradient), tensor) in errors.iter_mut().zip(&gradients).zip(tensors) {
-                    *error += squared_error(gradient, &tensor["gradients"][index]) / losses.len() as f64;
-                }
+        results.push((Precision::F32, path.to_string(), errors(1e-6)));
+    }
+    results
+        .extend(in_bf16(|| errors(1e-2)).into_iter().map(|(path, errors)| (Precision::Bf16, path, errors)));
+    let mut problems = vec![];
+    for (precision, path, errors) in results {
+        for (error, tensor) in errors.into_iter().zip(tensors) {
+            let name = tensor["name"].as_str().unwrap();
+            if name.ends_with(".bias") && !name.starts_with("up") && !name.starts_with("head") {
+                // It feeds a norm: the true gradient is 0.
+                continue;
             }
-            for (error, tensor) in errors.into_iter().map(f64::sqrt).zip(tensors) {
-                let name = tensor["name"].as_str().unwrap();
-                if name.ends_with(".bias") && !name.starts_with("up") && !name.starts_with("head") {
-                    // It feeds a norm: the true gradient is 0.
-                    continue;
-                }
-                let theirs = tensor["error"][precision.to_string()].as_f64().unwrap();
-                let line = format!(
-                    "{path}, {precision}: {name}: {error:.2e}, PyTorch {theirs:.2e}: {:.2}",
-                    error / theirs
-                );
-                println!("{line}");
-                if error > 1.5 * theirs {
-                    problems.push(line);
-                }
+            let theirs = tensor["error"][precision.to_string()].as_f64().unwrap();
+            let line = format!(
+                "{path}, {precision}: {name}: {error:.2e}, PyTorch {theirs:.2e}: {:.2}",
+                error / theirs
+            );
+            println!("{line}");
+            if error > 1.5 * theirs {
+                problems.push(line);
             }
         }
     }
-    kernels::set_precision(Precision::F32);
-    kernels::select(None).unwrap();
     assert!(problems.is_empty(), "farther off than 1.5 times PyTorch:\n{}", problems.join("\n"));
 }
 
