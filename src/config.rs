@@ -86,6 +86,17 @@ pub struct Schedule {
     pub patience: Option<u64>,
 }
 
+impl Schedule {
+    /// About how many steps a training has where a step takes `step_seconds`.
+    pub fn expected_steps(&self, step_seconds: impl FnOnce() -> f64) -> u64 {
+        match (self.steps, self.time_budget_seconds) {
+            (Some(steps), _) => steps,
+            (None, Some(budget)) => (budget / step_seconds()) as u64,
+            (None, None) => self.epochs.unwrap_or(DEFAULT_EPOCHS) * self.steps_per_epoch,
+        }
+    }
+}
+
 /// How weights move.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -67,7 +67,7 @@ pub struct Finished {
 pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
     let run = request.run;
     let mut dataset = Dataset::open(request.dataset)?;
-    let config = resolve(request)?;
+    let mut config = resolve(request)?;
     dataset.labels = dataset.labels.select(&config.task.classes)?;
     let path = train::select_kernels(&config)?;
     let mut manifest = Manifest {
@@ -97,7 +97,13 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
             Method::resolve(&config.method, &dataset.labels.names)?;
             let split = split(&dataset, &config)?;
             let plan = plan(&dataset, &config, progress)?;
-            let policy = config.policy.resolve(&plan, &dataset.labels.names)?;
+            let step_seconds = || plan.predicted_step_seconds_here(segen_kernels::convolution_speed());
+            let steps = config.schedule.expected_steps(step_seconds);
+            let policy = config.policy.resolve(&plan, &dataset.labels.names, steps)?;
+            if config.policy.name == "auto" {
+                progress.note(&format!("augmentation: `{}`, for about {steps} steps", policy.name));
+                config.policy.name.clone_from(&policy.name);
+            }
             run.set_up(&config, &plan, &split, &policy, &description(&dataset)?)?;
             (plan, split, policy)
         }
@@ -136,8 +142,15 @@ fn resolve(request: &Request<'_>) -> Result<Config> {
         ));
     }
     let own = run.config()?;
+    let same = |config: &Config| {
+        let mut config = config.clone();
+        if config.policy.name == "auto" {
+            config.policy.name.clone_from(&own.policy.name);
+        }
+        config == own
+    };
     match request.config {
-        Some(config) if *config != own => Err(Error::config(
+        Some(config) if !same(config) => Err(Error::config(
             "--resume",
             format!("the run in `{}` was begun with another configuration", run.folder.display()),
             "leave out -c, --set and the other options: a resumed run keeps the configuration in its config.toml",

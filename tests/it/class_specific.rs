@@ -137,7 +137,7 @@ fn an_operation_that_harms_one_class_becomes_unlikely_for_that_class_alone() {
         let cache = folder.path().join("cache");
         let prepared = prepare::prepare_all(&dataset, &plan, &cases, &cache, &Silent).unwrap();
         let names = &dataset.labels.names;
-        let start = config.policy.resolve(&plan, names).unwrap();
+        let start = config.policy.resolve(&plan, names, 0).unwrap();
         let run = Run::at(folder.path().join(format!("run-{seed}")));
         let split = Split { train: vec![], validation: vec![], policy_validation: vec![] };
         run.set_up(&config, &plan, &split, &start, &Value::Null).unwrap();

@@ -229,7 +229,7 @@ fn background_is_augmented_less_and_the_twin_is_the_same_place() {
     let raw = load(&sampler, Policy::default());
     assert!(raw.iter().all(|batch| batch.twin.is_none()), "nothing is augmented: the twin is the batch");
     let config = Config::default();
-    let policy = config.policy.resolve(&plan, &["background".to_owned(), "lesion".to_owned()]).unwrap();
+    let policy = config.policy.resolve(&plan, &["background".to_owned(), "lesion".to_owned()], 0).unwrap();
     let all = load(&sampler, policy.clone());
     sampler.augmented = Augmented::Rare { rare: vec![false, true], background_probability: 0.25 };
     let gated = load(&sampler, policy);
@@ -276,6 +276,7 @@ fn config(name: &str, more: &[&str]) -> Config {
         "schedule.steps_per_epoch=4",
         "validation.cases_per_epoch=0",
         "validation.logit_windows=0",
+        "policy.name=heuristic-nnunet",
     ];
     sets.extend(small.iter().chain(more).map(|&set| set.to_owned()));
     Config::resolve(None, &sets).unwrap()
@@ -289,7 +290,7 @@ fn every_method_trains_by_name_and_differs_from_the_others() {
         let config = config(name, more);
         let run = Run::at(folder.path().join(run));
         let names = &dataset.labels.names;
-        let policy = config.policy.resolve(&plan, names).unwrap();
+        let policy = config.policy.resolve(&plan, names, 0).unwrap();
         if !run.exists() {
             let split = Split { train: vec![], validation: vec![], policy_validation: vec![] };
             run.set_up(&config, &plan, &split, &policy, &Value::Null).unwrap();

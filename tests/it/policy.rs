@@ -1,6 +1,7 @@
 //! Tests of `segen::policy`: distributions, derivatives, and the closed forms of the toy problem.
 
 use segen::augment::Affine;
+use segen::config::{Config, Schedule};
 use segen::policy::gumbel::{
     conditional, gumbel, highest, log_sum_exp, sample, score_function, softmax, straight_through,
 };
@@ -272,6 +273,21 @@ fn every_choice_can_be_drawn_and_one_operation_is_drawn_at_a_time() {
 }
 
 #[test]
+fn unnamed_policies_go_by_the_length_of_the_training() {
+    let plan = crate::support::plan();
+    let name = |steps| PolicyConfig::default().resolve(&plan, &["background", "a"], steps).unwrap().name;
+    assert_eq!([0, 800, 4999].map(name), ["random"; 3]);
+    assert_eq!([5000, 250_000].map(name), ["heuristic-nnunet"; 2]);
+    let steps = |schedule: Schedule| schedule.expected_steps(|| 0.25);
+    let schedule =
+        Schedule { steps: None, epochs: None, time_budget_seconds: None, ..Config::default().schedule };
+    assert_eq!(steps(Schedule { steps: Some(70), time_budget_seconds: Some(1e6), ..schedule.clone() }), 70);
+    assert_eq!(steps(Schedule { time_budget_seconds: Some(300.0), ..schedule.clone() }), 1200);
+    assert_eq!(steps(Schedule { epochs: Some(3), ..schedule.clone() }), 3 * schedule.steps_per_epoch);
+    assert_eq!(steps(schedule), 250_000);
+}
+
+#[test]
 fn unknown_policies_are_refused_by_name() {
     for (field, config) in [
         ("policy.name", PolicyConfig { name: "leanred".to_owned(), ..PolicyConfig::default() }),
@@ -284,7 +300,8 @@ fn unknown_policies_are_refused_by_name() {
             },
         ),
     ] {
-        let message = config.resolve(&crate::support::plan(), &["background", "a"]).unwrap_err().to_string();
+        let message =
+            config.resolve(&crate::support::plan(), &["background", "a"], 0).unwrap_err().to_string();
         assert!(message.contains(field) && message.contains("hint"), "{message}");
     }
 }
@@ -296,7 +313,7 @@ fn policy_files_that_name_channels_the_data_lack_are_refused() {
     let rule = "{ probability = 1.0, op = \"nonzero\", channels = [0, 3] }";
     std::fs::write(&file, format!("name = \"of four channels\"\nrules = [{rule}]\n")).unwrap();
     let config = PolicyConfig { name: file.display().to_string(), ..PolicyConfig::default() };
-    let message = config.resolve(&crate::support::plan(), &["background"]).unwrap_err().to_string();
+    let message = config.resolve(&crate::support::plan(), &["background"], 0).unwrap_err().to_string();
     for part in ["policy.toml", "rules[0]", "channel 3"] {
         assert!(message.contains(part), "{message}");
     }

@@ -28,8 +28,8 @@ pub(crate) struct Args {
     /// asym-..., asym-augmentation, asym-combination; goes over the file, and `--set` over it
     #[arg(long, value_name = "M")]
     method: Option<String>,
-    /// How patches are augmented: none, heuristic (DeepMedic's), heuristic-nnunet (the default), random, learned, or
-    /// a policy file
+    /// How patches are augmented: none, heuristic (DeepMedic's), heuristic-nnunet, random, learned, a policy file, or
+    /// auto (the default): random in trainings of fewer than 5000 steps, heuristic-nnunet in longer ones
     #[arg(long, value_name = "P")]
     policy: Option<String>,
     /// Fold to hold out, or `all` to train and validate on every case
