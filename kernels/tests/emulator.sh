@@ -12,6 +12,7 @@ set -eu
 bochs=$1/bochs work=$2 kernel=$3
 shift 3
 root=$(cd "$(dirname "$0")/../.." && pwd)
+mkdir -p "$work"
 
 # Linux gives tiles to a process only where the processor can withhold them (extended feature disable), which Bochs lacks.
 # And where Bochs saves tiles, it takes those in use for unused, saves half of their rows, and exchanges rows and bytes;
@@ -45,7 +46,6 @@ if [ ! -x "$bochs/bochs" ] || [ "$bochs/cpu/msr.cc" -nt "$bochs/bochs" ]; then
 fi
 
 # A disk of the tests, their libraries and a shell.
-mkdir -p "$work"
 rm -rf "$work/root" "$work/disk" "$work/serial.txt"
 mkdir -p "$work/root/bin" "$work/root/proc" "$work/root/dev" "$work/root/tmp" "$work/disk/isolinux"
 cp /bin/busybox "$work/root/bin/"

@@ -120,7 +120,7 @@ pub enum Repeats {
 /// Names of the policies that need no file.
 pub const NAMES: [&str; 6] = ["auto", "none", "heuristic", "heuristic-nnunet", "random", "learned"];
 
-/// Trainings of fewer steps do not reach what nnU-Net's list costs them: it loses 0.03 to 0.05 Dice in 800 to 2500 steps
+/// Trainings of fewer steps do not reach what nnU-Net's list costs them: it loses 0.03 to 0.05 Dice in 800 to 2400 steps
 /// (docs/results.md).
 pub const LONG_TRAINING: u64 = 5000;
 
