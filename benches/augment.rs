@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use ndarray::{Array3, Array4};
 use segen::augment::{Augmentation, Draw, Keep, Magnitude, Op, Over, Resampling, Rule, Sharing, Side, cut};
+use segen::batch::sampler::{Placement, Purpose, generator};
+use segen::image::volume::{Grid, Orientation};
 use segen::prepare::{ClassVoxels, Geometry, Sample};
 use segen::run::machine;
-use segen::sampler::{Placement, Purpose, generator};
-use segen::volume::{Grid, Orientation};
 
 fn main() {
     let list = Augmentation::basic(None, [true; 3]);

@@ -8,16 +8,16 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use rand::RngExt;
+use segen::batch::loader::{Batch, Input};
 use segen::config::Config;
-use segen::loader::{Batch, Input};
-use segen::loss::Loss;
-use segen::method::Method;
+use segen::learn::iteration::Iteration;
+use segen::learn::loss::Loss;
+use segen::learn::method::Method;
+use segen::learn::objective::Objective;
+use segen::learn::optimiser::OptimiserState;
 use segen::network::{Network, UNet};
-use segen::optimiser::OptimiserState;
 use segen::plan::UNetShape;
 use segen::rng::generator;
-use segen::step::Objective;
-use segen::train::Iteration;
 
 const METHODS: [&str; 8] = [
     "ce",

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use segen::phantom::{Kind, PhantomCase, PhantomOptions, Split, generate};
+use segen::data::phantom::{Kind, PhantomCase, PhantomOptions, Split, generate};
 use segen::picture::{OverlayRow, overlay};
 
 fn main() -> segen::Result<()> {

@@ -11,7 +11,7 @@ mod plant;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use segen::check::check;
+use segen::data::check::check;
 use segen::progress::Silent;
 
 fn main() -> ExitCode {

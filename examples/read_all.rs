@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let clock = Instant::now();
         let mut sum = 0.0;
         for file in &files {
-            let (image, _) = segen::io::read_image(file)?;
+            let (image, _) = segen::image::nifti::read_image(file)?;
             sum += f64::from(image.voxels[[0, 0, 0]]);
         }
         let wall = clock.elapsed().as_secs_f64();

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use segen::io;
-use segen::volume::{Grid, Volume};
+use segen::image::nifti;
+use segen::image::volume::{Grid, Volume};
 
 fn segen(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_segen")).args(arguments).output().unwrap()
@@ -27,8 +27,8 @@ fn download(folder: &Path) {
             (x + 7 * y + 3 * z + number * number) as f32
         });
         let labels = voxels.mapv(|value| if value < 8.0 { 0 } else { 1 + u8::from(value > 15.0) });
-        io::write_image(&case.join("imaging.nii.gz"), &Volume::new(voxels, grid.clone()), None).unwrap();
-        io::write_labels(&case.join("segmentation.nii.gz"), &Volume::new(labels, grid), None).unwrap();
+        nifti::write_image(&case.join("imaging.nii.gz"), &Volume::new(voxels, grid.clone()), None).unwrap();
+        nifti::write_labels(&case.join("segmentation.nii.gz"), &Volume::new(labels, grid), None).unwrap();
     }
 }
 

@@ -5,8 +5,8 @@
 mod common;
 
 use common::{phantom, segen};
-use segen::io;
-use segen::volume::{Grid, Image, Orientation, Volume};
+use segen::image::nifti;
+use segen::image::volume::{Grid, Image, Orientation, Volume};
 
 #[test]
 fn forty_eight_orientations_give_one_segmentation() {
@@ -23,7 +23,7 @@ fn forty_eight_orientations_give_one_segmentation() {
 
     let files = std::fs::read_dir(dataset.join("imagesTr")).unwrap();
     let scan = files.map(|f| f.unwrap().path()).min().unwrap();
-    let (image, _) = io::read_image(&scan).unwrap();
+    let (image, _) = nifti::read_image(&scan).unwrap();
     let upright = image.grid.orientation();
     let world = image.grid.oriented(&upright);
     let voxels = upright.apply(image.voxels.view());
@@ -39,7 +39,7 @@ fn forty_eight_orientations_give_one_segmentation() {
             let grid = turn(&world, &orientation, turned.dim().into());
             let id = format!("scan_{:02}", stored.len());
             let volume: Image = Volume::new(turned, grid);
-            io::write_image(&input.join(format!("{id}_0000.nii.gz")), &volume, None).unwrap();
+            nifti::write_image(&input.join(format!("{id}_0000.nii.gz")), &volume, None).unwrap();
             stored.push((id, orientation));
         }
     }
@@ -49,8 +49,8 @@ fn forty_eight_orientations_give_one_segmentation() {
 
     let mut first = None;
     for (id, orientation) in stored {
-        let (labels, header) = io::read_labels(&output.join(format!("{id}.nii.gz"))).unwrap();
-        let original = io::read_header(&input.join(format!("{id}_0000.nii.gz"))).unwrap();
+        let (labels, header) = nifti::read_labels(&output.join(format!("{id}.nii.gz"))).unwrap();
+        let original = nifti::read_header(&input.join(format!("{id}_0000.nii.gz"))).unwrap();
         assert_eq!(header.grid().affine, original.grid().affine, "{id}: the affine, bit for bit");
         assert_eq!(labels.grid.orientation(), orientation);
         let upright = orientation.apply(labels.voxels.view()).to_owned();

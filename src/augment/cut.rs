@@ -3,15 +3,15 @@
 use super::draw::{Draw, Kind};
 use super::elastic::Field;
 use super::filter;
+use super::histogram::{Sketch, Sketches};
 use super::intensity::{Fused, Place, Point, Statistics, gamma_back, gamma_power};
-use super::sketch::{Sketch, Sketches};
 use super::spatial::{self, Block, Map};
 use super::{Keep, Over, Resampling, Side};
 use ndarray::{ArrayView3, ArrayView4};
 
 use crate::Result;
+use crate::batch::sampler::Placement;
 use crate::prepare::{PreparedCase, Sample};
-use crate::sampler::Placement;
 
 /// Voxels about a patch: grid voxel `p` lies at patch voxel `start + stride * p`, which may be outside the patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -181,14 +181,17 @@ mod tests {
 
     #[test]
     fn every_shape_becomes_an_element_and_names_cannot_break_out() {
-        let panel = super::super::Panel {
+        let panel = crate::picture::Panel {
             title: "<b> & \"c\"".into(),
-            series: vec![super::super::Series { name: "line".into(), points: vec![(0.0, 0.0), (1.0, 1.0)] }],
-            clouds: vec![super::super::Cloud { points: vec![(0.5, 0.5); 60], ..Default::default() }],
+            series: vec![crate::picture::Series {
+                name: "line".into(),
+                points: vec![(0.0, 0.0), (1.0, 1.0)],
+            }],
+            clouds: vec![crate::picture::Cloud { points: vec![(0.5, 0.5); 60], ..Default::default() }],
             guides: vec![vec![(0.0, 1.0), (1.0, 0.0)]],
             ..Default::default()
         };
-        let text = super::super::curves_svg(&[panel], 2);
+        let text = crate::picture::curves_svg(&[panel], 2);
         assert!(text.starts_with("<svg") && text.ends_with("</svg>\n"));
         assert!(text.contains("&lt;b&gt; &amp; &quot;c&quot;") && !text.contains("<b>"));
         assert_eq!(text.matches("h0").count(), 60);

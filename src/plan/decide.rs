@@ -5,8 +5,8 @@ use super::topology::{BASE_FEATURES, Fit, Question, SMALLEST_BATCH, Topology};
 use super::{
     Budget, CpuBudget, DiceReduction, Fingerprint, Normalisation, Plan, describe, label_entries, rounded,
 };
-use crate::dataset::Dataset;
-use crate::resample::{ANISOTROPY, resampled_shape};
+use crate::data::dataset::Dataset;
+use crate::image::resample::{ANISOTROPY, resampled_shape};
 use crate::{Error, Result};
 
 /// Crops that keep less than this share of the volume are normalised inside the non-zero voxels only.

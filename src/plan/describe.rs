@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Budget, CpuBudget, DiceReduction, Normalisation, Plan, Reason};
-use crate::dataset::Dataset;
+use crate::data::dataset::Dataset;
 
 /// nnU-Net's choice before a processor budget reduced it.
 pub(super) struct Full {

@@ -4,7 +4,7 @@ use ndarray::Array3;
 
 use super::decide::percentile;
 use super::{Fingerprint, Intensities, Plan, rounded};
-use crate::dataset::{Case, Dataset};
+use crate::data::dataset::{Case, Dataset};
 use crate::prepare::crop::CropBox;
 use crate::prepare::scan::{Scan, read_labels};
 use crate::prepare::workers::for_each_case;

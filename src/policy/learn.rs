@@ -9,13 +9,13 @@
 //! ```
 //!
 //! S_b, the alignment, says how much the step of sample b helps on the validation batch. It is differenced from
-//! losses at displaced weights (`crate::meta`). Here it is centred, weighted and carried to the logits.
+//! losses at displaced weights (`crate::learn::meta`). Here it is centred, weighted and carried to the logits.
 
 use rand::rngs::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::gumbel::{conditional, score_function, straight_through};
-use super::settings::{Estimator, Learning, Repeats, Steps};
+use super::resolve::{Estimator, Learning, Repeats, Steps};
 use super::{Chosen, Policy};
 
 /// The moving state of a policy: its logits, in the order of [`Policy::flat`], and what its steps remember.

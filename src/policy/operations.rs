@@ -4,14 +4,15 @@
 //! to the right, y to the front, z to the top; so the longitudinal axis is z, the frontal one x, the sagittal
 //! one y, and the sagittal plane is mirrored along x.
 
+use super::lists::pairs;
 use super::{Choice, Group, Policy, Targets};
-use crate::augment::{Augmentation, Keep, Magnitude, Op, Over, Resampling, Side, pairs};
+use crate::augment::{Augmentation, Keep, Magnitude, Op, Over, Resampling, Side};
 use crate::plan::Plan;
 
 /// What the operations must know of a data set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Context {
-    /// Labels that change places when the sagittal plane is mirrored; see [`crate::augment::pairs`].
+    /// Labels that change places when the sagittal plane is mirrored; see [`super::lists::pairs`].
     pub pairs: Vec<[u8; 2]>,
     /// Rules that follow every draw: zeros outside a mask, see [`Augmentation::kept_zero`].
     pub after: Augmentation,

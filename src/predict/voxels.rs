@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use ndarray::ArrayView4;
+use rand::RngExt;
 
-use super::Predictor;
+use super::windows::Predictor;
 use crate::network::{Mode, values};
+use crate::prepare::PreparedCase;
 
 impl Predictor {
     /// Edges of a window: the box of voxels that one forward pass gives logits for.
@@ -81,10 +83,38 @@ fn most_central(starts: &[i64], patch: usize, position: i64) -> i64 {
     starts.iter().copied().min_by_key(distance).unwrap_or(0)
 }
 
+/// `count` voxels of a class: a case that has it, uniformly, then one of its voxels, uniformly; with replacement.
+/// Of each, the index of its case and its place. Empty where no case has the class.
+pub(crate) fn draw(
+    cases: &[&PreparedCase],
+    class: usize,
+    count: usize,
+    random: &mut impl RngExt,
+) -> Vec<(usize, [u32; 3])> {
+    let places = |case: usize| cases[case].classes.get(class).map_or(&[][..], |voxels| &voxels.positions);
+    let having: Vec<usize> = (0..cases.len()).filter(|&case| !places(case).is_empty()).collect();
+    if having.is_empty() {
+        return Vec::new();
+    }
+    (0..count)
+        .map(|_| {
+            let case = having[random.random_range(0..having.len())];
+            let voxels = places(case);
+            (case, voxels[random.random_range(0..voxels.len())])
+        })
+        .collect()
+}
+
+/// `z_c - max over k != c of z_k`.
+pub(crate) fn margin(row: &[f32], class: usize) -> f64 {
+    let others = row.iter().enumerate().filter(|(k, _)| *k != class).map(|(_, &z)| f64::from(z));
+    f64::from(row[class]) - others.fold(f64::NEG_INFINITY, f64::max)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::starts;
     use super::*;
+    use crate::predict::windows::starts;
 
     #[test]
     fn the_most_central_window_holds_its_voxel() {

@@ -19,7 +19,7 @@ use super::file::{self, PreparedCase, VERSION};
 use super::stamp::{Stamp, hash, hash_file};
 use super::workers::for_each_case;
 use super::{MAX_POSITIONS, Plan};
-use crate::dataset::{Case, Dataset};
+use crate::data::dataset::{Case, Dataset};
 use crate::plan::Normalisation;
 use crate::progress::Progress;
 use crate::{Error, Result};

@@ -9,10 +9,10 @@ use super::crop::{CropBox, copy_blocked, fill_holes};
 use super::normalise::normalise;
 use super::scan::{Scan, read_labels};
 use super::{Geometry, Sample};
-use crate::dataset::LabelScheme;
+use crate::data::dataset::LabelScheme;
+use crate::image::resample::{resample_image, resample_labels, resampled_shape, separate_axis};
+use crate::image::volume::Orientation;
 use crate::plan::{Normalisation, Plan};
-use crate::resample::{resample_image, resample_labels, resampled_shape, separate_axis};
-use crate::volume::Orientation;
 use crate::{Error, Result};
 
 /// See [`Plan::prepare`].

@@ -18,7 +18,7 @@ use ndarray::{Array3, Array4, s};
 use serde::{Deserialize, Serialize};
 
 use super::{ClassVoxels, Geometry, IGNORE, Sample};
-use crate::volume::{Grid, Orientation};
+use crate::image::volume::{Grid, Orientation};
 use crate::{Error, Result};
 
 /// Part of every cache key: entries of another version are never read.

@@ -4,8 +4,8 @@ use ndarray::{Array3, ArrayView3, ArrayView4, Axis, Zip, s};
 use rayon::prelude::*;
 
 use super::Geometry;
-use crate::resample::{Taps, linear, separate_axis};
-use crate::volume::{Labels, Volume};
+use crate::image::resample::{Taps, linear, separate_axis};
+use crate::image::volume::{Labels, Volume};
 
 /// Takes the planes of a prediction along prepared axis 0 in order and keeps the label map only.
 ///

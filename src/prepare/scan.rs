@@ -6,9 +6,9 @@ use ndarray::Array3;
 use rayon::prelude::*;
 
 use super::IGNORE;
-use crate::dataset::LabelScheme;
-use crate::io;
-use crate::volume::Grid;
+use crate::data::dataset::LabelScheme;
+use crate::image::nifti;
+use crate::image::volume::Grid;
 use crate::{Error, Result};
 
 /// Files of one case may lie this share of a voxel apart, as headers rounded by different programs do.
@@ -32,9 +32,9 @@ impl Scan {
             Error::config("images", "the case has no image", "every case needs one file per channel")
         })?;
         let read = if images.len() == 1 && channels > 1 {
-            io::read_channels(first)?.0
+            nifti::read_channels(first)?.0
         } else {
-            images.par_iter().map(|path| Ok(io::read_image(path)?.0)).collect::<Result<Vec<_>>>()?
+            images.par_iter().map(|path| Ok(nifti::read_image(path)?.0)).collect::<Result<Vec<_>>>()?
         };
         if read.len() != channels {
             return Err(Error::invalid(
@@ -53,7 +53,7 @@ impl Scan {
         let mask = match mask {
             None => None,
             Some(path) => {
-                let mut mask = io::read_labels(path)?.0;
+                let mut mask = nifti::read_labels(path)?.0;
                 same_place(&grid, &mask.grid, first, path)?;
                 mask.voxels.mapv_inplace(|v| u8::from(v != 0));
                 Some(mask.voxels)
@@ -73,7 +73,7 @@ pub(crate) fn read_labels(
     image: &Path,
     scheme: &LabelScheme,
 ) -> Result<Array3<u8>> {
-    let mut labels = io::read_labels(path)?.0;
+    let mut labels = nifti::read_labels(path)?.0;
     same_place(grid, &labels.grid, image, path)?;
     let mut counts = [0u64; 256];
     labels.voxels.iter().for_each(|&value| counts[usize::from(value)] += 1);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::FractionMode;
-use crate::dataset::FoldChoice;
+use crate::data::dataset::FoldChoice;
 use crate::{Error, Result};
 
 /// One experiment.

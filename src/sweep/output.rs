@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{Comparison, Measure, Pairing, Table, TableCell};
 use crate::files::write_atomically;
 use crate::picture::{self, Panel, Scale, Series};
-use crate::statistics::Interval;
+use crate::score::statistics::Interval;
 use crate::{Error, Result};
 
 /// Writes `table.txt`, `table.md`, `table.csv`, `table.json` and `fractions.svg`/`.png` into a folder.

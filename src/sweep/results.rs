@@ -6,8 +6,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::scores::ScoredCase;
-use super::{Measure, ScoredFolder, ScoredOn};
+use super::{Measure, ScoredOn};
+use crate::score::ScoredCase;
+use crate::score::ScoredFolder;
 use crate::{Error, Result};
 
 /// One finished cell.

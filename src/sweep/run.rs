@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use super::cell::{Cell, cells};
 use super::results::{CaseLine, CellResult, append, read};
-use super::{Experiment, ScoredFolder, ScoredOn};
+use super::{Experiment, ScoredOn};
 use crate::config::Config;
 use crate::files::{create_folder, write_atomically};
 use crate::progress::Progress;
 use crate::run::{Manifest, Run, Split, machine};
+use crate::score::ScoredFolder;
 use crate::{Error, Result};
 
 /// How often running processes are looked at.

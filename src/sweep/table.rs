@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::results::{CaseLine, CellResult};
-use crate::statistics::{Interval, bootstrap_mean, holm, wilcoxon_signed_rank};
+use crate::score::statistics::{Interval, bootstrap_mean, holm, wilcoxon_signed_rank};
 
 /// Replicates of the bootstrap.
 const DRAWS: usize = 10_000;

@@ -6,10 +6,11 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use segen::augment::{
     Affine, Augmentation, Change, Cut, Draw, Elastic, Grid, Keep, Kind, Magnitude, Op, Over, Resampling,
-    Rule, Sharing, Side, Sketches, cut, left_right_pairs, mirror_axes, normal, pairs, thick_axis,
+    Rule, Sharing, Side, Sketches, cut, left_right_pairs, mirror_axes, normal,
 };
+use segen::batch::sampler::{Placement, Purpose, generator};
+use segen::policy::lists::{pairs, thick_axis};
 use segen::prepare::{IGNORE, Sample};
-use segen::sampler::{Placement, Purpose, generator};
 
 use crate::support;
 

@@ -1,4 +1,4 @@
-//! Tests of `segen::check`.
+//! Tests of `segen::data::check`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use ndarray::Array3;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use segen::check::{Fault, Kind, Report, Severity, check};
-use segen::io;
+use segen::data::check::{Fault, Kind, Report, Severity, check};
+use segen::image::nifti;
+use segen::image::volume::{Grid, Image, Labels, Volume};
 use segen::progress::Silent;
-use segen::volume::{Grid, Image, Labels, Volume};
 use serde_json::{Value, json};
 
 use crate::{plant, support};
@@ -53,12 +53,12 @@ impl Sound {
 
     fn write(&self, path: &Path, image: &Image) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        io::write_image(path, image, None).unwrap();
+        nifti::write_image(path, image, None).unwrap();
     }
 
     fn write_labels(&self, path: &Path, labels: &Labels) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        io::write_labels(path, labels, None).unwrap();
+        nifti::write_labels(path, labels, None).unwrap();
     }
 
     fn describe(&self, description: &Value) {
@@ -292,7 +292,7 @@ fn test_images_are_checked_too() {
 #[test]
 fn a_wrong_ending_of_the_image_is_one_fault() {
     let sound = Sound::new(3);
-    let (image, _) = io::read_image(&sound.image("case_001")).unwrap();
+    let (image, _) = nifti::read_image(&sound.image("case_001")).unwrap();
     fs::remove_file(sound.image("case_001")).unwrap();
     sound.write(&sound.path().join("imagesTr/case_001_0000.nii"), &image);
     sound.redescribe(|d| d["numTraining"] = json!(2));

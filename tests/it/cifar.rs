@@ -1,8 +1,8 @@
-//! Tests of `segen::cifar`.
+//! Tests of `segen::commands::cifar`.
 
 use burn::tensor::Device;
-use segen::cifar::{Arm, Cifar, CifarConfig, Operations, Pictures, bad, policy, read};
-use segen::policy::settings::Learning;
+use segen::commands::cifar::{Arm, Cifar, CifarConfig, Operations, Pictures, bad, policy, read};
+use segen::policy::resolve::Learning;
 use segen::progress::Silent;
 use segen::run::Run;
 

@@ -6,18 +6,18 @@ use std::time::Instant;
 use burn::tensor::Device;
 use ndarray::Array3;
 use rand::{Rng, RngExt};
+use segen::commands::train;
 use segen::config::Config;
-use segen::dataset::Dataset;
-use segen::io::{write_image, write_labels};
-use segen::method::Method;
-use segen::policy::show::Shown;
+use segen::data::dataset::Dataset;
+use segen::examine::policy::Shown;
+use segen::image::nifti::{write_image, write_labels};
+use segen::image::volume::{Grid, Image, Labels};
+use segen::learn::method::Method;
+use segen::learn::train::Job;
 use segen::prepare;
 use segen::progress::Silent;
 use segen::rng::generator;
 use segen::run::{Run, Split};
-use segen::session;
-use segen::train::Job;
-use segen::volume::{Grid, Image, Labels};
 use serde_json::{Value, json};
 
 /// Edge of the scans.
@@ -132,7 +132,7 @@ fn an_operation_that_harms_one_class_becomes_unlikely_for_that_class_alone() {
         sets.push(format!("policy.start={}", operations.display()));
         sets.push(format!("seed={seed}"));
         let config = Config::resolve(None, &sets).unwrap();
-        let plan = session::plan(&dataset, &config, &Silent).unwrap();
+        let plan = train::plan(&dataset, &config, &Silent).unwrap();
         let cases: Vec<_> = dataset.training.iter().collect();
         let cache = folder.path().join("cache");
         let prepared = prepare::prepare_all(&dataset, &plan, &cases, &cache, &Silent).unwrap();

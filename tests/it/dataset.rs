@@ -1,10 +1,10 @@
-//! Tests of `segen::dataset`.
+//! Tests of `segen::data::dataset`.
 
 use std::path::Path;
 
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use segen::dataset::{Dataset, Fold, FoldChoice};
+use segen::data::dataset::{Dataset, Fold, FoldChoice};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

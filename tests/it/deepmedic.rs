@@ -7,18 +7,19 @@ use std::time::Instant;
 use burn::tensor::Device;
 use ndarray::{Array3, Array4, ArrayView4, Axis, s};
 use segen::augment::Augmentation;
+use segen::batch::loader::{Batch, Loader};
+use segen::batch::sampler::{Purpose, Sampler, Share, Sites, generator};
+use segen::batch::source::SampleSource;
+use segen::commands::train::{self, Request, Start};
 use segen::config::Config;
-use segen::io;
-use segen::loader::{Batch, Loader, SampleSource};
+use segen::image::nifti;
+use segen::image::volume::{Grid, Volume};
 use segen::network::{DeepMedic, DeepMedicShape, Network, Variant, Weights};
 use segen::plan::Plan;
-use segen::predict::{Predictor, WindowOptions};
+use segen::predict::windows::{Predictor, WindowOptions};
 use segen::prepare::Sample;
 use segen::progress::Silent;
 use segen::run::Run;
-use segen::sampler::{Purpose, Sampler, Share, Sites, generator};
-use segen::session::{self, Request, Start};
-use segen::volume::{Grid, Volume};
 
 use crate::support;
 
@@ -301,8 +302,8 @@ fn dataset(folder: &Path) {
         });
         let grid = Grid::with_spacing([shape.0, shape.1, shape.2], [1.0; 3]);
         let file = |part: &str, end: &str| folder.join(part).join(format!("case_{case}{end}.nii.gz"));
-        io::write_image(&file("imagesTr", "_0000"), &Volume::new(image, grid.clone()), None).unwrap();
-        io::write_labels(&file("labelsTr", ""), &Volume::new(labels, grid), None).unwrap();
+        nifti::write_image(&file("imagesTr", "_0000"), &Volume::new(image, grid.clone()), None).unwrap();
+        nifti::write_labels(&file("labelsTr", ""), &Volume::new(labels, grid), None).unwrap();
     }
 }
 
@@ -336,7 +337,7 @@ fn a_stopped_run_goes_on_to_the_same_weights_and_paints_label_values() {
             device: &Device::flex(),
             started: Instant::now(),
         };
-        session::run(&request, &Silent).unwrap()
+        train::run(&request, &Silent).unwrap()
     };
     let first = go(Start::Fresh, Some(&config));
     assert!(!first.outcome.weights.buffers.is_empty());
@@ -354,11 +355,11 @@ fn a_stopped_run_goes_on_to_the_same_weights_and_paints_label_values() {
     for entry in std::fs::read_dir(run.path("validation")).unwrap() {
         let path = entry.unwrap().path();
         if path.to_string_lossy().ends_with(".nii.gz") {
-            let (labels, _) = io::read_labels(&path).unwrap();
+            let (labels, _) = nifti::read_labels(&path).unwrap();
             assert!(labels.voxels.iter().all(|&value| value == 0 || value == 2));
         }
     }
-    let (network, weights, plan, _) = session::load(&run).unwrap();
+    let (network, weights, plan, _) = train::load(&run).unwrap();
     assert!(network.fits(&weights) && plan.classes == 2);
 }
 

@@ -1,15 +1,15 @@
-//! Tests of `segen::import`.
+//! Tests of `segen::data::import`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use ndarray::Array3;
-use segen::check::{Kind, Severity, check};
-use segen::dataset::{Dataset, FoldChoice};
-use segen::import::{Found, Layout, Part, recognise, write};
-use segen::io;
+use segen::data::check::{Kind, Severity, check};
+use segen::data::dataset::{Dataset, FoldChoice};
+use segen::data::import::{Found, Layout, Part, recognise, write};
+use segen::image::nifti;
+use segen::image::volume::{Grid, Image, Labels, Volume};
 use segen::progress::Silent;
-use segen::volume::{Grid, Image, Labels, Volume};
 use serde_json::{Value, json};
 
 use crate::support;
@@ -34,12 +34,12 @@ impl Download {
 
     fn image(&self, path: &str, seed: usize) {
         let path = self.place(path);
-        io::write_image(&path, &image(seed), None).unwrap();
+        nifti::write_image(&path, &image(seed), None).unwrap();
     }
 
     fn labels(&self, path: &str, values: &[u8]) {
         let path = self.place(path);
-        io::write_labels(&path, &labels(values), None).unwrap();
+        nifti::write_labels(&path, &labels(values), None).unwrap();
     }
 
     fn text(&self, path: &str, text: &str) {
@@ -96,7 +96,7 @@ fn labels(values: &[u8]) -> Labels {
 }
 
 fn read(path: &Path) -> Labels {
-    io::read_labels(path).unwrap().0
+    nifti::read_labels(path).unwrap().0
 }
 
 fn ids(dataset: &Dataset, part: Part) -> Vec<&str> {
@@ -170,7 +170,7 @@ fn decathlon_images_are_split_into_channels() {
     assert_eq!(ids(&dataset, Part::Test), ["B_003"]);
     assert_eq!(dataset.channels, ["FLAIR", "T1w", "t1gd"]);
     for (channel, path) in dataset.case("B_002").unwrap().images.iter().enumerate() {
-        let (image, header) = io::read_image(path).unwrap();
+        let (image, header) = nifti::read_image(path).unwrap();
         assert_eq!(header.dims(), [6, 5, 4]);
         assert_eq!(image.grid, grid());
         // x runs fastest in the file.
@@ -333,7 +333,7 @@ fn several_lesion_masks_of_a_scan_are_united() {
     // Masks that lie in different places cannot be united; nothing is left behind.
     let mut moved = labels(&[1]);
     moved.grid.affine[0][3] += 1.0;
-    io::write_labels(&download.place(&scan("LesionSmooth_2")), &moved, None).unwrap();
+    nifti::write_labels(&download.place(&scan("LesionSmooth_2")), &moved, None).unwrap();
     let found = download.recognise().unwrap();
     let message = write(&found, &download.target(), &Silent).unwrap_err().to_string();
     assert!(message.contains("lies elsewhere"), "{message}");
@@ -350,7 +350,7 @@ fn deepmedic() -> Download {
             download.image(&format!("data/pat{case}/{channel}.nii.gz"), 10 * case + number);
         }
         download.labels(&format!("data/pat{case}/OT.nii.gz"), &[0, 1, 2]);
-        io::write_labels(&download.place(&format!("data/pat{case}/mask.nii.gz")), &labels(&[1; 6]), None)
+        nifti::write_labels(&download.place(&format!("data/pat{case}/mask.nii.gz")), &labels(&[1; 6]), None)
             .unwrap();
     }
     for (folder, start, cases) in
@@ -478,7 +478,7 @@ fn unknown_layouts_and_damaged_files_are_errors() {
     let mut cropped = labels(&[0, 1, 2]);
     cropped.voxels = cropped.voxels.slice(ndarray::s![.., ..4, ..]).to_owned();
     cropped.grid.shape[1] = 4;
-    io::write_labels(&download.place("case_00000/segmentation.nii.gz"), &cropped, None).unwrap();
+    nifti::write_labels(&download.place("case_00000/segmentation.nii.gz"), &cropped, None).unwrap();
     assert!(
         download
             .refusal()
@@ -495,7 +495,7 @@ fn plain_files_are_compressed_without_a_change() {
     download.image("case_00000/imaging.nii", 3);
     download.labels("case_00000/segmentation.nii", &[0, 1, 2]);
     let (_, dataset) = download.import();
-    let (copied, _) = io::read_image(&dataset.training[0].images[0]).unwrap();
+    let (copied, _) = nifti::read_image(&dataset.training[0].images[0]).unwrap();
     assert_eq!(copied, image(3));
     let bytes = fs::read(&dataset.training[0].images[0]).unwrap();
     assert_eq!(bytes[..2], [0x1f, 0x8b]);

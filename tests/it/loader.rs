@@ -1,17 +1,18 @@
-//! Tests of `segen::loader`.
+//! Tests of `segen::batch::loader`.
 
 use std::sync::Arc;
 
 use ndarray::{Array3, Array4};
 use segen::augment::Augmentation;
-use segen::dataset::{Case, Dataset, LabelScheme, Region};
-use segen::io;
-use segen::loader::{Batch, Loader, SampleSource, Seen};
+use segen::batch::loader::{Batch, Loader, Seen};
+use segen::batch::sampler::{Purpose, Sampler, Share, Sites, generator};
+use segen::batch::source::SampleSource;
+use segen::data::dataset::{Case, Dataset, LabelScheme, Region};
+use segen::image::nifti;
+use segen::image::volume::{Grid, Volume};
 use segen::plan::{Budget, Fingerprint, Intensities, Plan};
 use segen::prepare::{IGNORE, PreparedCase, Sample, prepare_all};
 use segen::progress::Silent;
-use segen::sampler::{Purpose, Sampler, Share, Sites, generator};
-use segen::volume::{Grid, Volume};
 
 use crate::support;
 
@@ -198,12 +199,12 @@ fn prepared(folder: &std::path::Path) -> Vec<PreparedCase> {
         let images = (0..2).map(|channel| {
             let file = path(format!("{}_{channel:04}.nii.gz", sample.id));
             let voxels = sample.images.index_axis(ndarray::Axis(0), channel).to_owned();
-            io::write_image(&file, &Volume::new(voxels, grid.clone()), None).unwrap();
+            nifti::write_image(&file, &Volume::new(voxels, grid.clone()), None).unwrap();
             file
         });
         let images = images.collect();
         let labels = path(format!("{}.nii.gz", sample.id));
-        io::write_labels(&labels, &Volume::new(sample.labels.unwrap(), grid), None).unwrap();
+        nifti::write_labels(&labels, &Volume::new(sample.labels.unwrap(), grid), None).unwrap();
         dataset.training.push(Case { id: sample.id, images, labels: Some(labels), mask: None });
     }
     let measured = Fingerprint {

@@ -4,17 +4,18 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use segen::commands::train::{self, Request, Start};
 use segen::config::Config;
-use segen::dataset::Dataset;
-use segen::logits::{self, CollectOptions, Origin, collect, margins};
+use segen::data::dataset::Dataset;
+use segen::data::phantom::{self, Kind, PhantomOptions};
+use segen::examine::logits::{self, CollectOptions, Origin, collect, margins};
+use segen::examine::report;
+
 use segen::network::{Mode, Pass, values};
-use segen::phantom::{self, Kind, PhantomOptions};
-use segen::predict::{Predictor, WindowOptions};
+use segen::predict::windows::{Predictor, WindowOptions};
 use segen::prepare;
 use segen::progress::Silent;
 use segen::run::{Run, read_events};
-use segen::session::{self, Request, Start};
-use segen::{report, train};
 
 const SETS: [&str; 6] = [
     "plan.patch=[16, 16, 16]",
@@ -42,11 +43,11 @@ fn voxels_are_drawn_case_balanced_and_their_logits_are_those_of_the_network() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = Dataset::open(&phantoms(folder.path())).unwrap();
     let config = config();
-    let plan = session::plan(&dataset, &config, &Silent).unwrap();
+    let plan = train::plan(&dataset, &config, &Silent).unwrap();
     let cases: Vec<_> = dataset.training.iter().collect();
     let prepared =
         prepare::prepare_all(&dataset, &plan, &cases, &folder.path().join("cache"), &Silent).unwrap();
-    let network = train::network(&plan, &config);
+    let network = segen::learn::train::network(&plan, &config);
     let weights = network.initialise(5);
     let device = Device::flex();
     let predictor =
@@ -107,7 +108,7 @@ fn a_run_records_its_shift_and_reports_it() {
         device: &device,
         started: Instant::now(),
     };
-    session::run(&request, &Silent).unwrap();
+    train::run(&request, &Silent).unwrap();
     let events = read_events(&run.path("events.jsonl")).unwrap();
     let measured: Vec<_> = events.iter().filter(|e| e["event"] == "logits").collect();
     assert_eq!(measured.len(), 2, "one for every epoch");
@@ -121,7 +122,7 @@ fn a_run_records_its_shift_and_reports_it() {
     assert!(run.path("train/summary.json").is_file());
 
     let options = CollectOptions { voxels: 200, ..CollectOptions::default() };
-    let collected = logits::run(&run, None, &options, &device, &Silent).unwrap();
+    let collected = segen::commands::logits::run(&run, None, &options, &device, &Silent).unwrap();
     assert_eq!(collected.shifts.classes.len(), 4, "two classes, unseen and test");
     let (read, collection) = logits::read(&run).unwrap();
     assert_eq!(read.cases, collected.cases);

@@ -1,8 +1,8 @@
-//! Tests of `segen::loss` with the sums of the kernels: PyTorch's values (see tests/reference/make_methods.py) and
+//! Tests of `segen::learn::loss` with the sums of the kernels: PyTorch's values (see tests/reference/make_methods.py) and
 //! worked examples.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use segen::loss::{ClassWeights, Loss};
+use segen::learn::loss::{ClassWeights, Loss};
 use segen_kernels::{Activation, IGNORED, Target, VoxelLoss, segmentation_sums};
 use serde_json::Value;
 

@@ -1,16 +1,16 @@
-//! Tests of `segen::meta` against automatic differentiation; see tests/reference/make_meta.py.
+//! Tests of `segen::learn::meta` against automatic differentiation; see tests/reference/make_meta.py.
 
 use burn::tensor::activation::{leaky_relu, log_softmax};
 use burn::tensor::module::{conv_transpose3d, conv3d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use segen::loader::{Batch, Input};
-use segen::loss::{DICE_SMOOTH, Loss};
-use segen::meta::{Displacement, Losses, Meta, look_ahead};
+use segen::batch::loader::{Batch, Input};
+use segen::learn::loss::{DICE_SMOOTH, Loss};
+use segen::learn::meta::{Displacement, Losses, Meta, look_ahead};
+use segen::learn::objective::Objective;
 use segen::network::{Network, UNet};
 use segen::plan::{DiceReduction, UNetShape};
-use segen::policy::settings::Difference;
-use segen::step::Objective;
+use segen::policy::resolve::Difference;
 
 use crate::networks::{filled, uniform, weights};
 use crate::support;

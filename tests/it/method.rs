@@ -1,27 +1,29 @@
-//! Tests of `segen::method`: the passes against PyTorch (see tests/reference/make_methods.py), the label rule of
+//! Tests of `segen::learn::method`: the passes against PyTorch (see tests/reference/make_methods.py), the label rule of
 //! asymmetric mixup, and a short training by every method.
 
 use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::Device;
+use segen::batch::loader::{Batch, Input, Loader};
+use segen::batch::sampler::{Augmented, Sampler, Share, Twin};
+use segen::batch::source::SampleSource;
+use segen::commands::train;
 use segen::config::Config;
-use segen::dataset::Dataset;
-use segen::loader::{Batch, Input, Loader, SampleSource};
-use segen::loss::Loss;
-use segen::method::adversarial::{direction, perturb};
-use segen::method::mixup::{combine, label_of_mixture, mix};
-use segen::method::{Adversarial, Method, MethodConfig, Mixup, Mode, NAMES, Partner};
+use segen::config::names::NAMES;
+use segen::data::dataset::Dataset;
+use segen::data::phantom::{self, Kind, PhantomOptions};
+use segen::learn::adversarial::{direction, perturb};
+use segen::learn::loss::Loss;
+use segen::learn::method::{Adversarial, Method, MethodConfig, Mixup, Mode, Partner};
+use segen::learn::mixup::{combine, label_of_mixture, mix};
+use segen::learn::objective::{Gradient, Objective};
+use segen::learn::train::{Job, Outcome};
 use segen::network::Weights;
-use segen::phantom::{self, Kind, PhantomOptions};
 use segen::policy::Policy;
 use segen::prepare::{self, IGNORE, PreparedCase};
 use segen::progress::Silent;
 use segen::run::{Run, Split, read_events};
-use segen::sampler::{Augmented, Sampler, Share, Twin};
-use segen::session;
-use segen::step::{Gradient, Objective};
-use segen::train::{Job, Outcome};
 use segen_kernels::UNLABELLED;
 use serde_json::Value;
 
@@ -260,7 +262,7 @@ fn phantoms(folder: &Path) -> (Dataset, Vec<PreparedCase>, segen::plan::Plan) {
         PhantomOptions { cases: 5, ratio: 60.0, shape: [32; 3], ..PhantomOptions::new(Kind::Atlas) };
     phantom::write(&options, &data, &Silent).unwrap();
     let dataset = Dataset::open(&data).unwrap();
-    let plan = session::plan(&dataset, &config("ce", &[]), &Silent).unwrap();
+    let plan = train::plan(&dataset, &config("ce", &[]), &Silent).unwrap();
     let cases: Vec<_> = dataset.training.iter().collect();
     let prepared = prepare::prepare_all(&dataset, &plan, &cases, &folder.join("cache"), &Silent).unwrap();
     (dataset, prepared, plan)

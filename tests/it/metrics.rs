@@ -1,17 +1,17 @@
-//! Tests of `segen::metrics`, against nnU-Net's evaluator and MONAI.
+//! Tests of `segen::score`, against nnU-Net's evaluator and MONAI.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 
 use ndarray::{Array3, ShapeBuilder, s};
-use segen::dataset::{LabelScheme, Region};
-use segen::io::{read_labels, write_labels};
-use segen::metrics::{
+use segen::data::dataset::{LabelScheme, Region};
+use segen::image::nifti::{read_labels, write_labels};
+use segen::image::volume::{Grid, Labels, Volume};
+use segen::progress::Silent;
+use segen::score::{
     CaseScores, EmptyRule, Masks, Metric, MissRule, MissingRule, ScoreOptions, Scores, Summary, evaluate,
     find_scheme, score,
 };
-use segen::progress::Silent;
-use segen::volume::{Grid, Labels, Volume};
 use serde::Deserialize;
 use serde_json::Value;
 

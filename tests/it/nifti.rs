@@ -1,4 +1,4 @@
-//! Tests of `segen::io` against nibabel: `tests/reference/make_nifti.py` wrote the files of `tests/data/nifti` and
+//! Tests of `segen::image::nifti` against nibabel: `tests/reference/make_nifti.py` wrote the files of `tests/data/nifti` and
 //! what nibabel reads from them.
 
 mod hostile;
@@ -6,8 +6,8 @@ mod writing;
 
 use std::path::Path;
 
-use segen::io::{Header, read_channels, read_header, read_image, read_labels};
-use segen::volume::{Image, Volume};
+use segen::image::nifti::{Header, read_channels, read_header, read_image, read_labels};
+use segen::image::volume::{Image, Volume};
 use serde_json::Value;
 
 use crate::support::{data, real};

@@ -1,12 +1,12 @@
-//! Tests of `segen::phantom`.
+//! Tests of `segen::data::phantom`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use ndarray::{Array3, Zip};
-use segen::dataset::Dataset;
-use segen::io::{read_image, read_labels};
-use segen::phantom::{Kind, PhantomCase, PhantomOptions, Split, generate, write};
+use segen::data::dataset::Dataset;
+use segen::data::phantom::{Kind, PhantomCase, PhantomOptions, Split, generate, write};
+use segen::image::nifti::{read_image, read_labels};
 use segen::progress::Silent;
 
 /// Small enough for many cases in a test.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use segen::dataset::{Dataset, LabelScheme, Region};
+use segen::data::dataset::{Dataset, LabelScheme, Region};
 use segen::plan::{Budget, CpuBudget, DiceReduction, Fingerprint, Intensities, Normalisation, Plan};
 use segen::progress::Silent;
 use serde_json::Value;

@@ -5,9 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use segen::check::Kind;
-use segen::io;
-use segen::volume::{Image, Labels, Volume};
+use segen::data::check::Kind;
+use segen::image::nifti;
+use segen::image::volume::{Image, Labels, Volume};
 use serde_json::{Value, json};
 
 /// What was done, and what `check` has to say to it.
@@ -74,17 +74,17 @@ impl Garden {
 
     fn change_image(&self, case: &str, change: impl Fn(&mut Image)) -> Outcome<PathBuf> {
         let path = self.image(case);
-        let (mut image, _) = io::read_image(&path)?;
+        let (mut image, _) = nifti::read_image(&path)?;
         change(&mut image);
-        io::write_image(&path, &image, None)?;
+        nifti::write_image(&path, &image, None)?;
         Ok(path)
     }
 
     fn change_labels(&self, case: &str, change: impl Fn(&mut Labels)) -> Outcome<PathBuf> {
         let path = self.label(case);
-        let (mut labels, _) = io::read_labels(&path)?;
+        let (mut labels, _) = nifti::read_labels(&path)?;
         change(&mut labels);
-        io::write_labels(&path, &labels, None)?;
+        nifti::write_labels(&path, &labels, None)?;
         Ok(path)
     }
 
@@ -122,9 +122,9 @@ impl Garden {
 
         let case = self.case()?;
         let file = self.label(&case);
-        let (labels, _) = io::read_labels(&file)?;
+        let (labels, _) = nifti::read_labels(&file)?;
         let halves = labels.voxels.mapv(|value| f32::from(value) / 2.0);
-        io::write_image(&file, &Volume::new(halves, labels.grid), None)?;
+        nifti::write_image(&file, &Volume::new(halves, labels.grid), None)?;
         self.expect("labels that are not whole numbers", Kind::Fraction, &file);
 
         let case = self.case()?;
@@ -139,9 +139,9 @@ impl Garden {
         let case = self.case()?;
         let file = self.label(&case);
         let other = self.folder.join(format!("labelsTr/{case}.nii"));
-        let (labels, header) = io::read_labels(&file)?;
+        let (labels, header) = nifti::read_labels(&file)?;
         fs::remove_file(&file)?;
-        io::write_labels(&other, &labels, Some(&header))?;
+        nifti::write_labels(&other, &labels, Some(&header))?;
         self.expect("labels with another ending", Kind::Ending, &other);
         Ok(())
     }
@@ -178,10 +178,10 @@ impl Garden {
             ("a mask that leaves out the foreground", Kind::OutsideMask, 1),
         ] {
             let case = self.case()?;
-            let (mut mask, header) = io::read_labels(&self.label(&case))?;
+            let (mut mask, header) = nifti::read_labels(&self.label(&case))?;
             mask.voxels.mapv_inplace(|value| if value == 0 { inside } else { 0 });
             let file = self.folder.join(format!("masksTr/{case}{}", self.ending));
-            io::write_labels(&file, &mask, Some(&header))?;
+            nifti::write_labels(&file, &mask, Some(&header))?;
             self.expect(what, kind, &file);
         }
         Ok(())
@@ -238,7 +238,7 @@ impl Garden {
 }
 
 /// The same voxels with the first axis said to run the other way.
-fn turned(grid: &segen::volume::Grid) -> segen::volume::Grid {
+fn turned(grid: &segen::image::volume::Grid) -> segen::image::volume::Grid {
     let mut turned = grid.clone();
     for row in &mut turned.affine {
         row[0] = -row[0];

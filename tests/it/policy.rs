@@ -7,7 +7,7 @@ use segen::policy::gumbel::{
 };
 use segen::policy::learn::{Drawn, Learner, alignments, gradient};
 use segen::policy::operations::{Context, Start, composed, single};
-use segen::policy::settings::{Estimator, Learning, PolicyConfig, Repeats, Steps};
+use segen::policy::resolve::{Estimator, Learning, PolicyConfig, Repeats, Steps};
 use segen::policy::{Chosen, Policy, Targets};
 use segen::rng::generator;
 

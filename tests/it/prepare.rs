@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Array3, Array4, ArrayView3, Axis, ShapeBuilder, s};
 use proptest::prelude::*;
-use segen::dataset::{Case, Dataset, LabelScheme, Region};
-use segen::io;
+use segen::data::dataset::{Case, Dataset, LabelScheme, Region};
+use segen::image::nifti;
+use segen::image::volume::{Grid, Orientation, Volume};
 use segen::plan::{Budget, Fingerprint, Intensities, Normalisation, Plan};
 use segen::prepare::{
     Geometry, IGNORE, MAX_POSITIONS, PreparedCase, Restorer, Sample, cache_folder, prepare_all,
 };
 use segen::progress::Silent;
-use segen::volume::{Grid, Orientation, Volume};
 use serde_json::Value;
 
 use crate::support::{data, real};
@@ -56,13 +56,13 @@ impl Made {
         let folder = &self.dataset.folder;
         let write = |(channel, voxels): (usize, &Array3<f32>)| {
             let path = folder.join(format!("{id}_{channel:04}.nii.gz"));
-            io::write_image(&path, &Volume::new(voxels.clone(), grid.clone()), None).unwrap();
+            nifti::write_image(&path, &Volume::new(voxels.clone(), grid.clone()), None).unwrap();
             path
         };
         let images = images.iter().enumerate().map(write).collect();
         let labels = labels.map(|voxels| {
             let path = folder.join(format!("{id}.nii.gz"));
-            io::write_labels(&path, &Volume::new(voxels.clone(), grid.clone()), None).unwrap();
+            nifti::write_labels(&path, &Volume::new(voxels.clone(), grid.clone()), None).unwrap();
             path
         });
         let case = Case { id: id.to_owned(), images, labels, mask: None };
@@ -72,7 +72,7 @@ impl Made {
 
     fn mask(&self, case: &mut Case, mask: &Array3<u8>, grid: &Grid) {
         let path = self.dataset.folder.join(format!("{}-mask.nii.gz", case.id));
-        io::write_labels(&path, &Volume::new(mask.clone(), grid.clone()), None).unwrap();
+        nifti::write_labels(&path, &Volume::new(mask.clone(), grid.clone()), None).unwrap();
         case.mask = Some(path);
     }
 
@@ -172,7 +172,7 @@ fn one_hot(labels: ArrayView3<'_, u8>, classes: usize) -> Array4<f32> {
 }
 
 /// Pushes planes in uneven portions.
-fn restore(geometry: &Geometry, scores: &Array4<f32>) -> segen::volume::Labels {
+fn restore(geometry: &Geometry, scores: &Array4<f32>) -> segen::image::volume::Labels {
     let mut restorer = Restorer::new(geometry, scores.dim().0);
     let (mut at, mut portion) = (0, 1);
     while at < scores.dim().1 {
@@ -207,7 +207,7 @@ fn every_orientation_gives_the_same_sample_and_its_own_grid_back() {
             let plan = made.plan(spacing, Z_SCORE);
             let plan = Plan { spacing, ..plan };
             let sample = plan.prepare(&made.dataset, &case).unwrap();
-            let file_grid = io::read_header(&case.images[0]).unwrap().grid();
+            let file_grid = nifti::read_header(&case.images[0]).unwrap().grid();
             assert_eq!(sample.geometry.original, file_grid);
             let sample_labels = sample.labels.as_ref().unwrap();
             let restored = restore(&sample.geometry, &one_hot(sample_labels.view(), 3));
@@ -510,14 +510,14 @@ fn changed_inputs_and_plans_are_prepared_anew_and_only_those() {
     // The bytes of one image change, its size and time of modification do not.
     let case = made.dataset.training[0].clone();
     let time = modified(&case.images[1]);
-    let (mut image, header) = io::read_image(&case.images[1]).unwrap();
+    let (mut image, header) = nifti::read_image(&case.images[1]).unwrap();
     let plain = case.images[1].with_file_name("plain_0001.nii");
-    io::write_image(&plain, &image, Some(&header)).unwrap();
+    nifti::write_image(&plain, &image, Some(&header)).unwrap();
     std::fs::rename(&plain, &case.images[1]).unwrap();
     set_modified(&case.images[1], time);
     let same_voxels = made.prepare_all(&plan);
     image.voxels[[3, 4, 5]] += 100.0;
-    io::write_image(&plain, &image, Some(&header)).unwrap();
+    nifti::write_image(&plain, &image, Some(&header)).unwrap();
     assert_eq!(plain.metadata().unwrap().len(), case.images[1].metadata().unwrap().len());
     std::fs::rename(&plain, &case.images[1]).unwrap();
     set_modified(&case.images[1], time);
@@ -529,9 +529,9 @@ fn changed_inputs_and_plans_are_prepared_anew_and_only_those() {
 
     // Labels count too, and the meaning of their values.
     let labels = case.labels.clone().unwrap();
-    let (mut voxels, header) = io::read_labels(&labels).unwrap();
+    let (mut voxels, header) = nifti::read_labels(&labels).unwrap();
     voxels.voxels.mapv_inplace(|label| (label + 1) % 3);
-    io::write_labels(&labels, &voxels, Some(&header)).unwrap();
+    nifti::write_labels(&labels, &voxels, Some(&header)).unwrap();
     let relabelled = made.prepare_all(&plan);
     assert!(relabelled[0].load().unwrap().labels != prepared[0].load().unwrap().labels);
     made.dataset.labels.names.truncate(2);
@@ -648,7 +648,7 @@ fn the_real_hippocampus_set_goes_through() {
     let prepared = prepare_all(&dataset, &plan, &cases, cache.path(), &Silent).unwrap();
     for (prepared, case) in prepared.iter().zip(&cases) {
         let sample = prepared.load().unwrap();
-        let reference = io::read_labels(case.labels.as_ref().unwrap()).unwrap().0;
+        let reference = nifti::read_labels(case.labels.as_ref().unwrap()).unwrap().0;
         let restored = restore(&sample.geometry, &one_hot(sample.labels.as_ref().unwrap().view(), 3));
         assert_eq!(restored, reference, "{}", case.id);
         let values = sample.images.iter().map(|v| f64::from(*v));

@@ -1,9 +1,10 @@
-//! Tests of `segen::regions`, against brute force and SciPy.
+//! Tests of `segen::image::components`, against brute force and SciPy.
 
 use ndarray::{Array3, ShapeBuilder};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use segen::regions::{Connectivity, boundary, components, distance, fill_holes, keep_largest};
+use segen::image::components::{Connectivity, boundary, components, fill_holes, keep_largest};
+use segen::image::distance::distance;
 
 use crate::metrics::{SurfaceCase, surface_cases};
 use crate::support::data;

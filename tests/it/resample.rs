@@ -1,8 +1,8 @@
-//! Tests of `segen::resample`.
+//! Tests of `segen::image::resample`.
 
 use ndarray::Array3;
 use proptest::prelude::*;
-use segen::resample::{resample_image, resample_labels, resampled_shape, separate_axis};
+use segen::image::resample::{resample_image, resample_labels, resampled_shape, separate_axis};
 use serde_json::Value;
 
 use crate::support::data;

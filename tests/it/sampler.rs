@@ -1,8 +1,8 @@
-//! Tests of `segen::sampler`.
+//! Tests of `segen::batch::sampler`.
 
 use ndarray::{Array3, Array4};
+use segen::batch::sampler::{Placement, Purpose, Sampler, Share, Sites, generator};
 use segen::prepare::{IGNORE, Sample};
-use segen::sampler::{Placement, Purpose, Sampler, Share, Sites, generator};
 
 use crate::support;
 

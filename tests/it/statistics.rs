@@ -1,6 +1,6 @@
 //! Statistics against SciPy; values by `tests/reference/make_statistics.py`.
 
-use segen::statistics::{bootstrap_mean, holm, spearman, wasserstein, wilcoxon_signed_rank};
+use segen::score::statistics::{bootstrap_mean, holm, spearman, wasserstein, wilcoxon_signed_rank};
 use serde_json::Value;
 
 use crate::support;

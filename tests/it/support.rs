@@ -52,8 +52,8 @@ pub(crate) fn sample(
         class.positions.push([x as u32, y as u32, z as u32]);
     }
     let geometry = Geometry {
-        original: segen::volume::Grid::with_spacing(shape, [1.0; 3]),
-        orientation: segen::volume::Orientation::RAS,
+        original: segen::image::volume::Grid::with_spacing(shape, [1.0; 3]),
+        orientation: segen::image::volume::Orientation::RAS,
         crop_start: [0; 3],
         crop_shape: shape,
         shape,

@@ -132,7 +132,7 @@ fn cells_run_once_a_failure_stops_nothing_and_a_second_call_mends_it() {
         assert!(sweep_folder.join(name).is_file(), "{name}");
     }
     let page = folder.path().join("page.html");
-    segen::report::write(std::slice::from_ref(&sweep_folder), &page, &Silent).unwrap();
+    segen::examine::report::write(std::slice::from_ref(&sweep_folder), &page, &Silent).unwrap();
     let html = std::fs::read_to_string(page).unwrap();
     assert!(html.contains("Margin, rare") && html.contains("<svg") && html.contains("8 trainings"));
 }

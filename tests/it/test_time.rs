@@ -3,15 +3,16 @@
 use burn::tensor::Device;
 use ndarray::{Array3, Array4};
 use segen::augment::{Cut, Grid, Sketches};
+use segen::batch::sampler::Placement;
+use segen::commands::test_time::{Options, teach};
 use segen::network::{Network, Weights};
+use segen::policy::forms::{MIRRORS, TestStart, test_time};
 use segen::policy::operations::Context;
-use segen::policy::test_time::{MIRRORS, TestStart, test_time};
 use segen::policy::{Group, Policy};
-use segen::predict::{Average, Predictor, View, Views, WindowOptions};
+use segen::predict::forms::{Average, View, Views};
+use segen::predict::windows::{Predictor, WindowOptions};
 use segen::prepare::Sample;
 use segen::progress::Silent;
-use segen::sampler::Placement;
-use segen::test_time::{Options, teach};
 
 use crate::networks::{uniform, weights};
 use crate::support;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Exit;
 use crate::output::Output;
-use segen::check::{Severity, check};
+use segen::data::check::{Severity, check};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use segen::cifar::{self, Arm, Cifar, CifarConfig, Operations};
+use segen::commands::cifar::{self, Arm, Cifar, CifarConfig, Operations};
 use segen::run::Run;
 
 use super::{Exit, device};

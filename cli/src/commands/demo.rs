@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use segen::demo::Arm;
+use segen::commands::demo::Arm;
 
 use super::{Exit, device};
 use crate::output::Output;
@@ -16,7 +16,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     let device = args.device.open()?;
-    let shown = segen::demo::run(&args.output, &device, rayon::current_num_threads(), output)?;
+    let shown = segen::commands::demo::run(&args.output, &device, rayon::current_num_threads(), output)?;
     let scores = |arm: &'_ Arm| arm.finished.test.clone().unwrap_or_else(|| arm.finished.validation.clone());
     if output.json() {
         let arms: Vec<_> = (shown.arms.iter())
@@ -30,7 +30,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
             "\n{}: scores on test cases of another scanner\n{}\n{}",
             arm.method,
             scores(arm).table(),
-            segen::logits::table(&arm.logits.shifts)
+            segen::examine::logits::table(&arm.logits.shifts)
         ));
     }
     output.data(&format!("\nopen      {}\npicture   {}", shown.report.display(), shown.overlay.display()));

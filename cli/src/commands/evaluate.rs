@@ -2,9 +2,9 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use segen::dataset::LabelScheme;
-use segen::metrics::{EmptyRule, Masks, MissRule, MissingRule, ScoreOptions, evaluate, find_scheme};
+use segen::data::dataset::LabelScheme;
 use segen::progress::Progress;
+use segen::score::{EmptyRule, Masks, MissRule, MissingRule, ScoreOptions, evaluate, find_scheme};
 
 use super::Exit;
 use crate::output::Output;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Exit;
 use crate::output::Output;
-use segen::import::{recognise, write};
+use segen::data::import::{recognise, write};
 use segen::progress::Progress;
 
 #[derive(Debug, clap::Args)]

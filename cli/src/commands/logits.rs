@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use segen::logits::{self, CollectOptions};
+use segen::examine::logits::{self, CollectOptions};
 use segen::run::Run;
 
 use super::{Exit, device};
@@ -33,7 +33,13 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
         CollectOptions { voxels: args.voxels.max(1), cases: args.cases.map(|n| n.max(1)), seed: args.seed };
     let mut collected = Vec::new();
     for folder in &args.run {
-        collected.push(logits::run(&Run::at(folder), args.dataset.as_deref(), &options, &device, output)?);
+        collected.push(segen::commands::logits::run(
+            &Run::at(folder),
+            args.dataset.as_deref(),
+            &options,
+            &device,
+            output,
+        )?);
     }
     if output.json() {
         output.data(&serde_json::to_string_pretty(&collected)?);

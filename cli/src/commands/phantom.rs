@@ -1,7 +1,7 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use segen::phantom::{Kind, PhantomOptions, Report, write};
+use segen::data::phantom::{Kind, PhantomOptions, Report, write};
 
 use super::Exit;
 use crate::output::Output;

@@ -1,11 +1,11 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use segen::commands::train;
 use segen::config::Config;
-use segen::dataset::Dataset;
+use segen::data::dataset::Dataset;
 use segen::prepare::{PreparedCase, prepare_all};
 use segen::progress::Progress;
-use segen::session;
 
 use super::Exit;
 use crate::output::Output;
@@ -48,7 +48,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     let mut dataset = Dataset::open(&args.dataset)?;
     dataset.labels = dataset.labels.select(&config.task.classes)?;
     let cases: Vec<_> = dataset.training.iter().collect();
-    let plan = session::plan(&dataset, &config, output)?;
+    let plan = train::plan(&dataset, &config, output)?;
     if let Some(path) = &args.output {
         plan.save(path)?;
     }
@@ -65,7 +65,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     if output.json() {
         output.data(&serde_json::to_string_pretty(&plan).context("the plan as JSON")?);
     } else {
-        segen::train::select_kernels(&config)?;
+        segen::learn::train::select_kernels(&config)?;
         output.data(&plan.describe(segen_kernels::convolution_speed()));
     }
     Ok(Exit::Done)

@@ -1,13 +1,13 @@
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
+use segen::commands::test_time;
+use segen::examine::policy::Shown;
+use segen::examine::preview::Preview;
 use segen::files::write_atomically;
 use segen::policy::Policy;
-use segen::policy::preview::Preview;
-use segen::policy::show::Shown;
-use segen::policy::test_time::TestStart;
+use segen::policy::forms::TestStart;
 use segen::run::Run;
-use segen::test_time;
 
 use super::{Exit, device};
 use crate::output::Output;
@@ -160,7 +160,7 @@ fn show(args: &ShowArgs, output: &Output) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     if let Some(path) = &args.output {
-        segen::policy::show::draw(&shown, path)?;
+        segen::examine::policy::draw(&shown, path)?;
     }
     if output.json() {
         output.data(&serde_json::to_string_pretty(&shown.iter().map(Shown::json).collect::<Vec<_>>())?);

@@ -1,8 +1,8 @@
 use std::path::PathBuf;
 
-use segen::infer::{self, Request, TestTime};
+use segen::commands::predict::{self, Request, TestTime};
 use segen::policy::Policy;
-use segen::predict::Average;
+use segen::predict::forms::Average;
 use segen::run::Run;
 
 use super::{Exit, device};
@@ -64,12 +64,12 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
         runs: &runs,
         inputs: &args.input,
         masks: args.masks.as_deref(),
-        mirror: if args.mirror { infer::Mirror::Trained } else { infer::Mirror::Off },
-        outputs: if args.probabilities { infer::Outputs::Probabilities } else { infer::Outputs::Labels },
+        mirror: if args.mirror { predict::Mirror::Trained } else { predict::Mirror::Off },
+        outputs: if args.probabilities { predict::Outputs::Probabilities } else { predict::Outputs::Labels },
         folder: &args.output,
         device: &device,
     };
-    let written = infer::run(&request, output)?;
+    let written = predict::run(&request, output)?;
     if output.json() {
         let files: Vec<_> = written.iter().map(|file| file.display().to_string()).collect();
         output.data(&serde_json::to_string_pretty(&files)?);

@@ -14,7 +14,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
-    let written = segen::report::write(&args.folder, &args.output, output)?;
+    let written = segen::examine::report::write(&args.folder, &args.output, output)?;
     if output.json() {
         output.data(&serde_json::json!({ "page": written.page, "figures": written.figures }).to_string());
     } else {

@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use segen::commands::train::{self, Request, Start};
 use segen::config::Config;
 use segen::run::Run;
-use segen::session::{self, Request, Start};
 
 use super::{Exit, device};
 use crate::output::Output;
@@ -85,7 +85,7 @@ pub(crate) fn run(args: Args, output: &Output, started: Instant) -> anyhow::Resu
         device: &device,
         started,
     };
-    let finished = session::run(&request, output)?;
+    let finished = train::run(&request, output)?;
     let outcome = &finished.outcome;
     output.line(&format!(
         "{} of {} steps in {:.0} s of training; the run is in {}",

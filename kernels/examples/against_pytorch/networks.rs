@@ -1,7 +1,8 @@
 //! What is timed: the same networks as in `opponent.py`, written on the operators.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
 use segen_kernels::{self as kernels, Activation, Nonlinearity};
 
 /// Initial weights and inputs.

@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn the_default_has_two_million_kernel_weights() {
         let shape = Variant::Default.shape();
-        let network = super::super::DeepMedic { channels: 1, classes: 2, shape };
+        let network = crate::network::deepmedic::DeepMedic { channels: 1, classes: 2, shape };
         let kernels: usize = network
             .specifications()
             .iter()

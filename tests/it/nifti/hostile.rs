@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
-use segen::io::{read_channels, read_header, read_image, read_labels};
+use segen::image::nifti::{read_channels, read_header, read_image, read_labels};
 
 use crate::support::data;
 
@@ -232,7 +232,7 @@ fn try_one(path: &Path, voxels: &str, affine: &str) -> Result<bool, String> {
     let ours = checksum(values);
     require(ours == voxels, &format!("voxels {ours}, nibabel {voxels}, {warnings}"))?;
     if let Ok((image, _)) = image {
-        let bits = |volume: &segen::volume::Image| volume.voxels.mapv(f32::to_bits);
+        let bits = |volume: &segen::image::volume::Image| volume.voxels.mapv(f32::to_bits);
         require(channels.len() == 1 && bits(&image) == bits(&channels[0]), "two readers give two images")?;
     }
     if affine == "-" {

@@ -6,11 +6,11 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use ndarray::{Array3, ShapeBuilder};
 use proptest::prelude::*;
-use segen::io::{
+use segen::image::nifti::{
     ByteOrder, Datatype, Version, read_channels, read_header, read_image, read_labels, write_image,
     write_labels,
 };
-use segen::volume::{Grid, Image, Labels, Volume};
+use segen::image::volume::{Grid, Image, Labels, Volume};
 
 use super::{expected, in_file_order, number};
 use crate::support::data;

@@ -1,0 +1,286 @@
+//! Trains a wide residual network on CIFAR-10 and follows the policy.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use rand::seq::SliceRandom;
+use segen_kernels::Activation;
+use serde::Serialize;
+use serde_json::json;
+
+use super::{Arm, CLASSES, CifarConfig, EDGE, Pictures, bad, policy};
+use crate::batch::loader::{Batch, Loader};
+use crate::batch::sampler::{Sampler, Share};
+use crate::batch::source::SampleSource;
+use crate::config::{Optimiser, OptimiserKind};
+use crate::files::{create_folder, write_atomically};
+use crate::learn::loss::Loss;
+use crate::learn::meta::Meta;
+use crate::learn::objective::Objective;
+use crate::learn::optimiser::{self, OptimiserState};
+use crate::learn::policy::{Lesson, Tutor};
+use crate::network::{Mode, Network, Pass, Weights, WideResNet, values};
+use crate::picture::{self, Panel, Series};
+use crate::plan::DiceReduction;
+use crate::policy::{Policy, Timeline};
+use crate::progress::Progress;
+use crate::rng::generator;
+use crate::run::{Events, Run};
+use crate::{Error, Result};
+
+/// A training on CIFAR-10.
+#[derive(Debug)]
+pub struct Cifar<'a> {
+    /// Every knob.
+    pub config: &'a CifarConfig,
+    /// Pictures for training and for the policy.
+    pub training: &'a Pictures,
+    /// Pictures that are scored at the end.
+    pub test: &'a Pictures,
+    /// Where to compute.
+    pub device: &'a Device,
+}
+
+/// How it ended; `result.json` of the run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Share of the test pictures whose class was found.
+    pub test_accuracy: f64,
+    /// Pictures trained on, learned from by the policy, and scored.
+    pub pictures: [usize; 3],
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Seconds of training.
+    pub train_seconds: f64,
+    /// Summed probability of the bad operations at the start and at the end.
+    pub bad_probability: [f64; 2],
+    /// Largest probability of a bad operation at the end, relative to uniform.
+    pub largest_bad: f64,
+}
+
+/// How many lines of good operations the chart shows.
+const SHOWN: usize = 5;
+
+impl Cifar<'_> {
+    /// Trains, scores, and fills `run` with `config.toml`, `events.jsonl`, `policy.toml` (the last policy),
+    /// `policy.png` and `result.json`.
+    ///
+    /// # Errors
+    /// Where a value of the configuration cannot be used, a file cannot be written, or training diverges.
+    pub fn train(&self, run: &Run, progress: &dyn Progress) -> Result<Outcome> {
+        let config = self.config;
+        self.check(run)?;
+        create_folder(&run.folder)?;
+        let text = toml::to_string(config)
+            .unwrap_or_else(|error| unreachable!("a configuration is plain data: {error}"));
+        write_atomically(&run.path("config.toml"), text.as_bytes())?;
+        let network = Network::WideResNet(WideResNet::new(config.depth, config.width, 3, CLASSES));
+        let (learned_from, trained_on) = self.split();
+        let steps_per_epoch = trained_on.len().div_ceil(config.batch) as u64;
+        let planned = config.epochs * steps_per_epoch;
+        let mut now = policy(config.operations);
+        let first = bad(&now);
+        let mut sampler = Sampler::new([EDGE, EDGE, 1], config.batch);
+        sampler.share = Share::Probability(0.0);
+        let mut tutor = (config.policy == Arm::Learned).then(|| {
+            let lesson =
+                Lesson { learning: &config.learning, seed: config.seed, planned, step: 0, adapt: whole };
+            Tutor::new(lesson, &now, None, self.source(&learned_from), &sampler)
+        });
+        let timeline = tutor.as_ref().map_or_else(|| Timeline::fixed(now.clone()), Tutor::timeline);
+        let mut loader = Loader::start(
+            self.source(&trained_on),
+            sampler,
+            timeline,
+            config.seed,
+            0..planned,
+            config.threads,
+            4,
+        );
+        let objective = Objective {
+            network: &network,
+            loss: Loss { cross_entropy: 1.0, dice: 0.0, reduction: DiceReduction::Sample, ..Loss::default() },
+            device: self.device,
+            seed: config.seed,
+        };
+        let meta = Meta::new(&objective, &objective, &config.learning);
+        let mut weights = network.initialise(config.seed);
+        let rule = self.rule();
+        let mut state = OptimiserState::new(rule.kind, &weights);
+        let mut events = Events::open(run, 0)?;
+        let mut history = vec![(0, now.probabilities(0, 0))];
+        let began = Instant::now();
+        progress.begin("training", planned);
+        for step in 0..planned {
+            let batch = whole(loader.next()?);
+            let result = objective.gradient(&weights, &batch)?;
+            let turn = std::f64::consts::PI * step as f64 / planned as f64;
+            let rate = config.learning_rate * 0.5 * (1.0 + turn.cos());
+            if let Some(tutor) = &mut tutor {
+                let update = tutor.update(&meta, &weights, &batch, &result, rate)?;
+                let changed = update.map(|update| update.policy);
+                now = changed.clone().unwrap_or(now);
+                tutor.publish(step + 1, changed, &loader);
+            }
+            optimiser::step(&rule, &mut state, &mut weights, &result.gradients, rate);
+            weights.follow(&result.statistics, step);
+            progress.advance(1);
+            if (step + 1).is_multiple_of(steps_per_epoch) {
+                history.push((step + 1, now.probabilities(0, 0)));
+                events.record(&json!({
+                    "event": "epoch", "step": step, "loss": result.value.total, "learning_rate": rate,
+                    "bad_probability": bad(&now).0, "probabilities": now.probabilities(0, 0),
+                }))?;
+            }
+        }
+        progress.end();
+        let train_seconds = began.elapsed().as_secs_f64();
+        let last = bad(&now);
+        let outcome = Outcome {
+            test_accuracy: self.accuracy(&network, &weights),
+            pictures: [trained_on.len(), learned_from.len(), self.test.len()],
+            steps: planned,
+            train_seconds,
+            bad_probability: [first.0, last.0],
+            largest_bad: last.1 * now.len() as f64,
+        };
+        write_atomically(&run.path("policy.toml"), now.to_toml().as_bytes())?;
+        run.write_json("result.json", &outcome)?;
+        draw(&now, &history, &run.path("policy.png"))?;
+        Ok(outcome)
+    }
+
+    fn check(&self, run: &Run) -> Result<()> {
+        let config = self.config;
+        let refuse = |field: &str, problem: String, mend: &str| Err(Error::config(field, problem, mend));
+        if run.exists() {
+            let problem = format!("there is a run in `{}` already", run.folder.display());
+            return refuse("run folder", problem, "choose another folder");
+        }
+        if config.depth < 10 || !(config.depth - 4).is_multiple_of(6) || config.width == 0 {
+            let problem = format!("there is no WRN-{}-{}", config.depth, config.width);
+            return refuse(
+                "depth and width",
+                problem,
+                "use a depth of 10, 16, 22, ... and a width of at least 1",
+            );
+        }
+        if config.batch == 0 || config.epochs == 0 {
+            return refuse("batch and epochs", "0".to_owned(), "use at least 1");
+        }
+        let share = config.validation_share;
+        if !(share > 0.0 && share < 1.0)
+            || self.learned_from() == 0
+            || self.learned_from() >= self.training.len()
+        {
+            return refuse(
+                "validation_share",
+                format!("{share}"),
+                "leave pictures to train on and to learn from",
+            );
+        }
+        if let Some((key, wanted)) = config.learning.faults().first() {
+            return refuse(
+                &format!("learning.{key}"),
+                "the value cannot be used".to_owned(),
+                &format!("it must be {wanted}"),
+            );
+        }
+        Ok(())
+    }
+
+    fn rule(&self) -> Optimiser {
+        Optimiser {
+            kind: OptimiserKind::Sgd,
+            learning_rate: self.config.learning_rate,
+            momentum: 0.9,
+            weight_decay: 5e-4,
+            ..Optimiser::default()
+        }
+    }
+
+    fn learned_from(&self) -> usize {
+        (self.config.validation_share * self.training.len() as f64).round() as usize
+    }
+
+    /// Indices of the pictures that the policy learns from, and of those that are trained on.
+    fn split(&self) -> (Vec<usize>, Vec<usize>) {
+        let mut order: Vec<usize> = (0..self.training.len()).collect();
+        order.shuffle(&mut generator(self.config.seed, &["policy validation"]));
+        let rest = order.split_off(self.learned_from());
+        (order, rest)
+    }
+
+    fn source(&self, pictures: &[usize]) -> Arc<SampleSource> {
+        let samples = pictures.iter().map(|&index| self.training.sample(index)).collect();
+        Arc::new(SampleSource::in_memory(samples, CLASSES))
+    }
+
+    fn accuracy(&self, network: &Network, weights: &Weights) -> f64 {
+        const AT_ONCE: usize = 100;
+        let bound = weights.bind(self.device, Pass::Inference);
+        let all: Vec<usize> = (0..self.test.len()).collect();
+        let mut right = 0;
+        for part in all.chunks(AT_ONCE) {
+            let mut pixels = Vec::with_capacity(part.len() * 3 * EDGE * EDGE);
+            part.iter().for_each(|&index| pixels.extend(self.test.sample(index).images));
+            let data = TensorData::new(pixels, [part.len(), 3, EDGE, EDGE, 1]);
+            let input = Activation::from_channels_first(Tensor::from_data(data, self.device));
+            let logits = network.forward(&bound, vec![input], Mode::Evaluation).logits.swap_remove(0);
+            let logits = values(logits.into_channels_last());
+            for (scores, &index) in logits.chunks_exact(CLASSES).zip(part) {
+                let best = (0..CLASSES).fold(0, |best, c| if scores[c] > scores[best] { c } else { best });
+                right += usize::from(best == usize::from(self.test.classes[index]));
+            }
+        }
+        right as f64 / self.test.len().max(1) as f64
+    }
+}
+
+/// A batch of patches as one of pictures: each has the class of its middle, which no operation moves out of sight.
+fn whole(batch: Batch) -> Batch {
+    let size = batch.label_shape[0];
+    Batch { labels: batch.centre_classes.clone(), label_shape: [size, 1, 1, 1], ..batch }
+}
+
+/// Draws the summed probability of the bad operations and those of the likeliest good ones.
+fn draw(policy: &Policy, history: &[(u64, Vec<f64>)], path: &Path) -> Result<()> {
+    let Some(group) = policy.groups.first() else { return Ok(()) };
+    let is_bad = |index: usize| group.choices[index].name.starts_with(super::BAD);
+    let points = |value: &dyn Fn(&[f64]) -> f64| -> Vec<(f64, f64)> {
+        history.iter().map(|(step, p)| (*step as f64, value(p))).collect()
+    };
+    let mut order: Vec<usize> = (0..group.choices.len()).collect();
+    let last = history.last().map_or(&[][..], |(_, p)| p.as_slice());
+    order.sort_by(|a, b| last[*b].total_cmp(&last[*a]));
+    let sum = |p: &[f64]| p.iter().enumerate().filter(|(i, _)| is_bad(*i)).map(|(_, p)| p).sum::<f64>();
+    let panel = |title: &str, series| Panel {
+        title: title.to_owned(),
+        x_label: "step".to_owned(),
+        y_label: "probability".to_owned(),
+        series,
+        ..Panel::default()
+    };
+    let good = order
+        .iter()
+        .filter(|index| !is_bad(**index))
+        .take(SHOWN)
+        .map(|&index| Series { name: group.choices[index].name.clone(), points: points(&|p| p[index]) });
+    let bad: Vec<Series> = order
+        .iter()
+        .filter(|index| is_bad(**index))
+        .take(SHOWN)
+        .map(|&index| Series { name: group.choices[index].name.clone(), points: points(&|p| p[index]) })
+        .collect();
+    let all = vec![Series { name: "all bad operations".to_owned(), points: points(&sum) }];
+    picture::curves(
+        path,
+        &[
+            panel("Operations that ruin the picture, together", all),
+            panel("The likeliest of them at the end", bad),
+            panel("The likeliest good operations at the end", good.collect()),
+        ],
+    )
+}

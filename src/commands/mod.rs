@@ -1,0 +1,8 @@
+//! The commands, one file each, under the names that the command line gives them.
+
+pub mod cifar;
+pub mod demo;
+pub mod logits;
+pub mod predict;
+pub mod test_time;
+pub mod train;

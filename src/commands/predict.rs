@@ -1,0 +1,250 @@
+//! Segments scans that are nobody's training or validation cases: files in, label maps out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+
+use super::train;
+use crate::data::dataset::Description;
+use crate::files::{create_folder, write_atomically};
+use crate::image::nifti;
+use crate::image::volume::Volume;
+use crate::plan::Plan;
+use crate::policy::Policy;
+use crate::predict::forms::{Average, Views};
+use crate::predict::windows::{Predictor, WindowOptions, segment, segment_with_probabilities};
+use crate::progress::Progress;
+use crate::run::Run;
+use crate::{Error, Result};
+
+/// Whether mirror images are predicted too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mirror {
+    /// One pass per window.
+    Off,
+    /// Along the axes that the run was trained to mirror.
+    Trained,
+}
+
+/// What is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outputs {
+    /// Label maps.
+    Labels,
+    /// Label maps and one volume of probabilities per class.
+    Probabilities,
+}
+
+/// Changed forms of the scans that are predicted instead of the scans alone.
+#[derive(Clone, Debug)]
+pub struct TestTime {
+    /// A policy of `segen policy test-time`.
+    pub policy: Policy,
+    /// How many of its likeliest forms; 8 where left out, 4 for DeepMedic.
+    pub top: Option<usize>,
+    /// What is averaged over them.
+    pub average: Average,
+}
+
+/// One `segen predict`.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Runs whose probabilities are averaged; the first one's plan rules.
+    pub runs: &'a [Run],
+    /// Files and folders of scans.
+    pub inputs: &'a [PathBuf],
+    /// Folder with a region of interest for every scan, `CASE.nii.gz`, as the data set's `masksTr`: scans are
+    /// normalised inside it, and outside all is background.
+    pub masks: Option<&'a Path>,
+    /// Test-time mirroring.
+    pub mirror: Mirror,
+    /// Test-time policy, instead of mirroring.
+    pub test_time: Option<TestTime>,
+    /// What to write.
+    pub outputs: Outputs,
+    /// Where to.
+    pub folder: &'a Path,
+    /// Where to compute.
+    pub device: &'a Device,
+}
+
+/// Segments every scan; returns the label maps written, in order of case name. `dataset.json` is written beside
+/// them, so that they can be scored and read by tools that need the names of the labels.
+pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf>> {
+    let Some(first) = request.runs.first() else {
+        return Err(Error::config("RUN", "there is no run", "name the folder of a trained run"));
+    };
+    let loaded = request.runs.iter().map(train::load).collect::<Result<Vec<_>>>()?;
+    let (_, _, plan, config) = &loaded[0];
+    for (run, (_, _, other, settings)) in request.runs.iter().zip(&loaded).skip(1) {
+        let same = other.spacing == plan.spacing
+            && other.patch == plan.patch
+            && other.normalisation == plan.normalisation
+            && settings.task == config.task
+            && other.deepmedic.as_ref().map(|d| &d.scales) == plan.deepmedic.as_ref().map(|d| &d.scales);
+        if !same {
+            return Err(Error::invalid(
+                run.path("plan.json"),
+                "plan",
+                format!(
+                    "spacing, patch, normalisation or classes differ from those of `{}`",
+                    first.folder.display()
+                ),
+                "average only runs that were trained with the same plan",
+            ));
+        }
+    }
+    crate::learn::train::select_kernels(config)?;
+    let description: serde_json::Value = first.read_json("dataset.json")?;
+    let (meaning, _) = Description::read(&first.path("dataset.json"))?;
+    let scheme = meaning.labels.select(&config.task.classes)?;
+    let (names, ending) = (&scheme.names, meaning.file_ending);
+    let cases = cases(request.inputs, plan.channels, &ending)?;
+    let mut options = WindowOptions { step: config.validation.step, ..WindowOptions::default() };
+    if request.mirror == Mirror::Trained {
+        options.mirror = crate::augment::mirror_axes(names);
+    }
+    let networks = loaded.iter().map(|(network, weights, _, _)| (network.clone(), weights)).collect();
+    let mut predictor = Predictor::new(plan, networks, options, request.device)?;
+    if let Some(test_time) = &request.test_time {
+        let views = views(test_time, plan, &predictor)?;
+        let told: Vec<String> = views
+            .names
+            .iter()
+            .zip(views.weights())
+            .map(|(name, weight)| format!("{name} {:.0} %", 100.0 * weight))
+            .collect();
+        progress.note(&format!("{} passes per window instead of 1: {}", views.len(), told.join(", ")));
+        predictor = predictor.with_views(views)?;
+    }
+    let passes = 1 << options.mirror.iter().filter(|&&m| m).count();
+    if passes > 1 {
+        progress.note(&format!("mirroring: {passes} passes per window instead of 1"));
+    }
+    if request.masks.is_none() && plan.fingerprint.masked_cases > 0 {
+        progress.note(
+            "the network was trained on scans with regions of interest, inside which intensities were normalised; \
+             without theirs (--masks FOLDER) these scans are normalised otherwise, and lesions may be missed",
+        );
+    }
+    create_folder(request.folder)?;
+    let text = serde_json::to_vec_pretty(&description)
+        .map_err(|e| Error::io("write", request.folder.join("dataset.json"), std::io::Error::other(e)))?;
+    write_atomically(&request.folder.join("dataset.json"), &text)?;
+    let mut written = Vec::new();
+    for (id, images) in &cases {
+        let mask_file = request.masks.map(|folder| folder.join(format!("{id}{ending}")));
+        let mask = mask_file.as_deref().map(nifti::read_labels).transpose()?.map(|(mask, _)| mask);
+        let sample = plan.prepare_images(images, mask_file.as_deref())?;
+        progress.begin(id, predictor.passes(sample.geometry.shape) as u64);
+        let header = nifti::read_header(&images[0])?;
+        let file = request.folder.join(format!("{id}{ending}"));
+        let advance = &mut |passes: usize| progress.advance(passes as u64);
+        let mut labels = match request.outputs {
+            Outputs::Labels => segment(&predictor, &sample, None, advance),
+            Outputs::Probabilities => {
+                let (labels, probabilities) = segment_with_probabilities(&predictor, &sample, advance);
+                for (class, voxels) in probabilities.into_iter().enumerate() {
+                    let path = request.folder.join(format!("{id}_probability_{class}{ending}"));
+                    let volume = Volume::new(voxels, labels.grid.clone());
+                    nifti::write_image(&path, &volume, Some(&header))?;
+                }
+                labels
+            }
+        };
+        if let Some(mask) = &mask {
+            labels.voxels.zip_mut_with(&mask.voxels, |label, &inside| *label *= u8::from(inside != 0));
+        }
+        scheme.paint(&mut labels);
+        nifti::write_labels(&file, &labels, Some(&header))?;
+        progress.end();
+        written.push(file);
+    }
+    Ok(written)
+}
+
+fn views(test_time: &TestTime, plan: &Plan, predictor: &Predictor) -> Result<Views> {
+    let usual = if plan.deepmedic.is_some() { 4 } else { 8 };
+    let top = test_time.top.unwrap_or(usual);
+    Views::of(&test_time.policy, top, test_time.average, plan.channels, predictor.window())
+}
+
+/// Groups files `CASE_0000ENDING`, `CASE_0001ENDING`, ... by case, sorted by name.
+pub fn cases(inputs: &[PathBuf], channels: usize, ending: &str) -> Result<BTreeMap<String, Vec<PathBuf>>> {
+    let mut files = Vec::new();
+    for input in inputs {
+        if input.is_dir() {
+            let entries = std::fs::read_dir(input).map_err(|e| Error::io("read", input, e))?;
+            for entry in entries {
+                let path = entry.map_err(|e| Error::io("read", input, e))?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if !name.starts_with('.') && (name.ends_with(".nii") || name.ends_with(".nii.gz")) {
+                    files.push(path);
+                }
+            }
+        } else {
+            files.push(input.clone());
+        }
+    }
+    files.sort();
+    let mut found: BTreeMap<String, BTreeMap<usize, PathBuf>> = BTreeMap::new();
+    for path in files {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let stem = name.strip_suffix(".nii.gz").or_else(|| name.strip_suffix(".nii")).unwrap_or(&name);
+        let channel = stem.rsplit_once('_').and_then(|(id, digits)| {
+            let numbered = digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_digit());
+            numbered.then(|| Some((id, digits.parse().ok()?))).flatten()
+        });
+        let (id, channel) = match channel {
+            Some(found) => found,
+            // One channel needs no number.
+            None if channels == 1 => (stem, 0),
+            None => {
+                return Err(Error::invalid(
+                    &path,
+                    "file name",
+                    format!("it does not end in a channel number, and the network takes {channels} channels"),
+                    format!("name the files CASE_0000{ending} to CASE_{:04}{ending}", channels - 1),
+                ));
+            }
+        };
+        if let Some(other) = found.entry(id.to_owned()).or_default().insert(channel, path.clone()) {
+            return Err(Error::invalid(
+                &path,
+                "file name",
+                format!("channel {channel} of case `{id}` is also given by `{}`", other.display()),
+                "leave one of them out",
+            ));
+        }
+    }
+    if found.is_empty() {
+        let place = inputs.first().cloned().unwrap_or_default();
+        return Err(Error::invalid(
+            place,
+            "INPUT",
+            "there is no NIfTI file",
+            format!("name files, or folders that hold files CASE_0000{ending}"),
+        ));
+    }
+    let mut cases = BTreeMap::new();
+    for (id, images) in found {
+        let expected: Vec<usize> = (0..channels).collect();
+        if !images.keys().copied().eq(expected.iter().copied()) {
+            let given: Vec<String> = images.keys().map(|c| format!("{c:04}")).collect();
+            let place = images.into_values().next().unwrap_or_default();
+            return Err(Error::invalid(
+                place,
+                "channels",
+                format!(
+                    "case `{id}` has channels {}, the network takes {channels} (0000 to {:04})",
+                    given.join(", "),
+                    channels - 1
+                ),
+                "put the missing files beside this one, or take the surplus ones away",
+            ));
+        }
+        cases.insert(id, images.into_values().collect());
+    }
+    Ok(cases)
+}

@@ -1,0 +1,376 @@
+//! One run from data set to scores: split, plan, prepare, train, predict the held-out cases, score them.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use burn::tensor::Device;
+
+use crate::config::{Config, FractionMode};
+use crate::data::dataset::{Case, Dataset, Trained};
+use crate::files::create_folder;
+use crate::image::nifti;
+use crate::learn::cases;
+use crate::learn::checkpoint::Pointer;
+use crate::learn::method::Method;
+use crate::learn::train::{self, Job, Outcome};
+use crate::network::{Network, Weights};
+use crate::plan::Plan;
+use crate::policy::Policy;
+use crate::predict::windows::{Predictor, WindowOptions, segment};
+use crate::prepare::{self, PreparedCase};
+use crate::progress::Progress;
+use crate::run::{Manifest, Run, Split, machine};
+use crate::score::{CaseScores, ScoreOptions, Summary, score};
+use crate::{Error, Result};
+
+/// What to do with a run folder that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Refuse to touch it.
+    Fresh,
+    /// Go on from its last checkpoint with its own configuration; begin where there is none yet.
+    Resume,
+}
+
+/// One `segen train`.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The data set.
+    pub dataset: &'a Path,
+    /// The run folder.
+    pub run: &'a Run,
+    /// The configuration; `None` to take that of a run that is resumed, or the defaults.
+    pub config: Option<&'a Config>,
+    /// Where prepared samples lie; chosen by [`prepare::cache_folder`] when left out.
+    pub cache: Option<&'a Path>,
+    /// What to do with a run that is there already.
+    pub start: Start,
+    /// Threads of the process, for the record.
+    pub threads: usize,
+    /// Where to compute.
+    pub device: &'a Device,
+    /// When the command began.
+    pub started: Instant,
+}
+
+/// What a finished run gives.
+#[derive(Debug)]
+pub struct Finished {
+    /// How training ended.
+    pub outcome: Outcome,
+    /// Scores of the held-out cases.
+    pub validation: Summary,
+    /// Scores of the data set's test cases, where it has labels for them.
+    pub test: Option<Summary>,
+}
+
+/// Runs, or goes on with, one training and everything that belongs to it.
+pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
+    let run = request.run;
+    let mut dataset = Dataset::open(request.dataset)?;
+    let mut config = resolve(request)?;
+    dataset.labels = dataset.labels.select(&config.task.classes)?;
+    let path = train::select_kernels(&config)?;
+    let mut manifest = Manifest {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        processor: machine::processor(),
+        threads: request.threads,
+        kernels_path: path,
+        state: "running".to_owned(),
+        dataset: absolute(&dataset.folder),
+        cache: absolute(&prepare::cache_folder(request.cache, &dataset, &run.folder)),
+        ..Manifest::default()
+    };
+    if run.exists()
+        && let Ok(before) = run.read_json::<Manifest>("run.json")
+        && before.kernels_path != manifest.kernels_path
+    {
+        progress.note(&format!(
+            "warning: this run began on the `{}` instruction path and goes on on `{}`; the last digits of its \
+             weights will differ from those of a run that never moved",
+            before.kernels_path, manifest.kernels_path
+        ));
+    }
+    let (plan, split, policy) = match run.exists() {
+        true => (run.plan()?, run.read_json::<Split>("split.json")?, run.policy()?),
+        false => {
+            // Refused before there is a folder.
+            Method::resolve(&config.method, &dataset.labels.names)?;
+            let split = split(&dataset, &config)?;
+            let plan = plan(&dataset, &config, progress)?;
+            let step_seconds = || plan.predicted_step_seconds_here(segen_kernels::convolution_speed());
+            let steps = config.schedule.expected_steps(step_seconds);
+            let policy = config.policy.resolve(&plan, &dataset.labels.names, steps)?;
+            if config.policy.name == "auto" {
+                progress.note(&format!("augmentation: `{}`, for about {steps} steps", policy.name));
+                config.policy.name.clone_from(&policy.name);
+            }
+            run.set_up(&config, &plan, &split, &policy, &description(&dataset)?)?;
+            (plan, split, policy)
+        }
+    };
+    fits_memory(&plan)?;
+    run.write_json("run.json", &manifest)?;
+    let finished = work(request, &dataset, &config, &plan, (&split, &policy), progress);
+    manifest.wall_seconds = request.started.elapsed().as_secs_f64();
+    manifest.peak_memory_bytes = machine::peak_memory_bytes();
+    match &finished {
+        Ok(finished) => {
+            let outcome = &finished.outcome;
+            manifest.planned_steps = outcome.planned_steps;
+            manifest.steps = outcome.steps;
+            manifest.train_seconds = outcome.train_seconds;
+            manifest.state = if outcome.stopped_early { "stopped early" } else { "finished" }.to_owned();
+        }
+        Err(error) => manifest.state = format!("failed: {error}"),
+    }
+    run.write_json("run.json", &manifest)?;
+    finished
+}
+
+/// The configuration of the run: its own where it goes on, the request's where it begins.
+fn resolve(request: &Request<'_>) -> Result<Config> {
+    let run = request.run;
+    if !run.exists() {
+        return Ok(request.config.cloned().unwrap_or_default());
+    }
+    if request.start == Start::Fresh {
+        return Err(Error::invalid(
+            &run.folder,
+            "run folder",
+            "there is a run in it already",
+            "add --resume to go on with it, or choose another folder with -o",
+        ));
+    }
+    let own = run.config()?;
+    let same = |config: &Config| {
+        let mut config = config.clone();
+        if config.policy.name == "auto" {
+            config.policy.name.clone_from(&own.policy.name);
+        }
+        config == own
+    };
+    match request.config {
+        Some(config) if !same(config) => Err(Error::config(
+            "--resume",
+            format!("the run in `{}` was begun with another configuration", run.folder.display()),
+            "leave out -c, --set and the other options: a resumed run keeps the configuration in its config.toml",
+        )),
+        _ => Ok(own),
+    }
+}
+
+/// Refuses a plan that is certain not to fit: starting it would end the process, or other people's, without a
+/// word.
+fn fits_memory(plan: &Plan) -> Result<()> {
+    // Predictions are good to a third.
+    const MARGIN: f64 = 1.5;
+    let (needed, available) = (plan.predicted_peak_bytes(), machine::available_memory_bytes());
+    if available == 0 || needed as f64 <= MARGIN * available as f64 {
+        return Ok(());
+    }
+    let gib = |bytes: u64| bytes as f64 / f64::from(1u32 << 30);
+    Err(Error::config(
+        "plan",
+        format!("training needs about {:.1} GiB, and {:.1} GiB are free", gib(needed), gib(available)),
+        "lower `plan.patch`, `plan.batch` or `plan.base_features`",
+    ))
+}
+
+fn split(dataset: &Dataset, config: &Config) -> Result<Split> {
+    let fold = dataset.fold(config.fold)?;
+    let (left, policy_validation) =
+        cases::set_aside(&fold.train, config.policy.validation_share(), config.seed)?;
+    Ok(Split {
+        train: match config.fraction_mode {
+            FractionMode::Random => cases::keep_fraction(&left, config.fraction, config.seed),
+            FractionMode::Prefix => cases::keep_prefix(&left, config.fraction),
+        },
+        validation: fold.validation,
+        policy_validation,
+    })
+}
+
+/// Measures the data set and plans for it, with the configuration's overrides.
+pub fn plan(dataset: &Dataset, config: &Config, progress: &dyn Progress) -> Result<Plan> {
+    let cases: Vec<&Case> = dataset.training.iter().collect();
+    let fingerprint = Plan::measure(dataset, &cases, progress)?;
+    let mut plan = Plan::decide(dataset, fingerprint, &config.plan.budget())?;
+    config.network.apply(&mut plan)?;
+    config.plan.apply(&mut plan)?;
+    Ok(plan)
+}
+
+fn work(
+    request: &Request<'_>,
+    dataset: &Dataset,
+    config: &Config,
+    plan: &Plan,
+    (split, policy): (&Split, &Policy),
+    progress: &dyn Progress,
+) -> Result<Finished> {
+    let run = request.run;
+    let cache = prepare::cache_folder(request.cache, dataset, &run.folder);
+    let (train, validation) = (find(dataset, &split.train)?, find(dataset, &split.validation)?);
+    let mut all = train.clone();
+    all.extend(validation.iter().filter(|case| !split.train.contains(&case.id)));
+    let policy_validation = find(dataset, &split.policy_validation)?;
+    all.extend(policy_validation.iter().filter(|case| !split.validation.contains(&case.id)));
+    let prepared = prepare::prepare_all(dataset, plan, &all, &cache, progress)?;
+    let pick = |cases: &[&Case]| -> Vec<PreparedCase> {
+        cases.iter().filter_map(|case| prepared.iter().find(|p| p.id == case.id).cloned()).collect()
+    };
+    let (train_prepared, validation_prepared) = (pick(&train), pick(&validation));
+    let method = Method::resolve(&config.method, &dataset.labels.names)?;
+    let policy_prepared = pick(&policy_validation);
+    let job = Job {
+        method: &method,
+        config,
+        plan,
+        run,
+        train: &train_prepared,
+        validation: &validation_prepared,
+        classes: &dataset.labels.names,
+        device: request.device,
+        policy,
+        policy_validation: &policy_prepared,
+        started: request.started,
+    };
+    let outcome = job.train(progress)?;
+    let options = WindowOptions { step: config.validation.step, ..WindowOptions::default() };
+    let predictor = Predictor::new(
+        plan,
+        vec![(train::network(plan, config), &outcome.weights)],
+        options,
+        request.device,
+    )?;
+    let cases: Vec<_> = validation.iter().copied().zip(validation_prepared.iter().map(Some)).collect();
+    let validation = predict_and_score(&predictor, dataset, plan, &cases, &run.path("validation"), progress)?;
+    let labelled: Vec<_> =
+        dataset.test.iter().filter(|case| case.labels.is_some()).map(|case| (case, None)).collect();
+    let test = match labelled.is_empty() {
+        true => None,
+        false => Some(predict_and_score(&predictor, dataset, plan, &labelled, &run.path("test"), progress)?),
+    };
+    let few = config.validation.train_cases.min(train.len());
+    if few > 0 {
+        let place = |i: usize| i * train.len() / few;
+        let cases: Vec<_> = (0..few).map(|i| (train[place(i)], train_prepared.get(place(i)))).collect();
+        predict_and_score(&predictor, dataset, plan, &cases, &run.path("train"), progress)?;
+    }
+    Ok(Finished { outcome, validation, test })
+}
+
+/// `dataset.json` without the lists of files and with the labels that are trained: what a reader of predictions
+/// needs.
+fn description(dataset: &Dataset) -> Result<serde_json::Value> {
+    let path = dataset.folder.join("dataset.json");
+    let text = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+    let mut value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| {
+        Error::invalid(&path, "JSON", e.to_string(), "mend the file at the place that the message names")
+    })?;
+    if let Some(object) = value.as_object_mut() {
+        for list in ["dataset", "training", "test"] {
+            object.shift_remove(list);
+        }
+        if dataset.labels.trained != Trained::Values {
+            object.extend(dataset.labels.describe().map(|(key, value)| (key.to_owned(), value)));
+        }
+    }
+    Ok(value)
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// The cases of a data set by name.
+pub(crate) fn find<'a>(dataset: &'a Dataset, ids: &[String]) -> Result<Vec<&'a Case>> {
+    let find = |id: &String| {
+        dataset.case(id).ok_or_else(|| {
+            Error::invalid(
+                &dataset.folder,
+                id,
+                "this case of the run's split is not in the data set",
+                "put the case back, or train a new run on the data set as it is",
+            )
+        })
+    };
+    ids.iter().map(find).collect()
+}
+
+/// Folder of a run's data set: the one given, else where the run found it.
+pub(crate) fn dataset_folder<'a>(
+    run: &Run,
+    given: Option<&'a Path>,
+    manifest: &'a Manifest,
+) -> Result<&'a Path> {
+    match given {
+        Some(folder) => Ok(folder),
+        None if manifest.dataset.is_dir() => Ok(&manifest.dataset),
+        None => Err(Error::invalid(
+            run.path("run.json"),
+            "dataset",
+            format!("`{}` is not a folder", manifest.dataset.display()),
+            "name the folder of the data set with --dataset",
+        )),
+    }
+}
+
+/// Segments cases, writes the label maps into `folder` and scores them; `summary.json` stands beside them.
+/// Cases that were prepared before are read from the cache.
+pub fn predict_and_score(
+    predictor: &Predictor,
+    dataset: &Dataset,
+    plan: &Plan,
+    cases: &[(&Case, Option<&PreparedCase>)],
+    folder: &Path,
+    progress: &dyn Progress,
+) -> Result<Summary> {
+    create_folder(folder)?;
+    let options = ScoreOptions::default();
+    let mut scored = Vec::new();
+    progress.begin("predicting", cases.len() as u64);
+    for &(case, prepared) in cases {
+        let sample = match prepared {
+            Some(prepared) => prepared.load()?,
+            None => plan.prepare(dataset, case)?,
+        };
+        let mask = case.mask.as_deref().map(nifti::read_labels).transpose()?.map(|(mask, _)| mask);
+        let mut prediction = segment(predictor, &sample, mask.as_ref(), &mut |_| {});
+        dataset.labels.paint(&mut prediction);
+        let file: PathBuf = folder.join(format!("{}{}", case.id, dataset.file_ending));
+        let header = nifti::read_header(&case.images[0])?;
+        nifti::write_labels(&file, &prediction, Some(&header))?;
+        if let Some(path) = &case.labels {
+            let (reference, _) = nifti::read_labels(path)?;
+            scored.push(CaseScores {
+                case: case.id.clone(),
+                prediction_file: file,
+                reference_file: path.to_owned(),
+                scores: score(&prediction, &reference, mask.as_ref(), &dataset.labels, &options),
+            });
+        }
+        progress.advance(1);
+    }
+    progress.end();
+    let summary = Summary::of(scored, &dataset.labels, &options);
+    summary.write(&folder.join("summary.json"))?;
+    Ok(summary)
+}
+
+/// The network, weights and plan of a run, for prediction.
+pub fn load(run: &Run) -> Result<(Network, Weights, Plan, Config)> {
+    let (config, plan) = (run.config()?, run.plan()?);
+    let network = train::network(&plan, &config);
+    let weights = train::weights(run, Pointer::Latest)?;
+    if !network.fits(&weights) {
+        return Err(Error::invalid(
+            run.path("checkpoint"),
+            "weights",
+            "they do not fit the network of plan.json and config.toml",
+            "use the plan.json and config.toml that the run was trained with",
+        ));
+    }
+    Ok((network, weights, plan, config))
+}

@@ -1,0 +1,93 @@
+//! Whether two files of a case lie in the same place, in millimetres and in words.
+
+use std::path::Path;
+
+use super::{Fault, Kind};
+use crate::data::dataset::file_name;
+use crate::image::volume::Grid;
+
+/// Headers round: a thousandth of a voxel is no difference.
+const ROUNDING: f64 = 1e-3;
+/// From here on an image and its labels do not belong together, whatever the voxel size.
+const TOO_FAR: f64 = 0.1;
+
+/// Compares `grid` of `file` with the first image of its case.
+pub(super) fn compare(file: &Path, grid: &Grid, first: &Path, reference: &Grid) -> Option<Fault> {
+    let other = file_name(first);
+    let Some(distance) = grid.displacement(reference) else {
+        let what =
+            format!("has {} voxels, but `{other}` has {}", triple(grid.shape), triple(reference.shape));
+        let mend = "export both again from the same scan, or resample this file onto the image";
+        return Some(Fault::error(Kind::Shape, file, what, mend).at(format!("against {other}")));
+    };
+    let spacing = reference.spacing();
+    let voxel = spacing.into_iter().fold(f64::INFINITY, f64::min);
+    if distance <= ROUNDING * voxel {
+        return None;
+    }
+    let what = format!("lies up to {distance:.3} mm from `{other}`: {}", difference(grid, reference));
+    let fault = if distance > TOO_FAR.min(voxel / 2.0) {
+        let mend = "look at both in a viewer: where the voxels match, copy the header of the image into this file; \
+                    where they do not, resample it onto the image";
+        Fault::error(Kind::Geometry, file, what, mend)
+    } else {
+        let mend =
+            "too little to matter for training; copy the header of the image to be rid of this warning";
+        Fault::warning(Kind::Geometry, file, what, mend)
+    };
+    Some(fault.at(format!("affine, against {other}")))
+}
+
+/// What is different, in the words of a person: axes, voxel size, rotation, shift.
+fn difference(grid: &Grid, reference: &Grid) -> String {
+    let mut parts = Vec::new();
+    let (axes, expected_axes) = (grid.orientation().letters(), reference.orientation().letters());
+    if axes != expected_axes {
+        parts.push(format!("its axes run {axes} instead of {expected_axes}"));
+    }
+    let (spacing, expected) = (grid.spacing(), reference.spacing());
+    if spacing.iter().zip(expected).any(|(a, b)| (a - b).abs() > 1e-4 * b) {
+        parts.push(format!("voxels of {} instead of {} mm", millimetres(spacing), millimetres(expected)));
+    }
+    let degrees = rotation(grid, reference);
+    if axes == expected_axes && degrees > 0.01 {
+        parts.push(format!("turned by {degrees:.2} degrees"));
+    }
+    let centre = reference.shape.map(|size| (size as f64 - 1.0) / 2.0);
+    let (here, there) = (grid.world(centre), reference.world(centre));
+    let shift: [f64; 3] = std::array::from_fn(|axis| here[axis] - there[axis]);
+    if shift.iter().any(|part| part.abs() > 1e-3) {
+        let [right, front, top] = shift;
+        parts.push(format!(
+            "its centre is shifted by ({right:.3}, {front:.3}, {top:.3}) mm (right, front, top)"
+        ));
+    }
+    if parts.is_empty() { "a difference in the last digits".to_owned() } else { parts.join("; ") }
+}
+
+/// The angle in degrees between the axes of two grids.
+fn rotation(a: &Grid, b: &Grid) -> f64 {
+    let (spacing_a, spacing_b) = (a.spacing(), b.spacing());
+    let trace: f64 = (0..3)
+        .map(|axis| {
+            let dot: f64 = (0..3).map(|row| a.affine[row][axis] * b.affine[row][axis]).sum();
+            dot / (spacing_a[axis] * spacing_b[axis])
+        })
+        .sum();
+    ((trace - 1.0) / 2.0).clamp(-1.0, 1.0).acos().to_degrees()
+}
+
+fn triple(shape: [usize; 3]) -> String {
+    shape.map(|size| size.to_string()).join(" x ")
+}
+
+pub(super) fn millimetres(lengths: [f64; 3]) -> String {
+    lengths.map(|length| format!("{}", (length * 1e4).round() / 1e4)).join(" x ")
+}
+
+/// A voxel and where it lies, for a person to find it in a viewer.
+pub(super) fn position(grid: &Grid, index: (usize, usize, usize)) -> String {
+    let (x, y, z) = index;
+    let [right, front, top] = grid.world([x as f64, y as f64, z as f64]);
+    format!("voxel ({x}, {y}, {z}) at ({right:.1}, {front:.1}, {top:.1}) mm")
+}

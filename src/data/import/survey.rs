@@ -1,0 +1,91 @@
+//! Looks into the files of a data set before anything is written.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::source::stem;
+use super::{Found, Images, Values};
+use crate::data::dataset::file_name;
+use crate::image::nifti;
+use crate::progress::Progress;
+use crate::{Error, Result};
+
+/// Which label values each label file has.
+pub(super) type ValuesByFile = HashMap<PathBuf, BTreeSet<u8>>;
+
+/// Sees that every header can be read, that files have as many volumes as they should, and that all files of a
+/// case have the same shape. (Where they lie is for [`crate::data::check`] to judge.)
+pub(super) fn headers(found: &Found, progress: &dyn Progress) -> Result<()> {
+    progress.begin("reading headers", found.cases.len() as u64);
+    let outcome = found.cases.par_iter().try_for_each(|case| {
+        let (images, volumes) = match &case.images {
+            Images::Files(files) => (files.as_slice(), 1),
+            Images::Volumes(file, volumes) => (std::slice::from_ref(file), *volumes),
+        };
+        let labels = case.labels.iter().flat_map(|labels| &labels.files).chain(&case.mask);
+        let files = images.iter().map(|file| (file, volumes)).chain(labels.map(|file| (file, 1)));
+        let mut first: Option<[usize; 3]> = None;
+        for (file, volumes) in files {
+            let shape = shape(file, volumes)?;
+            let expected = *first.get_or_insert(shape);
+            if shape != expected {
+                let problem =
+                    format!("{shape:?} voxels, but the first image of case `{}` has {expected:?}", case.id);
+                return Err(Error::invalid(file, "dim", problem, "see that the files are of one scan"));
+            }
+        }
+        progress.advance(1);
+        Ok(())
+    });
+    progress.end();
+    outcome
+}
+
+fn shape(file: &Path, expected: usize) -> Result<[usize; 3]> {
+    if stem(&file_name(file)) == file_name(file) {
+        let mend = "convert it to NIfTI first";
+        return Err(Error::invalid(file, "file name", "ends neither in `.nii` nor in `.nii.gz`", mend));
+    }
+    let header = nifti::read_header(file)?;
+    let volumes = header.volumes();
+    if volumes != expected {
+        return Err(Error::invalid(
+            file,
+            "dim",
+            format!("has {volumes} volume(s) where {expected} should be"),
+            "see that channel names and files belong together",
+        ));
+    }
+    Ok(header.grid().shape)
+}
+
+/// Reads every label file once for the values in it; lesion masks that are to be united may have any.
+pub(super) fn labels(found: &Found, progress: &dyn Progress) -> Result<ValuesByFile> {
+    let files: Vec<&PathBuf> = found
+        .cases
+        .iter()
+        .filter_map(|case| case.labels.as_ref())
+        .filter(|labels| labels.values != Values::Unite)
+        .flat_map(|labels| &labels.files)
+        .collect();
+    progress.begin("reading labels", files.len() as u64);
+    let outcome = files
+        .par_iter()
+        .map(|file| {
+            let (labels, _) = nifti::read_labels(file)?;
+            let mut present = [false; 256];
+            labels.voxels.iter().for_each(|value| present[usize::from(*value)] = true);
+            progress.advance(1);
+            Ok(((*file).clone(), (0..=255).filter(|value| present[usize::from(*value)]).collect()))
+        })
+        .collect();
+    progress.end();
+    outcome
+}
+
+/// All values of all files, with one file that has each.
+pub(super) fn all_values(values: &ValuesByFile) -> BTreeSet<u8> {
+    values.values().flatten().copied().collect()
+}

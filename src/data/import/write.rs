@@ -1,0 +1,263 @@
+//! Copies what was recognised into nnU-Net v2 layout.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::{Compression, GzBuilder};
+use rayon::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::{Found, FoundCase, Images, LabelSource, Part, Values};
+use crate::image::nifti;
+use crate::image::volume::{Labels, Volume};
+use crate::progress::Progress;
+use crate::{Error, Result};
+
+/// Writes the data set into the new folder `destination`, which appears only when everything is in it.
+///
+/// # Errors
+/// Where `destination` exists and is not empty, a file of the source cannot be read, or the files of a case do not
+/// fit together.
+pub fn write(found: &Found, destination: &Path, progress: &dyn Progress) -> Result<()> {
+    let aside = Aside::create(destination)?;
+    for (part, suffix) in [(Part::Training, "Tr"), (Part::Test, "Ts")] {
+        let cases: Vec<&FoundCase> = found.cases.iter().filter(|case| case.part == part).collect();
+        let places = [
+            ("images", !cases.is_empty()),
+            ("labels", cases.iter().any(|case| case.labels.is_some())),
+            ("masks", cases.iter().any(|case| case.mask.is_some())),
+        ];
+        for (place, _) in places.into_iter().filter(|(_, needed)| *needed) {
+            let folder = aside.folder.join(format!("{place}{suffix}"));
+            std::fs::create_dir(&folder).map_err(|error| Error::io("create", &folder, error))?;
+        }
+    }
+    progress.begin("copying cases", found.cases.len() as u64);
+    let outcome = found.cases.par_iter().try_for_each(|case| {
+        copy_case(case, &aside.folder)?;
+        progress.advance(1);
+        Ok(())
+    });
+    progress.end();
+    outcome?;
+    write_json(&aside.folder.join("dataset.json"), &description(found))?;
+    if !found.splits.is_empty() {
+        let path = aside.folder.join("splits_final.json");
+        let splits =
+            serde_json::to_value(&found.splits).map_err(|error| Error::io("write", &path, error.into()))?;
+        write_json(&path, &splits)?;
+    }
+    aside.commit(destination)
+}
+
+/// A folder beside the destination that is removed unless everything went well.
+struct Aside {
+    folder: PathBuf,
+    committed: bool,
+}
+
+impl Aside {
+    fn create(destination: &Path) -> Result<Self> {
+        let occupied = std::fs::read_dir(destination).map(|mut entries| entries.next().is_some());
+        if destination.is_file() || occupied.unwrap_or(false) {
+            let mend = "choose another name, or remove what is there";
+            return Err(Error::invalid(destination, "destination", "is there already", mend));
+        }
+        let Some(name) = destination.file_name() else {
+            let mend = "give a folder name, such as Dataset123_Name";
+            return Err(Error::invalid(destination, "destination", "is no name of a folder", mend));
+        };
+        let hidden = format!(".{}.importing-{}", name.to_string_lossy(), std::process::id());
+        let folder = destination.with_file_name(hidden);
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(|error| Error::io("remove", &folder, error))?;
+        }
+        std::fs::create_dir_all(&folder).map_err(|error| Error::io("create", &folder, error))?;
+        Ok(Self { folder, committed: false })
+    }
+
+    fn commit(mut self, destination: &Path) -> Result<()> {
+        if destination.is_dir() {
+            // Seen to be empty; a full one makes this fail.
+            std::fs::remove_dir(destination).map_err(|error| Error::io("replace", destination, error))?;
+        }
+        std::fs::rename(&self.folder, destination)
+            .map_err(|error| Error::io("rename to", destination, error))?;
+        self.committed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if !self.committed {
+            // The error that led here is the one to report.
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+fn copy_case(case: &FoundCase, folder: &Path) -> Result<()> {
+    let suffix = match case.part {
+        Part::Training => "Tr",
+        Part::Test => "Ts",
+    };
+    let place = |kind: &str| folder.join(format!("{kind}{suffix}"));
+    let channel = |number: usize| place("images").join(format!("{}_{number:04}.nii.gz", case.id));
+    match &case.images {
+        Images::Files(files) => {
+            for (number, file) in files.iter().enumerate() {
+                copy(file, &channel(number))?;
+            }
+        }
+        Images::Volumes(file, expected) => {
+            let (images, header) = nifti::read_channels(file)?;
+            debug_assert_eq!(images.len(), *expected, "the headers were surveyed");
+            for (number, image) in images.iter().enumerate() {
+                nifti::write_image(&channel(number), image, Some(&header))?;
+            }
+        }
+    }
+    if let Some(labels) = &case.labels {
+        write_labels(labels, &place("labels").join(format!("{}.nii.gz", case.id)))?;
+    }
+    if let Some(mask) = &case.mask {
+        copy(mask, &place("masks").join(format!("{}.nii.gz", case.id)))?;
+    }
+    Ok(())
+}
+
+fn write_labels(source: &LabelSource, target: &Path) -> Result<()> {
+    match (&source.values, source.files.as_slice()) {
+        (Values::Keep, [file]) => copy(file, target),
+        (Values::Renumber(pairs), [file]) => {
+            let (mut labels, header) = nifti::read_labels(file)?;
+            let mut table = [None; 256];
+            for (old, new) in pairs {
+                table[usize::from(*old)] = Some(*new);
+            }
+            for value in &mut labels.voxels {
+                *value = table[usize::from(*value)].ok_or_else(|| {
+                    let problem = format!("has the value {value}, which has no new number");
+                    Error::invalid(
+                        file,
+                        "labels",
+                        problem,
+                        "the file changed while it was read; import again",
+                    )
+                })?;
+            }
+            nifti::write_labels(target, &labels, Some(&header))
+        }
+        (Values::Unite, files) => unite(files, target),
+        (_, files) => {
+            let file = files.first().map_or(target, PathBuf::as_path);
+            Err(Error::invalid(file, "labels", "several files where one should be", "keep one of them"))
+        }
+    }
+}
+
+/// 1 where any of the masks has more than half of its largest value: the contour of a mask that was interpolated.
+fn unite(files: &[PathBuf], target: &Path) -> Result<()> {
+    // One file of zeros and ones is what it should be already.
+    if let [file] = files
+        && let Ok((labels, _)) = nifti::read_labels(file)
+        && labels.voxels.iter().all(|value| *value <= 1)
+    {
+        return copy(file, target);
+    }
+    let mut united: Option<(Labels, nifti::Header)> = None;
+    for file in files {
+        let (mask, header) = nifti::read_image(file)?;
+        if let Some(wrong) = mask.voxels.iter().find(|value| !(**value >= 0.0 && value.is_finite())) {
+            let problem = format!("has the value {wrong}, but a lesion mask has numbers from 0 upwards");
+            return Err(Error::invalid(file, "lesion mask", problem, "export the mask again"));
+        }
+        let half = mask.voxels.iter().fold(0.0_f32, |highest, value| highest.max(*value)) / 2.0;
+        let lesion = mask.voxels.mapv(|value| u8::from(value > half));
+        match &mut united {
+            None => united = Some((Volume::new(lesion, mask.grid), header)),
+            Some((labels, _)) => {
+                let distance = labels.grid.displacement(&mask.grid);
+                if !distance.is_some_and(|millimetres| millimetres <= SAME_PLACE) {
+                    let problem = format!("lies elsewhere than `{}`", files[0].display());
+                    return Err(Error::invalid(file, "lesion mask", problem, "resample one onto the other"));
+                }
+                labels.voxels.zip_mut_with(&lesion, |all, one| *all |= *one);
+            }
+        }
+    }
+    match united {
+        Some((labels, header)) => nifti::write_labels(target, &labels, Some(&header)),
+        None => Err(Error::invalid(target, "lesion mask", "there is none", "add the mask")),
+    }
+}
+
+/// Masks of one scan may differ in position by the rounding of their headers, in millimetres.
+const SAME_PLACE: f64 = 1e-3;
+
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// Compressing harder costs more time than it saves on a disk.
+const LEVEL: Compression = Compression::new(5);
+
+/// Copies a file as it is where it is compressed, else compresses it.
+fn copy(source: &Path, target: &Path) -> Result<()> {
+    let reading = |error| Error::io("read", source, error);
+    let writing = |error| Error::io("write", target, error);
+    let mut input = BufReader::new(File::open(source).map_err(reading)?);
+    let mut start = Vec::new();
+    input.by_ref().take(2).read_to_end(&mut start).map_err(reading)?;
+    let mut whole = start.as_slice().chain(input);
+    let output = BufWriter::new(File::create_new(target).map_err(writing)?);
+    // Reading and writing fail alike here; the target is the likelier one to be named, and both are.
+    let failed = |error: std::io::Error| {
+        Error::io(
+            "copy to",
+            target,
+            std::io::Error::new(error.kind(), format!("from `{}`: {error}", source.display())),
+        )
+    };
+    if start == GZIP {
+        let mut output = output;
+        std::io::copy(&mut whole, &mut output).and_then(|_| output.flush()).map_err(failed)
+    } else {
+        // No time stamp: equal files give equal files.
+        let mut output = GzBuilder::new().mtime(0).write(output, LEVEL);
+        std::io::copy(&mut whole, &mut output).and_then(|_| output.finish()?.flush()).map_err(failed)
+    }
+}
+
+fn description(found: &Found) -> Value {
+    let channels: Map<String, Value> =
+        found.channels.iter().enumerate().map(|(number, name)| (number.to_string(), json!(name))).collect();
+    let mut labels = Map::from_iter([("background".to_owned(), json!(0))]);
+    for (name, values) in &found.classes.labels {
+        let value = match values.as_slice() {
+            [value] => json!(value),
+            values => json!(values),
+        };
+        labels.insert(name.clone(), value);
+    }
+    let mut description = json!({
+        "channel_names": channels,
+        "labels": labels,
+        "numTraining": found.count(Part::Training),
+        "file_ending": ".nii.gz",
+        "description": format!("imported from {}", found.layout),
+        "converted_by": format!("segen {}", env!("CARGO_PKG_VERSION")),
+    });
+    if let Some(order) = &found.classes.regions_class_order {
+        description["regions_class_order"] = json!(order);
+    }
+    if !found.classes.label_names.is_empty() {
+        let names = found.classes.label_names.iter().map(|(value, name)| (value.to_string(), json!(name)));
+        description["label_names"] = Value::Object(names.collect());
+    }
+    description
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<()> {
+    let text = format!("{value:#}\n");
+    std::fs::write(path, text).map_err(|error| Error::io("write", path, error))
+}

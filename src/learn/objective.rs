@@ -1,0 +1,286 @@
+//! One pass of a batch through the network: loss and gradients, of the weights or of the inputs.
+
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use segen_kernels::{Activation, Target};
+
+use super::loss::{Loss, LossValue};
+use crate::batch::loader::Batch;
+use crate::network::{Bound, Mode, Network, Output, Pass, Statistics, Weights, values};
+use crate::{Error, Result};
+
+/// What is minimised, on which network, where.
+#[derive(Debug)]
+pub struct Objective<'a> {
+    /// The network.
+    pub network: &'a Network,
+    /// The loss.
+    pub loss: Loss,
+    /// Where to compute.
+    pub device: &'a Device,
+    /// Seed of the run.
+    pub seed: u64,
+}
+
+/// One pass's result, before the optimiser.
+#[derive(Clone, Debug)]
+pub struct Gradient {
+    /// The loss.
+    pub value: LossValue,
+    /// In the order of [`Weights::parameters`].
+    pub gradients: Vec<Vec<f32>>,
+    /// What batch norms measured.
+    pub statistics: Vec<Statistics>,
+    /// Time of the forward pass and the loss.
+    pub forward: Duration,
+    /// Time of the backward pass.
+    pub backward: Duration,
+}
+
+/// Gradients with respect to what the network takes.
+#[derive(Clone, Debug)]
+pub struct InputGradient {
+    /// The loss.
+    pub value: LossValue,
+    /// As [`Batch::inputs`].
+    pub gradients: Vec<Vec<f32>>,
+    /// Time of the forward pass and the loss.
+    pub forward: Duration,
+    /// Time of the backward pass.
+    pub backward: Duration,
+}
+
+/// A forward pass.
+struct Forward {
+    value: LossValue,
+    /// Has the gradient of the loss, though not its value.
+    objective: Tensor<1>,
+    statistics: Vec<Statistics>,
+}
+
+impl Objective<'_> {
+    fn mode(&self, batch: &Batch) -> Mode {
+        Mode::Training { seed: self.seed, step: batch.step }
+    }
+
+    /// Loss and gradients of one batch.
+    ///
+    /// # Errors
+    /// Where the loss or a gradient is not finite.
+    pub fn gradient(&self, weights: &Weights, batch: &Batch) -> Result<Gradient> {
+        self.gradient_in(weights, batch, self.mode(batch))
+    }
+
+    /// The same without dropout, normalised by the batch's statistics.
+    pub fn validation_gradient(&self, weights: &Weights, batch: &Batch) -> Result<Gradient> {
+        self.gradient_in(weights, batch, Mode::BatchStatistics)
+    }
+
+    fn gradient_in(&self, weights: &Weights, batch: &Batch, mode: Mode) -> Result<Gradient> {
+        let timer = Instant::now();
+        let device = self.device.clone().autodiff();
+        let bound = weights.bind(self.device, Pass::Training);
+        let inputs = inputs(batch, &device).into_iter().map(Activation::from_channels_first).collect();
+        let Forward { value, objective, statistics } = self.forward(&bound, inputs, batch, (&device, mode));
+        let forward = timer.elapsed();
+        if !value.total.is_finite() {
+            return Err(self.divergence(weights, batch, &value));
+        }
+        let timer = Instant::now();
+        let gradients = bound.gradients(objective.backward());
+        if let Some(bad) = gradients.iter().position(|g| g.iter().any(|v| !v.is_finite())) {
+            let name = &weights.parameters[bad].name;
+            return Err(diverged(batch, format!("the gradient of `{name}` is not finite")));
+        }
+        Ok(Gradient { value, gradients, statistics, forward, backward: timer.elapsed() })
+    }
+
+    /// Loss of every sample of a batch, in training mode (batch statistics, the step's dropout masks) but without
+    /// gradients; with a Dice over the batch it is part of each.
+    ///
+    /// # Errors
+    /// Where a loss is not finite.
+    pub fn losses(&self, weights: &Weights, batch: &Batch) -> Result<Vec<f64>> {
+        let bound = weights.bind(self.device, Pass::Inference);
+        let inputs = inputs(batch, self.device).into_iter().map(Activation::from_channels_first).collect();
+        let value = self.forward(&bound, inputs, batch, (self.device, self.mode(batch))).value;
+        if !value.total.is_finite() {
+            return Err(self.divergence(weights, batch, &value));
+        }
+        Ok(value.per_sample)
+    }
+
+    /// Loss and its gradients with respect to the inputs; the weights are constants.
+    ///
+    /// # Errors
+    /// Where the loss or a gradient is not finite.
+    pub fn input_gradient(&self, weights: &Weights, batch: &Batch) -> Result<InputGradient> {
+        let timer = Instant::now();
+        let device = self.device.clone().autodiff();
+        let bound = weights.bind(self.device, Pass::Inputs);
+        let leaves: Vec<Tensor<5>> =
+            inputs(batch, &device).into_iter().map(|input| input.require_grad()).collect();
+        let activations = leaves.iter().cloned().map(Activation::from_channels_first).collect();
+        let Forward { value, objective, .. } =
+            self.forward(&bound, activations, batch, (&device, self.mode(batch)));
+        let forward = timer.elapsed();
+        if !value.total.is_finite() {
+            return Err(self.divergence(weights, batch, &value));
+        }
+        let timer = Instant::now();
+        let mut found = objective.backward();
+        let gradient = |leaf: &Tensor<5>| match leaf.grad_remove(&mut found) {
+            Some(gradient) => values(gradient),
+            None => vec![0.0; leaf.dims().iter().product()],
+        };
+        let gradients: Vec<Vec<f32>> = leaves.iter().map(gradient).collect();
+        if gradients.iter().flatten().any(|v| !v.is_finite()) {
+            return Err(diverged(batch, "the gradient of the inputs is not finite".to_owned()));
+        }
+        Ok(InputGradient { value, gradients, forward, backward: timer.elapsed() })
+    }
+
+    /// The network's outputs and their loss.
+    fn forward(
+        &self,
+        bound: &Bound,
+        inputs: Vec<Activation>,
+        batch: &Batch,
+        (device, mode): (&Device, Mode),
+    ) -> Forward {
+        let network = self.network;
+        let Output { logits: outputs, statistics } = network.forward(bound, inputs, mode);
+        let scales = supervision_weights(outputs.len());
+        let mut value = LossValue::default();
+        let mut objective: Option<Tensor<1>> = None;
+        for (i, ((logits, stride), scale)) in
+            outputs.into_iter().zip(network.output_strides()).zip(scales).enumerate()
+        {
+            let labels = strided(&batch.labels, batch.label_shape, stride);
+            let other =
+                batch.mixture.as_ref().map(|m| (strided(&m.labels, batch.label_shape, stride), m.share));
+            let voxel =
+                self.loss.voxel_loss(batch.step, &amounts(&labels, other.as_ref(), network.classes()));
+            let [size, edges @ ..] = batch.label_shape;
+            let shape = [size, edges[0] / stride[0], edges[1] / stride[1], edges[2] / stride[2]];
+            let tensor =
+                |labels: Vec<i32>| Tensor::<4, Int>::from_data(TensorData::new(labels, shape), self.device);
+            let target = match other {
+                None => Target::from(tensor(labels)),
+                Some((other, share)) => Target::mixture(tensor(labels), tensor(other), share),
+            };
+            let sums = segen_kernels::segmentation_sums(logits, target, &voxel);
+            let numbers: Vec<f64> = values(sums.clone()).into_iter().map(f64::from).collect();
+            let (part, mut slope) = self.loss.evaluate(&numbers, network.classes());
+            slope.iter_mut().for_each(|s| *s *= scale);
+            value.add(&part, scale, i == 0);
+            // The gradient of this linear form is `slope`, so the backward pass starts from exact numbers.
+            let slope: Vec<f32> = slope.into_iter().map(|s| s as f32).collect();
+            let slope = Tensor::<2>::from_data(TensorData::new(slope, sums.dims()), device);
+            let part = (sums * slope).flatten::<1>(0, 1).sum_dim(0);
+            objective = Some(match objective {
+                Some(sum) => sum + part,
+                None => part,
+            });
+        }
+        let Some(objective) = objective else { unreachable!("a network has at least one output") };
+        Forward { value, objective, statistics }
+    }
+
+    /// Finds where numbers stopped being finite: the first layer, and the cases whose loss is not.
+    fn divergence(&self, weights: &Weights, batch: &Batch, value: &LossValue) -> Error {
+        let bound = weights.bind(self.device, Pass::Inference);
+        let mut layer = None;
+        let inputs = inputs(batch, self.device).into_iter().map(Activation::from_channels_first).collect();
+        self.network.forward_observed(&bound, inputs, self.mode(batch), &mut |name, activation| {
+            if layer.is_none()
+                && values(activation.clone().into_channels_last()).iter().any(|v| !v.is_finite())
+            {
+                layer = Some(name.to_owned());
+            }
+        });
+        let bad: Vec<&str> = batch
+            .cases
+            .iter()
+            .zip(&value.per_sample)
+            .filter(|(_, loss)| !loss.is_finite())
+            .map(|(case, _)| case.as_str())
+            .collect();
+        let layer = layer.map_or("in the loss itself".to_owned(), |name| format!("first in layer `{name}`"));
+        diverged(batch, format!("the loss of case {} is not finite, {layer}", bad.join(", ")))
+    }
+}
+
+impl LossValue {
+    /// Adds `scale` times another value; the parts that people read come from the full resolution alone.
+    fn add(&mut self, other: &Self, scale: f64, full_resolution: bool) {
+        if full_resolution {
+            self.cross_entropy = other.cross_entropy;
+            self.dice = other.dice;
+            self.per_sample = vec![0.0; other.per_sample.len()];
+        }
+        self.total += scale * other.total;
+        self.per_sample.iter_mut().zip(&other.per_sample).for_each(|(sum, v)| *sum += scale * v);
+    }
+}
+
+/// The inputs of a batch on a device, (batch, channel, x, y, z), one per pathway.
+fn inputs(batch: &Batch, device: &Device) -> Vec<Tensor<5>> {
+    let input = |input: &crate::batch::loader::Input| {
+        Tensor::from_data(TensorData::new(input.values.clone(), input.shape), device)
+    };
+    batch.inputs.iter().map(input).collect()
+}
+
+/// Labels on the grid of an output: every `stride`-th voxel.
+fn strided(labels: &[u8], [size, x, y, z]: [usize; 4], stride: [usize; 3]) -> Vec<i32> {
+    let shape = [x / stride[0], y / stride[1], z / stride[2]];
+    let mut out = Vec::with_capacity(size * shape.iter().product::<usize>());
+    for b in 0..size {
+        for i in 0..shape[0] {
+            for j in 0..shape[1] {
+                let row = ((b * x + i * stride[0]) * y + j * stride[1]) * z;
+                out.extend(labels[row..row + z].iter().step_by(stride[2]).map(|&l| i32::from(l)));
+            }
+        }
+    }
+    out
+}
+
+/// Voxels of each class, mixed ones in parts.
+fn amounts(labels: &[i32], other: Option<&(Vec<i32>, f32)>, classes: usize) -> Vec<f64> {
+    let mut amounts = vec![0.0; classes];
+    let mut add = |labels: &[i32], share: f64| {
+        for &label in labels {
+            if let Some(amount) = amounts.get_mut(label as usize) {
+                *amount += share;
+            }
+        }
+    };
+    match other {
+        None => add(labels, 1.0),
+        Some((other, share)) => {
+            add(labels, f64::from(*share));
+            add(other, 1.0 - f64::from(*share));
+        }
+    }
+    amounts
+}
+
+/// Weights of the losses at each resolution: 1, 1/2, 1/4, ..., normalised to sum 1.
+fn supervision_weights(outputs: usize) -> Vec<f64> {
+    let raw: Vec<f64> = (0..outputs).map(|i| 0.5f64.powi(i as i32)).collect();
+    let sum: f64 = raw.iter().sum();
+    raw.into_iter().map(|w| w / sum).collect()
+}
+
+fn diverged(batch: &Batch, what: String) -> Error {
+    Error::Diverged {
+        step: batch.step,
+        what: format!("{what} (batch of {})", batch.cases.join(", ")),
+        mend: "look at these cases with `segen check`; a lower `optimiser.learning_rate` or `optimiser.clip_norm` \
+               keeps steps small"
+            .to_owned(),
+    }
+}

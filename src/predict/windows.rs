@@ -1,0 +1,463 @@
+//! Sliding-window prediction, streamed plane by plane.
+//!
+//! Windows are visited with ascending x. As soon as no later window reaches a plane, its probabilities are
+//! final and handed on, so only a band as deep as one patch is held for all classes, never the whole volume.
+//! Windows overlap by half and are weighted by a Gaussian of 1/8 of the patch edge, as in nnU-Net (Isensee et
+//! al. 2021); probabilities, not logits, are averaged over windows, mirrored passes and networks.
+//!
+//! Networks that see more than they label (DeepMedic) need no overlap: their windows stand side by side, the last
+//! one flush with the end of the volume, and all voxels of a window count alike.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use ndarray::{Array3, ArrayView3, ArrayView4, s};
+use segen_kernels::Activation;
+
+use super::forms::Views;
+use crate::image::volume::Labels;
+use crate::network::{Bound, Field, Mode, Network, Padding, Pass, Pathway, Weights, values};
+use crate::plan::Plan;
+use crate::prepare::{Restorer, Sample};
+use crate::{Error, Result};
+
+/// How to predict.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WindowOptions {
+    /// Share of the patch edge by which windows step, in (0, 1]; without effect on networks that see more than
+    /// they label.
+    pub step: f64,
+    /// Axes whose mirror images are predicted too and averaged: 2^n passes for n axes.
+    pub mirror: [bool; 3],
+    /// Windows in one forward pass.
+    pub batch: usize,
+}
+
+impl Default for WindowOptions {
+    fn default() -> Self {
+        Self { step: 0.5, mirror: [false; 3], batch: 2 }
+    }
+}
+
+/// One or several networks of the same plan, ready to predict.
+#[derive(Debug)]
+pub struct Predictor {
+    pub(super) networks: Vec<(Network, Bound)>,
+    pub(super) field: Field,
+    /// Edges of a window, that is of the box of voxels that get probabilities.
+    pub(super) patch: [usize; 3],
+    pub(super) channels: usize,
+    pub(super) classes: usize,
+    pub(super) options: WindowOptions,
+    pub(super) device: Device,
+    pub(super) weighting: [Vec<f32>; 3],
+    /// Changed forms in which windows are seen, instead of mirror images.
+    pub(super) views: Option<Views>,
+}
+
+impl Predictor {
+    /// Joins networks that were trained with plans of the same shape (an ensemble); one is enough.
+    pub fn new(
+        plan: &Plan,
+        networks: Vec<(Network, &Weights)>,
+        options: WindowOptions,
+        device: &Device,
+    ) -> Result<Self> {
+        assert!(!networks.is_empty(), "a predictor has at least one network");
+        for (network, _) in &networks {
+            if network.channels() != plan.channels || network.classes() != plan.classes {
+                return Err(Error::config(
+                    "--with",
+                    format!(
+                        "a network has {} channels and {} classes, the plan {} and {}",
+                        network.channels(),
+                        network.classes(),
+                        plan.channels,
+                        plan.classes
+                    ),
+                    "join only runs that were trained on the same data set with the same plan",
+                ));
+            }
+        }
+        let segment = plan.inference_segment();
+        let field = networks[0].0.field(segment)?;
+        for (network, _) in &networks {
+            if network.field(segment)? != field {
+                return Err(Error::config(
+                    "--with",
+                    "a network sees other voxels around a window than the first one does",
+                    "join runs of the same kind of network only",
+                ));
+            }
+        }
+        let patch = field.output;
+        let weighting = if field.is_same() { patch.map(gaussian) } else { patch.map(|edge| vec![1.0; edge]) };
+        Ok(Self {
+            networks: networks.into_iter().map(|(n, w)| (n, w.bind(device, Pass::Inference))).collect(),
+            field,
+            patch,
+            channels: plan.channels,
+            classes: plan.classes,
+            options,
+            device: device.clone(),
+            weighting,
+            views: None,
+        })
+    }
+
+    /// Number of forward passes that a volume of this shape takes, windows x forms x networks.
+    pub fn passes(&self, shape: [usize; 3]) -> usize {
+        let windows: usize = self.starts(shape).iter().map(Vec::len).product();
+        let mirrored = 1 << self.options.mirror.iter().filter(|&&m| m).count();
+        windows * self.views.as_ref().map_or(mirrored, Views::len) * self.networks.len()
+    }
+
+    /// First voxels of the windows along each axis.
+    pub(super) fn starts(&self, shape: [usize; 3]) -> [Vec<i64>; 3] {
+        std::array::from_fn(|axis| match self.field.is_same() {
+            true => starts(shape[axis], self.patch[axis], self.options.step),
+            false => tiles(shape[axis], self.patch[axis]),
+        })
+    }
+
+    /// Predicts a prepared volume (channel, x, y, z). `planes` receives class probabilities as
+    /// (class, planes, y, z), in order of x, every plane once; `advance` the number of passes done since the
+    /// last call. Windows without any voxel of `mask` are not computed and come out as background.
+    pub fn predict(
+        &self,
+        images: ArrayView4<f32>,
+        mask: Option<ArrayView3<u8>>,
+        planes: &mut dyn FnMut(ArrayView4<f32>),
+        advance: &mut dyn FnMut(usize),
+    ) {
+        let (channels, nx, ny, nz) = images.dim();
+        assert_eq!(channels, self.channels, "channels of the sample and the network");
+        let shape = [nx, ny, nz];
+        let starts = self.starts(shape);
+        let padding = self.padding(images);
+        let scan = self.views.as_ref().map(|views| self.scan(images, mask, views.need_image()));
+        let row = ny * nz * self.classes;
+        // Planes `done..done + band.len() / row` of weighted probability sums, (x, y, z, class).
+        let mut band: Vec<f32> = Vec::new();
+        let mut done = 0;
+        for (i, &x) in starts[0].iter().enumerate() {
+            let needed = ((x + self.patch[0] as i64).min(nx as i64) as usize - done) * row;
+            band.resize(needed.max(band.len()), 0.0);
+            let places: Vec<[i64; 3]> =
+                starts[1].iter().flat_map(|&y| starts[2].iter().map(move |&z| [x, y, z])).collect();
+            let (wanted, skipped): (Vec<_>, Vec<_>) =
+                places.into_iter().partition(|&place| mask.is_none_or(|mask| self.touches(mask, place)));
+            for group in wanted.chunks(self.options.batch.max(1)) {
+                match (&scan, &self.views) {
+                    (Some(scan), Some(views)) => {
+                        self.add_views(scan, views, group, done, &mut band, advance);
+                    }
+                    _ => self.add_group(images, &padding, group, done, &mut band, advance),
+                }
+            }
+            if !skipped.is_empty() {
+                let passes = self.passes(self.patch) * skipped.len();
+                advance(passes);
+            }
+            let next = starts[0].get(i + 1).map_or(nx, |&next| next as usize);
+            let ready = next - done;
+            self.finish(&mut band[..ready * row]);
+            let view = ArrayView4::from_shape((ready, ny, nz, self.classes), &band[..ready * row]);
+            match view {
+                Ok(view) => planes(view.permuted_axes([3, 0, 1, 2])),
+                Err(error) => unreachable!("the band is contiguous: {error}"),
+            }
+            band.drain(..ready * row);
+            done = next;
+        }
+    }
+
+    pub(super) fn touches(&self, mask: ArrayView3<u8>, place: [i64; 3]) -> bool {
+        let (nx, ny, nz) = mask.dim();
+        let range = |axis: usize, n: usize| {
+            place[axis].max(0) as usize..((place[axis] + self.patch[axis] as i64).max(0) as usize).min(n)
+        };
+        mask.slice(ndarray::s![range(0, nx), range(1, ny), range(2, nz)]).iter().any(|&m| m != 0)
+    }
+
+    /// Divides the sums of every voxel by the weight that was added there. Class probabilities sum to 1 in every
+    /// window, so that weight is the sum over the classes. Voxels without any become background.
+    pub(super) fn finish(&self, sums: &mut [f32]) {
+        for voxel in sums.chunks_exact_mut(self.classes) {
+            let weight: f32 = voxel.iter().sum();
+            if weight > 0.0 {
+                voxel.iter_mut().for_each(|p| *p /= weight);
+            } else {
+                voxel[0] = 1.0;
+            }
+        }
+    }
+
+    /// What stands for voxels beyond the volume, channel by channel.
+    pub(super) fn padding(&self, images: ArrayView4<f32>) -> Vec<f32> {
+        let (channels, nx, ny, nz) = images.dim();
+        match self.field.padding {
+            Padding::Zero => vec![0.0; channels],
+            Padding::Corners => {
+                let corner = |channel: usize, bits: usize| {
+                    let at = |edge: usize, bit: usize| (bits >> bit & 1) * (edge - 1);
+                    f64::from(images[[channel, at(nx, 0), at(ny, 1), at(nz, 2)]])
+                };
+                let mean = |channel| (0..8).map(|bits| corner(channel, bits)).sum::<f64>() / 8.0;
+                (0..channels).map(|channel| mean(channel) as f32).collect()
+            }
+        }
+    }
+
+    /// Predicts the windows of a group in one pass per network and mirror image and adds them to the band.
+    pub(super) fn add_group(
+        &self,
+        images: ArrayView4<f32>,
+        padding: &[f32],
+        group: &[[i64; 3]],
+        first: usize,
+        band: &mut [f32],
+        advance: &mut dyn FnMut(usize),
+    ) {
+        let (_, nx, ny, nz) = images.dim();
+        let size = self.patch.iter().product::<usize>() * self.classes;
+        let flips: Vec<[bool; 3]> = (0..8)
+            .map(|bits| std::array::from_fn(|axis| bits >> axis & 1 == 1))
+            .filter(|flip: &[bool; 3]| (0..3).all(|axis| self.options.mirror[axis] || !flip[axis]))
+            .collect();
+        let share = 1.0 / (flips.len() * self.networks.len()) as f32;
+        for flip in flips {
+            let inputs = self.inputs(images, padding, group, flip);
+            for (network, weights) in &self.networks {
+                let logits = network.forward(weights, inputs.clone(), Mode::Evaluation).logits.swap_remove(0);
+                let probabilities = values(segen_kernels::softmax(logits).into_channels_last());
+                for (place, window) in group.iter().zip(probabilities.chunks_exact(size)) {
+                    self.add_window(window, *place, [nx, ny, nz], flip, share, first, band);
+                }
+                advance(group.len());
+            }
+        }
+    }
+
+    /// What the networks see around windows, one (batch, x, y, z, channel) per pathway, mirrored by `flip`.
+    pub(super) fn inputs(
+        &self,
+        images: ArrayView4<f32>,
+        padding: &[f32],
+        group: &[[i64; 3]],
+        flip: [bool; 3],
+    ) -> Vec<Activation> {
+        let input = |pathway: &Pathway| {
+            let [x, y, z] = pathway.size;
+            let cut = self.cut(images, padding, group, pathway, flip);
+            let data = TensorData::new(cut, [group.len(), x, y, z, self.channels]);
+            Activation::from_channels_last(Tensor::from_data(data, &self.device))
+        };
+        self.field.pathways.iter().map(input).collect()
+    }
+
+    /// The voxels of one pathway around windows (batch, x, y, z, channel), mirrored by `flip`.
+    pub(super) fn cut(
+        &self,
+        images: ArrayView4<f32>,
+        padding: &[f32],
+        group: &[[i64; 3]],
+        pathway: &Pathway,
+        flip: [bool; 3],
+    ) -> Vec<f32> {
+        let (channels, nx, ny, nz) = images.dim();
+        let shape = [nx, ny, nz];
+        let size = pathway.size.iter().product::<usize>();
+        let mut out = padding.repeat(group.len() * size);
+        for (place, window) in group.iter().zip(out.chunks_exact_mut(size * channels)) {
+            let source = |axis: usize, index: usize| {
+                let at = pathway.at(index);
+                let at = if flip[axis] { self.patch[axis] as i64 - 1 - at } else { at };
+                usize::try_from(place[axis] + at).ok().filter(|&p| p < shape[axis])
+            };
+            for (x, y, row) in rows(window, pathway.size, channels) {
+                let (Some(sx), Some(sy)) = (source(0, x), source(1, y)) else { continue };
+                for (z, voxel) in row.chunks_exact_mut(channels).enumerate() {
+                    if let Some(sz) = source(2, z) {
+                        for (channel, value) in voxel.iter_mut().enumerate() {
+                            *value = images[[channel, sx, sy, sz]];
+                        }
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "an inner loop; every argument is a coordinate")]
+    pub(super) fn add_window(
+        &self,
+        window: &[f32],
+        place: [i64; 3],
+        shape: [usize; 3],
+        flip: [bool; 3],
+        share: f32,
+        first: usize,
+        band: &mut [f32],
+    ) {
+        let [px, py, pz] = self.patch;
+        let classes = self.classes;
+        let [wx, wy, wz] = &self.weighting;
+        for x in 0..px {
+            let target = |axis: usize, i: usize| {
+                usize::try_from(place[axis] + i as i64).ok().filter(|&p| p < shape[axis])
+            };
+            let Some(tx) = target(0, x) else { continue };
+            let sx = if flip[0] { px - 1 - x } else { x };
+            for y in 0..py {
+                let Some(ty) = target(1, y) else { continue };
+                let sy = if flip[1] { py - 1 - y } else { y };
+                let source = &window[(sx * py + sy) * pz * classes..][..pz * classes];
+                let base = ((tx - first) * shape[1] + ty) * shape[2];
+                let weight = share * wx[x] * wy[y];
+                for (z, &weight_z) in wz.iter().enumerate() {
+                    let Some(tz) = target(2, z) else { continue };
+                    let sz = if flip[2] { pz - 1 - z } else { z };
+                    let sums = &mut band[(base + tz) * classes..][..classes];
+                    for (sum, &p) in sums.iter_mut().zip(&source[sz * classes..]) {
+                        *sum += weight * weight_z * p;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Segments a prepared sample: labels on the scan's own grid and axis order. Voxels outside `mask` (on the
+/// scan's grid) are background. `advance` receives the number of passes done.
+pub fn segment(
+    predictor: &Predictor,
+    sample: &Sample,
+    mask: Option<&Labels>,
+    advance: &mut dyn FnMut(usize),
+) -> Labels {
+    let restorer = Restorer::new(&sample.geometry, predictor.classes);
+    let mut labels = stream(predictor, sample, restorer, advance);
+    if let Some(mask) = mask {
+        labels.voxels.zip_mut_with(&mask.voxels, |label, &inside| {
+            if inside == 0 {
+                *label = 0;
+            }
+        });
+    }
+    labels
+}
+
+/// As [`segment`] without a mask, with the probabilities of every class on the scan's own grid. These take memory
+/// for classes x volume.
+pub fn segment_with_probabilities(
+    predictor: &Predictor,
+    sample: &Sample,
+    advance: &mut dyn FnMut(usize),
+) -> (Labels, Vec<Array3<f32>>) {
+    let geometry = &sample.geometry;
+    let [nx, ny, nz] = geometry.original.oriented(&geometry.orientation).shape;
+    let mut volumes = vec![Array3::<f32>::zeros((nx, ny, nz)); predictor.classes];
+    volumes[0].fill(1.0);
+    let [x0, y0, z0] = geometry.crop_start;
+    let [_, cy, cz] = geometry.crop_shape;
+    let restorer = Restorer::new(geometry, predictor.classes).with_sink(|x, plane| {
+        for (volume, values) in volumes.iter_mut().zip(plane.outer_iter()) {
+            volume.slice_mut(s![x0 + x, y0..y0 + cy, z0..z0 + cz]).assign(&values);
+        }
+    });
+    let labels = stream(predictor, sample, restorer, advance);
+    let volumes = volumes.iter().map(|volume| geometry.orientation.undo(volume.view()).to_owned()).collect();
+    (labels, volumes)
+}
+
+fn stream(
+    predictor: &Predictor,
+    sample: &Sample,
+    mut restorer: Restorer<'_>,
+    advance: &mut dyn FnMut(usize),
+) -> Labels {
+    let mask = sample.mask.as_ref().map(|m| m.view());
+    predictor.predict(sample.images.view(), mask, &mut |planes| restorer.push(planes), advance);
+    restorer.finish()
+}
+
+/// The (x, y) rows of one window.
+fn rows(
+    window: &mut [f32],
+    patch: [usize; 3],
+    channels: usize,
+) -> impl Iterator<Item = (usize, usize, &mut [f32])> {
+    let rows = window.chunks_exact_mut(patch[2] * channels).enumerate();
+    rows.map(move |(i, row)| (i / patch[1], i % patch[1], row))
+}
+
+/// First voxels of the windows along one axis: evenly spread, at most `step` patch edges apart, the last one
+/// flush with the end. A volume shorter than the patch gets one window around its middle.
+pub fn starts(length: usize, patch: usize, step: f64) -> Vec<i64> {
+    if length <= patch {
+        return vec![-(((patch - length) / 2) as i64)];
+    }
+    let room = (length - patch) as f64;
+    let count = (room / (patch as f64 * step)).ceil() as usize + 1;
+    let actual = room / (count - 1).max(1) as f64;
+    let mut starts: Vec<i64> = (0..count).map(|i| (actual * i as f64).round() as i64).collect();
+    // Steps of less than half a voxel would visit a window twice.
+    starts.dedup();
+    starts
+}
+
+/// First voxels of windows that stand side by side along one axis, the last one flush with the end. A volume
+/// shorter than the window gets one window around its middle.
+pub fn tiles(length: usize, patch: usize) -> Vec<i64> {
+    if length <= patch {
+        return starts(length, patch, 1.0);
+    }
+    let last = length - patch;
+    (0..last).step_by(patch).chain([last]).map(|start| start as i64).collect()
+}
+
+/// Gaussian of standard deviation `length / 8` around the middle voxel, 1 at its top.
+fn gaussian(length: usize) -> Vec<f32> {
+    let (middle, deviation) = ((length / 2) as f64, length as f64 / 8.0);
+    (0..length).map(|i| (-0.5 * ((i as f64 - middle) / deviation).powi(2)).exp() as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    pub(super) fn windows_cover_everything_and_stay_inside() {
+        for length in 1..60 {
+            for patch in [1, 2, 7, 16] {
+                for step in [0.25, 0.5, 1.0] {
+                    let starts = starts(length, patch, step);
+                    let mut covered = vec![false; length];
+                    for &start in &starts {
+                        assert!(length <= patch || (start >= 0 && start as usize + patch <= length));
+                        for place in start.max(0) as usize..((start + patch as i64) as usize).min(length) {
+                            covered[place] = true;
+                        }
+                    }
+                    assert!(covered.iter().all(|&c| c), "{length} {patch} {step}: {starts:?}");
+                    assert!(starts.windows(2).all(|w| w[1] > w[0]), "{length} {patch} {step}: {starts:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    pub(super) fn tiles_stand_side_by_side_and_end_flush() {
+        assert_eq!(tiles(29, 29), [0]);
+        assert_eq!(tiles(58, 29), [0, 29]);
+        assert_eq!(tiles(60, 29), [0, 29, 31]);
+        assert_eq!(tiles(10, 29), [-9]);
+        assert_eq!(tiles(30, 29), [0, 1]);
+    }
+
+    #[test]
+    pub(super) fn nnunet_places_windows_here() {
+        // compute_steps_for_sliding_window of nnU-Net 2.8.1 for image 110 (and 123), patch 64, step 0.5.
+        assert_eq!(starts(110, 64, 0.5), [0, 23, 46]);
+        assert_eq!(starts(123, 64, 0.5), [0, 30, 59]);
+    }
+}

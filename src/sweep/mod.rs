@@ -1,0 +1,24 @@
+//! Many trainings and the table of their scores: (method, policy) pairs x training fractions x folds x seeds.
+//!
+//! An experiment is one TOML file. Every cell is trained by a process of its own, so that one that fails, or is
+//! killed for memory, leaves the others alone. A finished cell is one line of `results.jsonl`; tables and figures
+//! are drawn from that file alone, and cells found there are not trained again. A sweep that was stopped goes on
+//! where it was, cell by cell and within a cell from its last checkpoint.
+//!
+//! ```text
+//! experiment.toml -> cells -> processes -> results.jsonl -> table (txt, md, csv, json), fractions (svg, png)
+//! ```
+
+mod cell;
+mod experiment;
+mod output;
+mod results;
+mod run;
+mod table;
+
+pub use experiment::{Experiment, FoldName, Row, ScoredOn};
+pub(crate) use output::{NOTE, blocks};
+pub use output::{csv, figure, markdown, text, write};
+pub use results::{CaseLine, CellResult, append, read};
+pub use run::{Launch, Outcome, run};
+pub use table::{Comparison, Measure, Pairing, Table, TableCell};
