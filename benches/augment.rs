@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use ndarray::{Array3, Array4};
 use segen::augment::{Augmentation, Draw, Keep, Magnitude, Op, Over, Resampling, Rule, Sharing, Side, cut};
-use segen::batch::sampler::{Placement, Purpose, generator};
+use segen::batch::sampler::{Purpose, generator};
 use segen::image::volume::{Grid, Orientation};
+use segen::prepare::Placement;
 use segen::prepare::{ClassVoxels, Geometry, Sample};
 use segen::run::machine;
 

@@ -15,8 +15,8 @@ use segen::learn::loss::Loss;
 use segen::learn::method::Method;
 use segen::learn::objective::Objective;
 use segen::learn::optimiser::OptimiserState;
+use segen::network::UNetShape;
 use segen::network::{Network, UNet};
-use segen::plan::UNetShape;
 use segen::rng::generator;
 
 const METHODS: [&str; 8] = [

@@ -12,27 +12,29 @@
 //! Arrays are (x, y, z) as in the file, prepared samples (channel, x, y, z) along the nearest RAS+ axes,
 //! activations (batch, x, y, z, channel). Geometry and metrics are `f64`, voxels `f32`, labels `u8`.
 
+// The ground: imported by everyone, importing no floor.
 pub mod error;
 pub mod files;
 pub mod progress;
 pub mod rng;
 
-pub mod augment;
-pub mod batch;
-pub mod commands;
+// The floors. A folder uses only those above it; `tests/it/floors.rs` watches over that.
 pub mod config;
-pub mod data;
-pub mod examine;
 pub mod image;
-pub mod learn;
-pub mod network;
 pub mod picture;
-pub mod plan;
-pub mod policy;
-pub mod predict;
-pub mod prepare;
-pub mod run;
+pub mod data;
 pub mod score;
+pub mod prepare;
+pub mod network;
+pub mod plan;
+pub mod augment;
+pub mod policy;
+pub mod run;
+pub mod batch;
+pub mod predict;
+pub mod learn;
 pub mod sweep;
+pub mod examine;
+pub mod commands;
 
 pub use error::{Error, Result};

@@ -10,43 +10,8 @@ use super::{Keep, Over, Resampling, Side};
 use ndarray::{ArrayView3, ArrayView4};
 
 use crate::Result;
-use crate::batch::sampler::Placement;
-use crate::prepare::{PreparedCase, Sample};
-
-/// Voxels about a patch: grid voxel `p` lies at patch voxel `start + stride * p`, which may be outside the patch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grid {
-    /// Voxels along x, y, z.
-    pub shape: [usize; 3],
-    /// Patch voxels from one voxel of the grid to the next.
-    pub stride: [usize; 3],
-    /// Patch voxel that grid voxel (0, 0, 0) lies on.
-    pub start: [i64; 3],
-}
-
-impl Grid {
-    /// The patch itself.
-    pub fn patch(patch: [usize; 3]) -> Self {
-        Self { shape: patch, stride: [1; 3], start: [0; 3] }
-    }
-
-    /// The grid of this shape and stride whose middle voxel, `shape / 2`, is the middle voxel of the patch.
-    pub fn around(patch: [usize; 3], shape: [usize; 3], stride: [usize; 3]) -> Self {
-        let start =
-            std::array::from_fn(|axis| (patch[axis] / 2) as i64 - (stride[axis] * (shape[axis] / 2)) as i64);
-        Self { shape, stride, start }
-    }
-
-    /// Number of voxels.
-    pub fn len(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    /// Whether there is no voxel.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
+use crate::network::Grid;
+use crate::prepare::{Placement, PreparedCase, Sample};
 
 /// What is cut out of a sample: where, on which grids, changed how.
 ///

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-pub use cut::{Cut, Grid, cut};
+pub use cut::{Cut, cut};
 pub use draw::{Change, Draw, Kind};
 pub use elastic::Elastic;
 pub use histogram::Sketches;

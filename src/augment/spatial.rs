@@ -5,9 +5,9 @@
 
 use std::ops::Range;
 
-use super::cut::Grid;
 use super::elastic::Field;
 use super::wide::{lerp, wide};
+use crate::network::Grid;
 
 /// Voxels per unit of a fixed-point coordinate.
 const ONE: i64 = 1 << 32;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use ndarray::{Array3, Array4, s};
 
-use super::sampler::Placement;
 use super::source::Opened;
 use crate::Result;
-use crate::augment::{Cut, Draw, Grid, Sketches};
+use crate::augment::{Cut, Draw, Sketches};
+use crate::network::Grid;
 use crate::network::{Field, Padding, Pathway};
+use crate::prepare::Placement;
 use crate::prepare::{Sample, Window};
 
 /// What a network sees of a case around a labelled box.

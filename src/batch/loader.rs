@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::sampler::{Placement, Purpose, Sampler, Twin, generator};
+use super::sampler::{Purpose, Sampler, Twin, generator};
 use crate::augment::Draw;
 use crate::network::{Field, Padding};
 use crate::policy::{Chosen, Policy, Timeline};
-use crate::prepare::IGNORE;
+use crate::prepare::{IGNORE, Placement};
 use crate::{Error, Result};
 
 use super::source::{Opened, SampleSource};

@@ -10,7 +10,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use crate::prepare::{ClassVoxels, PreparedCase, Sample};
+use crate::prepare::{ClassVoxels, Placement, PreparedCase, Sample};
 use crate::{Error, Result};
 
 /// How patches are placed.
@@ -72,20 +72,6 @@ pub enum Share {
     /// Each patch is centred, exactly, on a voxel inside the mask: with this probability on one of the
     /// foreground, else on one of the background. Where a case has only one of the two, it is centred on that.
     Centred(f64),
-}
-
-/// A patch of a case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placement {
-    /// Index of the case in its source.
-    pub case: usize,
-    /// Voxel of the sample that becomes voxel (0, 0, 0) of the patch; may lie outside the sample.
-    pub start: [i64; 3],
-    /// Label of the patch's centre voxel, `start + patch / 2`, before augmentation; background (0) where that
-    /// voxel lies outside the sample.
-    pub centre_class: u8,
-    /// The class that the patch was to be centred on, for the foreground-centred share.
-    pub sought: Option<u8>,
 }
 
 /// What the sampler must know of a case.

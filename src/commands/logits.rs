@@ -46,7 +46,7 @@ pub fn run(
     }
     let known = Some(manifest.cache.as_path()).filter(|cache| cache.is_dir());
     let cache = prepare::cache_folder(known, &dataset, &run.folder);
-    let prepare = |cases: &[&Case]| prepare::prepare_all(&dataset, &plan, cases, &cache, progress);
+    let prepare = |cases: &[&Case]| prepare::prepare_all(&dataset, &plan.recipe(), cases, &cache, progress);
     let parts: Vec<(Origin, Vec<PreparedCase>)> = vec![
         (Origin::Seen, prepare(&train)?),
         (Origin::Unseen, prepare(&unseen)?),

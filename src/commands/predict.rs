@@ -136,7 +136,7 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
     for (id, images) in &cases {
         let mask_file = request.masks.map(|folder| folder.join(format!("{id}{ending}")));
         let mask = mask_file.as_deref().map(nifti::read_labels).transpose()?.map(|(mask, _)| mask);
-        let sample = plan.prepare_images(images, mask_file.as_deref())?;
+        let sample = plan.recipe().prepare_images(images, mask_file.as_deref())?;
         progress.begin(id, predictor.passes(sample.geometry.shape) as u64);
         let header = nifti::read_header(&images[0])?;
         let file = request.folder.join(format!("{id}{ending}"));

@@ -103,7 +103,7 @@ pub fn learn(
     }
     let known = Some(manifest.cache.as_path()).filter(|cache| cache.is_dir());
     let cache = prepare::cache_folder(known, &dataset, &run.folder);
-    let prepared = prepare::prepare_all(&dataset, &plan, &cases, &cache, progress)?;
+    let prepared = prepare::prepare_all(&dataset, &plan.recipe(), &cases, &cache, progress)?;
     let networks = vec![(network, &weights)];
     let predictor = Predictor::new(&plan, networks, WindowOptions::default(), device)?;
     let start = test_time(&Context::of(&plan, &dataset.labels.names), options.start);

@@ -216,7 +216,7 @@ fn work(
     all.extend(validation.iter().filter(|case| !split.train.contains(&case.id)));
     let policy_validation = find(dataset, &split.policy_validation)?;
     all.extend(policy_validation.iter().filter(|case| !split.validation.contains(&case.id)));
-    let prepared = prepare::prepare_all(dataset, plan, &all, &cache, progress)?;
+    let prepared = prepare::prepare_all(dataset, &plan.recipe(), &all, &cache, progress)?;
     let pick = |cases: &[&Case]| -> Vec<PreparedCase> {
         cases.iter().filter_map(|case| prepared.iter().find(|p| p.id == case.id).cloned()).collect()
     };
@@ -334,7 +334,7 @@ pub fn predict_and_score(
     for &(case, prepared) in cases {
         let sample = match prepared {
             Some(prepared) => prepared.load()?,
-            None => plan.prepare(dataset, case)?,
+            None => plan.recipe().prepare(dataset, case)?,
         };
         let mask = case.mask.as_deref().map(nifti::read_labels).transpose()?.map(|(mask, _)| mask);
         let mut prediction = segment(predictor, &sample, mask.as_ref(), &mut |_| {});

@@ -6,14 +6,15 @@ use std::time::Instant;
 use ndarray::{Array3, Array4, s};
 use serde::Serialize;
 
-use crate::augment::{Cut, Draw, Grid, Sketches};
-use crate::batch::sampler::Placement;
+use crate::augment::{Cut, Draw, Sketches};
 use crate::data::dataset::Dataset;
 use crate::files::create_folder;
+use crate::network::Grid;
 use crate::picture::{self, Tile, TileRow};
 use crate::plan::{Budget, Plan};
 use crate::policy::Policy;
 use crate::policy::operations::{Context, Start, composed, single};
+use crate::prepare::Placement;
 use crate::prepare::Sample;
 use crate::progress::Progress;
 use crate::rng::generator;
@@ -80,7 +81,7 @@ impl Preview {
         })?;
         let fingerprint = Plan::measure(&dataset, &[case], progress)?;
         let plan = Plan::decide(&dataset, fingerprint, &Budget::processor(2))?;
-        let sample = plan.prepare(&dataset, case)?;
+        let sample = plan.recipe().prepare(&dataset, case)?;
         let context = Context::of(&plan, &dataset.labels.names);
         let policies = match policy {
             Some(policy) => vec![(policy.name.clone(), policy.clone())],

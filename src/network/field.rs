@@ -1,7 +1,5 @@
 //! What a network sees around the voxels that it labels.
 
-use crate::augment::Grid;
-
 /// The grids of a network's inputs relative to the voxels that it gives logits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
@@ -32,6 +30,17 @@ pub enum Padding {
     /// The mean of the eight corner voxels of the sample, channel by channel: the scan's background where the
     /// sample is a whole scan, 0 where it was cropped to a region of interest (its outside is 0).
     Corners,
+}
+
+/// Voxels about a patch: grid voxel `p` lies at patch voxel `start + stride * p`, which may be outside the patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Voxels along x, y, z.
+    pub shape: [usize; 3],
+    /// Patch voxels from one voxel of the grid to the next.
+    pub stride: [usize; 3],
+    /// Patch voxel that grid voxel (0, 0, 0) lies on.
+    pub start: [i64; 3],
 }
 
 impl Field {
@@ -67,6 +76,30 @@ impl Pathway {
     /// Where voxel `index` of the input lies along an axis, in image voxels from the first labelled one.
     pub fn at(&self, index: usize) -> i64 {
         (index * self.scale) as i64 - self.before as i64
+    }
+}
+
+impl Grid {
+    /// The patch itself.
+    pub fn patch(patch: [usize; 3]) -> Self {
+        Self { shape: patch, stride: [1; 3], start: [0; 3] }
+    }
+
+    /// The grid of this shape and stride whose middle voxel, `shape / 2`, is the middle voxel of the patch.
+    pub fn around(patch: [usize; 3], shape: [usize; 3], stride: [usize; 3]) -> Self {
+        let start =
+            std::array::from_fn(|axis| (patch[axis] / 2) as i64 - (stride[axis] * (shape[axis] / 2)) as i64);
+        Self { shape, stride, start }
+    }
+
+    /// Number of voxels.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there is no voxel.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 

@@ -20,8 +20,8 @@ mod unet;
 mod wide_resnet;
 
 pub use deepmedic::{Activations, DeepMedic, DeepMedicShape, Variant};
-pub use field::{Field, Padding, Pathway};
-pub use unet::UNet;
+pub use field::{Field, Grid, Padding, Pathway};
+pub use unet::{UNet, UNetShape};
 pub use wide_resnet::WideResNet;
 
 /// How a forward pass treats the layers that behave differently in training.

@@ -7,9 +7,22 @@
 
 use segen_kernels as kernels;
 use segen_kernels::Activation;
+use serde::{Deserialize, Serialize};
 
 use super::{Bound, Initial, Specification};
-use crate::plan::UNetShape;
+
+/// The shape of the 3-D U-Net. Stage 0 works at full resolution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UNetShape {
+    /// Feature maps per stage.
+    pub features: Vec<usize>,
+    /// Stride of the first convolution of each stage; `[1, 1, 1]` for stage 0, otherwise 1 or 2 per axis.
+    pub strides: Vec<[usize; 3]>,
+    /// Convolution kernel per stage, 1 or 3 per axis.
+    pub kernels: Vec<[usize; 3]>,
+    /// Convolutions per stage, encoder and decoder.
+    pub convolutions: usize,
+}
 
 /// Shape of a U-Net; holds no weights.
 #[derive(Clone, Debug, PartialEq, Eq)]

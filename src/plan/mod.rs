@@ -9,7 +9,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::data::dataset::Dataset;
-use crate::network::DeepMedicShape;
+use crate::network::{DeepMedicShape, UNetShape};
+use crate::prepare::{Normalisation, Recipe};
 use crate::{Error, Result};
 
 mod cost;
@@ -55,36 +56,6 @@ impl Budget {
     }
 }
 
-/// How the intensities of one channel are brought to a common scale.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Normalisation {
-    /// Subtract mean and divide by standard deviation of the case: over the whole volume, or over the region
-    /// of interest / the non-zero voxels where `masked`.
-    ZScore {
-        /// Statistics from, and applied to, the voxels inside the mask only; outside becomes 0.
-        masked: bool,
-    },
-    /// CT: clip to the data set's foreground percentiles, subtract its foreground mean, divide by its
-    /// foreground standard deviation.
-    Ct {
-        /// 0.5th percentile of foreground voxels, Hounsfield units.
-        lower: f64,
-        /// 99.5th percentile.
-        upper: f64,
-        /// Mean of foreground voxels.
-        mean: f64,
-        /// Standard deviation of foreground voxels.
-        std: f64,
-    },
-    /// Divide by 255; for photographs and microscopy with values in 0..=255 (channel name `rgb_to_0_1`).
-    Rgb,
-    /// Shift and scale the case to the range 0..=1 (channel name `rescale_to_0_1`).
-    Rescale,
-    /// Leave the values as they are (channel name `noNorm`).
-    None,
-}
-
 /// Over what the soft Dice sums are taken before the quotient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -102,19 +73,6 @@ pub struct Reason {
     pub field: String,
     /// Why the value is what it is, as a sentence for a person.
     pub text: String,
-}
-
-/// The shape of the 3-D U-Net. Stage 0 works at full resolution.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UNetShape {
-    /// Feature maps per stage.
-    pub features: Vec<usize>,
-    /// Stride of the first convolution of each stage; `[1, 1, 1]` for stage 0, otherwise 1 or 2 per axis.
-    pub strides: Vec<[usize; 3]>,
-    /// Convolution kernel per stage, 1 or 3 per axis.
-    pub kernels: Vec<[usize; 3]>,
-    /// Convolutions per stage, encoder and decoder.
-    pub convolutions: usize,
 }
 
 /// What is known of the data set and what was decided from it. Axis order is (x, y, z) along the nearest RAS+
@@ -188,6 +146,16 @@ pub struct Intensities {
 }
 
 impl Plan {
+    /// What samples are prepared by.
+    pub fn recipe(&self) -> Recipe<'_> {
+        Recipe {
+            spacing: self.spacing,
+            normalisation: &self.normalisation,
+            channels: self.channels,
+            classes: self.classes,
+        }
+    }
+
     /// Reads a plan that [`Plan::save`] wrote.
     pub fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|error| Error::io("read", path, error))?;

@@ -3,7 +3,8 @@
 use crate::augment::{
     Augmentation, Keep, Magnitude, Op, Over, Resampling, Rule, Sharing, Side, left_right_pairs, mirror_axes,
 };
-use crate::plan::{Normalisation, Plan};
+use crate::plan::Plan;
+use crate::prepare::Normalisation;
 
 impl Augmentation {
     /// Patches as they are.

@@ -6,10 +6,11 @@ use segen_kernels::Activation;
 use serde::{Deserialize, Serialize};
 
 use super::windows::Predictor;
-use crate::augment::{Cut, Draw, Grid, Sketches, add_rules};
-use crate::batch::sampler::Placement;
+use crate::augment::{Cut, Draw, Sketches, add_rules};
+use crate::network::Grid;
 use crate::network::{Mode, Pathway, values};
 use crate::policy::Policy;
+use crate::prepare::Placement;
 use crate::prepare::Sample;
 use crate::rng::generator;
 use crate::{Error, Result};

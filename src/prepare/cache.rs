@@ -18,9 +18,8 @@ use serde::{Deserialize, Serialize};
 use super::file::{self, PreparedCase, VERSION};
 use super::stamp::{Stamp, hash, hash_file};
 use super::workers::for_each_case;
-use super::{MAX_POSITIONS, Plan};
+use super::{MAX_POSITIONS, Normalisation, Recipe};
 use crate::data::dataset::{Case, Dataset};
-use crate::plan::Normalisation;
 use crate::progress::Progress;
 use crate::{Error, Result};
 
@@ -46,10 +45,10 @@ pub fn cache_folder(explicit: Option<&Path>, dataset: &Dataset, run: &Path) -> P
 /// or absent. Entries whose input files or plan changed are made anew, damaged ones too.
 ///
 /// # Errors
-/// As [`Plan::prepare`]; also where the cache cannot be written or lies inside the data set.
+/// As [`Recipe::prepare`]; also where the cache cannot be written or lies inside the data set.
 pub fn prepare_all(
     dataset: &Dataset,
-    plan: &Plan,
+    recipe: &Recipe<'_>,
     cases: &[&Case],
     cache: &Path,
     progress: &dyn Progress,
@@ -63,9 +62,9 @@ pub fn prepare_all(
     }
     std::fs::create_dir_all(cache).map_err(|error| Error::io("create", cache, error))?;
     sweep(cache);
-    let recipe = Recipe::new(dataset, plan);
+    let hash = RecipeHash::new(dataset, recipe);
     let prepared =
-        for_each_case(cases, "preparing cases", progress, |case| entry(dataset, plan, case, recipe, cache))?;
+        for_each_case(cases, "preparing cases", progress, |case| entry(dataset, recipe, case, hash, cache))?;
     sync_folder(cache);
     Ok(prepared)
 }
@@ -89,7 +88,7 @@ struct Hashed {
 
 /// Hash of everything but the case's files that shapes a sample.
 #[derive(Clone, Copy)]
-struct Recipe(u128);
+struct RecipeHash(u128);
 
 #[derive(Serialize)]
 struct Ingredients<'a> {
@@ -105,14 +104,14 @@ struct Ingredients<'a> {
     class_of_value: Option<Vec<u8>>,
 }
 
-impl Recipe {
-    fn new(dataset: &Dataset, plan: &Plan) -> Self {
+impl RecipeHash {
+    fn new(dataset: &Dataset, recipe: &Recipe<'_>) -> Self {
         let ingredients = Ingredients {
             version: VERSION,
             positions: MAX_POSITIONS,
-            spacing: plan.spacing,
-            normalisation: &plan.normalisation,
-            channels: plan.channels,
+            spacing: recipe.spacing,
+            normalisation: recipe.normalisation,
+            channels: recipe.channels,
             classes: dataset.labels.classes(),
             ignore: dataset.labels.ignore,
             class_of_value: dataset.labels.class_of_value().map(|classes| classes.to_vec()),
@@ -121,14 +120,20 @@ impl Recipe {
     }
 }
 
-fn entry(dataset: &Dataset, plan: &Plan, case: &Case, recipe: Recipe, cache: &Path) -> Result<PreparedCase> {
+fn entry(
+    dataset: &Dataset,
+    recipe: &Recipe<'_>,
+    case: &Case,
+    hash: RecipeHash,
+    cache: &Path,
+) -> Result<PreparedCase> {
     let note_path = cache.join(format!("{}.note.json", case.id));
     let old: Note = std::fs::read(&note_path)
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default();
     let mut note = Note::default();
-    let key = key(case, recipe, &old, &mut note)?;
+    let key = key(case, hash, &old, &mut note)?;
     let name = format!("{}-{key:032x}.segen", case.id);
     let path = cache.join(&name);
 
@@ -146,7 +151,7 @@ fn entry(dataset: &Dataset, plan: &Plan, case: &Case, recipe: Recipe, cache: &Pa
             prepared
         }
         Err(_) => {
-            let sample = plan.prepare(dataset, case)?;
+            let sample = recipe.prepare(dataset, case)?;
             write_aside(&path, |aside| file::write(&sample, aside))?;
             PreparedCase::open(&path)?
         }
@@ -161,7 +166,7 @@ fn entry(dataset: &Dataset, plan: &Plan, case: &Case, recipe: Recipe, cache: &Pa
     Ok(prepared)
 }
 
-fn key(case: &Case, recipe: Recipe, old: &Note, note: &mut Note) -> Result<u128> {
+fn key(case: &Case, recipe: RecipeHash, old: &Note, note: &mut Note) -> Result<u128> {
     let mut text = format!("{:032x}", recipe.0);
     let images = case.images.iter().map(|path| ("image", path));
     let others = [("labels", &case.labels), ("mask", &case.mask)];

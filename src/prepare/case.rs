@@ -8,37 +8,36 @@ use super::classes::class_voxels;
 use super::crop::{CropBox, copy_blocked, fill_holes};
 use super::normalise::normalise;
 use super::scan::{Scan, read_labels};
-use super::{Geometry, Sample};
+use super::{Geometry, Normalisation, Recipe, Sample};
 use crate::data::dataset::LabelScheme;
 use crate::image::resample::{resample_image, resample_labels, resampled_shape, separate_axis};
 use crate::image::volume::Orientation;
-use crate::plan::{Normalisation, Plan};
 use crate::{Error, Result};
 
-/// See [`Plan::prepare`].
+/// See [`Recipe::prepare`].
 pub(super) fn prepare(
-    plan: &Plan,
+    recipe: &Recipe<'_>,
     id: String,
     images: &[PathBuf],
     mask: Option<&Path>,
     labels: Option<(&Path, &LabelScheme)>,
 ) -> Result<Sample> {
-    let scan = Scan::read(images, mask, plan.channels)?;
+    let scan = Scan::read(images, mask, recipe.channels)?;
     let orientation = scan.grid.orientation();
     let crop = crop_box(&scan, &orientation, images)?;
     let cut = |voxels: &Array3<u8>| cut(&crop, &orientation, voxels);
 
     let spacing = scan.grid.oriented(&orientation).spacing();
-    let shape = resampled_shape(crop.shape, spacing, plan.spacing);
-    check_growth(&images[0], crop.shape, spacing, shape, plan.spacing)?;
-    let separate = separate_axis(spacing, plan.spacing);
+    let shape = resampled_shape(crop.shape, spacing, recipe.spacing);
+    check_growth(&images[0], crop.shape, spacing, shape, recipe.spacing)?;
+    let separate = separate_axis(spacing, recipe.spacing);
     let geometry = Geometry {
         original: scan.grid.clone(),
         orientation,
         crop_start: crop.start,
         crop_shape: crop.shape,
         shape,
-        spacing: plan.spacing,
+        spacing: recipe.spacing,
     };
 
     let labels = match labels {
@@ -46,11 +45,12 @@ pub(super) fn prepare(
         Some((path, scheme)) => Some(cut(&read_labels(path, &scan.grid, &images[0], scheme)?)),
     };
     let region = scan.mask.as_ref().map(cut);
-    let nonzero = (region.is_none() && plan.normalisation.contains(&Normalisation::ZScore { masked: true }))
-        .then(|| nonzero(&scan.images, &crop, &orientation));
+    let nonzero = (region.is_none()
+        && recipe.normalisation.contains(&Normalisation::ZScore { masked: true }))
+    .then(|| nonzero(&scan.images, &crop, &orientation));
 
-    let mut prepared = Array4::zeros((plan.channels, shape[0], shape[1], shape[2]));
-    let channels = scan.images.into_iter().zip(&plan.normalisation);
+    let mut prepared = Array4::zeros((recipe.channels, shape[0], shape[1], shape[2]));
+    let channels = scan.images.into_iter().zip(recipe.normalisation);
     for (number, (voxels, scheme)) in channels.enumerate() {
         let mut target = prepared.index_axis_mut(Axis(0), number);
         let path = images.get(number).unwrap_or(&images[0]);
@@ -74,7 +74,7 @@ pub(super) fn prepare(
     let mask = region.map(|region| resample_labels(region.view(), shape, separate));
     let classes = match &labels {
         None => Vec::new(),
-        Some(labels) => class_voxels(labels, mask.as_ref(), plan.classes),
+        Some(labels) => class_voxels(labels, mask.as_ref(), recipe.classes),
     };
     Ok(Sample { id, images: prepared, labels, mask, geometry, classes })
 }

@@ -15,7 +15,6 @@ use ndarray::{Array3, Array4};
 
 use crate::data::dataset::{Case, Dataset};
 use crate::image::volume::{Grid, Orientation};
-use crate::plan::Plan;
 use crate::{Error, Result};
 
 mod cache;
@@ -27,12 +26,15 @@ mod normalise;
 mod restore;
 pub(crate) mod scan;
 mod stamp;
+mod place;
 pub(crate) mod workers;
 
 pub(crate) use case::crop_box;
 
 pub use cache::{cache_folder, prepare_all};
 pub use file::{PreparedCase, Window};
+pub use normalise::Normalisation;
+pub use place::Placement;
 pub use restore::Restorer;
 
 /// How a prepared sample came from its scan; enough to go back.
@@ -92,7 +94,20 @@ impl Geometry {
     }
 }
 
-impl Plan {
+/// What a prepared sample is made by.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipe<'a> {
+    /// Voxel spacing after preparation along the RAS+ axes, millimetres.
+    pub spacing: [f64; 3],
+    /// One entry per channel.
+    pub normalisation: &'a [Normalisation],
+    /// Number of channels.
+    pub channels: usize,
+    /// Number of trained classes, background included.
+    pub classes: usize,
+}
+
+impl Recipe<'_> {
     /// Prepares one case of a data set, with labels and mask where it has them.
     ///
     /// # Errors
@@ -107,7 +122,7 @@ impl Plan {
     /// ending and channel number.
     ///
     /// # Errors
-    /// As [`Plan::prepare`].
+    /// As [`Recipe::prepare`].
     pub fn prepare_images(&self, images: &[PathBuf], mask: Option<&Path>) -> Result<Sample> {
         let Some(first) = images.first() else {
             return Err(Error::config("input", "no image was given", "name one file per channel"));

@@ -3,9 +3,39 @@
 use std::path::Path;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
-use crate::plan::Normalisation;
 use crate::{Error, Result};
+
+/// How the intensities of one channel are brought to a common scale.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Normalisation {
+    /// Subtract mean and divide by standard deviation of the case: over the whole volume, or over the region
+    /// of interest / the non-zero voxels where `masked`.
+    ZScore {
+        /// Statistics from, and applied to, the voxels inside the mask only; outside becomes 0.
+        masked: bool,
+    },
+    /// CT: clip to the data set's foreground percentiles, subtract its foreground mean, divide by its
+    /// foreground standard deviation.
+    Ct {
+        /// 0.5th percentile of foreground voxels, Hounsfield units.
+        lower: f64,
+        /// 99.5th percentile.
+        upper: f64,
+        /// Mean of foreground voxels.
+        mean: f64,
+        /// Standard deviation of foreground voxels.
+        std: f64,
+    },
+    /// Divide by 255; for photographs and microscopy with values in 0..=255 (channel name `rgb_to_0_1`).
+    Rgb,
+    /// Shift and scale the case to the range 0..=1 (channel name `rescale_to_0_1`).
+    Rescale,
+    /// Leave the values as they are (channel name `noNorm`).
+    None,
+}
 
 /// Sums are taken over pieces of this size and joined in order, so that they are equal for any number of threads.
 const CHUNK: usize = 1 << 16;

@@ -5,11 +5,13 @@ use ndarray::{Array3, Array4};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use segen::augment::{
-    Affine, Augmentation, Change, Cut, Draw, Elastic, Grid, Keep, Kind, Magnitude, Op, Over, Resampling,
-    Rule, Sharing, Side, Sketches, cut, left_right_pairs, mirror_axes, normal,
+    Affine, Augmentation, Change, Cut, Draw, Elastic, Keep, Kind, Magnitude, Op, Over, Resampling, Rule,
+    Sharing, Side, Sketches, cut, left_right_pairs, mirror_axes, normal,
 };
-use segen::batch::sampler::{Placement, Purpose, generator};
+use segen::batch::sampler::{Purpose, generator};
+use segen::network::Grid;
 use segen::policy::lists::{pairs, thick_axis};
+use segen::prepare::Placement;
 use segen::prepare::{IGNORE, Sample};
 
 use crate::support;

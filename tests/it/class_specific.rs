@@ -135,7 +135,7 @@ fn an_operation_that_harms_one_class_becomes_unlikely_for_that_class_alone() {
         let plan = train::plan(&dataset, &config, &Silent).unwrap();
         let cases: Vec<_> = dataset.training.iter().collect();
         let cache = folder.path().join("cache");
-        let prepared = prepare::prepare_all(&dataset, &plan, &cases, &cache, &Silent).unwrap();
+        let prepared = prepare::prepare_all(&dataset, &plan.recipe(), &cases, &cache, &Silent).unwrap();
         let names = &dataset.labels.names;
         let start = config.policy.resolve(&plan, names, 0).unwrap();
         let run = Run::at(folder.path().join(format!("run-{seed}")));

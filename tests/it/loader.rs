@@ -228,7 +228,7 @@ fn prepared(folder: &std::path::Path) -> Vec<PreparedCase> {
     };
     let plan = Plan::decide(&dataset, measured, &Budget::NNUNET).unwrap();
     let cases: Vec<&Case> = dataset.training.iter().collect();
-    prepare_all(&dataset, &plan, &cases, &folder.join("cache"), &Silent).unwrap()
+    prepare_all(&dataset, &plan.recipe(), &cases, &folder.join("cache"), &Silent).unwrap()
 }
 
 #[test]

@@ -46,7 +46,8 @@ fn voxels_are_drawn_case_balanced_and_their_logits_are_those_of_the_network() {
     let plan = train::plan(&dataset, &config, &Silent).unwrap();
     let cases: Vec<_> = dataset.training.iter().collect();
     let prepared =
-        prepare::prepare_all(&dataset, &plan, &cases, &folder.path().join("cache"), &Silent).unwrap();
+        prepare::prepare_all(&dataset, &plan.recipe(), &cases, &folder.path().join("cache"), &Silent)
+            .unwrap();
     let network = segen::learn::train::network(&plan, &config);
     let weights = network.initialise(5);
     let device = Device::flex();

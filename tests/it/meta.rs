@@ -8,8 +8,9 @@ use segen::batch::loader::{Batch, Input};
 use segen::learn::loss::{DICE_SMOOTH, Loss};
 use segen::learn::meta::{Displacement, Losses, Meta, look_ahead};
 use segen::learn::objective::Objective;
+use segen::network::UNetShape;
 use segen::network::{Network, UNet};
-use segen::plan::{DiceReduction, UNetShape};
+use segen::plan::DiceReduction;
 use segen::policy::resolve::Difference;
 
 use crate::networks::{filled, uniform, weights};

@@ -264,7 +264,8 @@ fn phantoms(folder: &Path) -> (Dataset, Vec<PreparedCase>, segen::plan::Plan) {
     let dataset = Dataset::open(&data).unwrap();
     let plan = train::plan(&dataset, &config("ce", &[]), &Silent).unwrap();
     let cases: Vec<_> = dataset.training.iter().collect();
-    let prepared = prepare::prepare_all(&dataset, &plan, &cases, &folder.join("cache"), &Silent).unwrap();
+    let prepared =
+        prepare::prepare_all(&dataset, &plan.recipe(), &cases, &folder.join("cache"), &Silent).unwrap();
     (dataset, prepared, plan)
 }
 

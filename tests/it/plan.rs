@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use segen::data::dataset::{Dataset, LabelScheme, Region};
-use segen::plan::{Budget, CpuBudget, DiceReduction, Fingerprint, Intensities, Normalisation, Plan};
+use segen::plan::{Budget, CpuBudget, DiceReduction, Fingerprint, Intensities, Plan};
+use segen::prepare::Normalisation;
 use segen::progress::Silent;
 use serde_json::Value;
 

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use segen::data::dataset::{Case, Dataset, LabelScheme, Region};
 use segen::image::nifti;
 use segen::image::volume::{Grid, Orientation, Volume};
-use segen::plan::{Budget, Fingerprint, Intensities, Normalisation, Plan};
+use segen::plan::{Budget, Fingerprint, Intensities, Plan};
+use segen::prepare::Normalisation;
 use segen::prepare::{
     Geometry, IGNORE, MAX_POSITIONS, PreparedCase, Restorer, Sample, cache_folder, prepare_all,
 };
@@ -100,7 +101,7 @@ impl Made {
 
     fn prepare_all(&self, plan: &Plan) -> Vec<PreparedCase> {
         let cases: Vec<&Case> = self.dataset.training.iter().collect();
-        prepare_all(&self.dataset, plan, &cases, &self.cache(), &Silent).unwrap()
+        prepare_all(&self.dataset, &plan.recipe(), &cases, &self.cache(), &Silent).unwrap()
     }
 }
 
@@ -206,7 +207,7 @@ fn every_orientation_gives_the_same_sample_and_its_own_grid_back() {
             let case = made.add(&id, &[store(&images[0]), store(&images[1])], Some(&stored_labels), &grid);
             let plan = made.plan(spacing, Z_SCORE);
             let plan = Plan { spacing, ..plan };
-            let sample = plan.prepare(&made.dataset, &case).unwrap();
+            let sample = plan.recipe().prepare(&made.dataset, &case).unwrap();
             let file_grid = nifti::read_header(&case.images[0]).unwrap().grid();
             assert_eq!(sample.geometry.original, file_grid);
             let sample_labels = sample.labels.as_ref().unwrap();
@@ -281,7 +282,7 @@ fn samples_and_restored_scores_equal_those_of_nnunet() {
             normalisation: case["schemes"].as_array().unwrap().iter().map(scheme).collect(),
             ..made.plan([1.0; 3], Z_SCORE)
         };
-        let sample = plan.prepare(&made.dataset, &one).unwrap();
+        let sample = plan.recipe().prepare(&made.dataset, &one).unwrap();
         let crop: Vec<usize> = case["crop"].as_array().unwrap().iter().map(|v| size(&v[0])).collect();
         assert_eq!(sample.geometry.crop_start.to_vec(), crop.into_iter().rev().collect::<Vec<_>>());
 
@@ -334,7 +335,7 @@ fn a_region_of_interest_limits_crop_statistics_and_sampling() {
         |x: usize, y: usize, z: usize| (2..7).contains(&x) && (3..9).contains(&y) && z > 3 && x + y > 6;
     let mask = Array3::from_shape_fn(shape, |(x, y, z)| u8::from(inside(x, y, z)));
     made.mask(&mut case, &mask, &grid);
-    let sample = made.plan([1.0; 3], Z_SCORE).prepare(&made.dataset, &case).unwrap();
+    let sample = made.plan([1.0; 3], Z_SCORE).recipe().prepare(&made.dataset, &case).unwrap();
     assert_eq!((sample.geometry.crop_start, sample.geometry.crop_shape), ([2, 3, 4], [5, 6, 8]));
     let cropped = mask.slice(s![2..7, 3..9, 4..]).to_owned();
     assert_eq!(sample.mask.as_ref(), Some(&cropped));
@@ -364,7 +365,7 @@ fn positions_are_voxels_of_their_class_and_never_ignored_ones() {
         _ => 0,
     });
     let case = made.add("one", &[noise(1, shape)], Some(&labels), &Grid::with_spacing(shape, [1.0; 3]));
-    let sample = made.plan([1.0; 3], Z_SCORE).prepare(&made.dataset, &case).unwrap();
+    let sample = made.plan([1.0; 3], Z_SCORE).recipe().prepare(&made.dataset, &case).unwrap();
     let ours = sample.labels.unwrap();
     assert!(ours.iter().zip(&labels).all(|(a, b)| *a == if *b == 2 { IGNORE } else { *b }));
     for (class, voxels) in sample.classes.iter().enumerate() {
@@ -381,7 +382,7 @@ fn prediction_needs_no_labels() {
     let shape = [6, 7, 8];
     let images = [noise(1, shape), noise(2, shape)];
     let case = made.add("scan_007", &images, None, &Grid::with_spacing(shape, [1.0; 3]));
-    let sample = made.plan([1.0; 3], Z_SCORE).prepare_images(&case.images, None).unwrap();
+    let sample = made.plan([1.0; 3], Z_SCORE).recipe().prepare_images(&case.images, None).unwrap();
     assert_eq!((sample.id.as_str(), sample.labels.is_none(), sample.classes.len()), ("scan_007", true, 0));
 }
 
@@ -400,39 +401,39 @@ fn bad_cases_are_errors_that_name_the_file() {
     image[[1, 2, 3]] = f32::NAN;
     image[[4, 2, 3]] = f32::INFINITY;
     let case = made.add("nan", &[image], Some(&Array3::zeros(shape)), &grid);
-    let text = error(plan.prepare(&made.dataset, &case));
+    let text = error(plan.recipe().prepare(&made.dataset, &case));
     assert!(
         text.contains("nan_0000.nii.gz") && text.contains("2 of 210") && text.contains("[1, 2, 3]"),
         "{text}"
     );
 
     let case = made.add("label", &[noise(1, shape)], Some(&Array3::from_elem(shape, 2)), &grid);
-    let text = error(plan.prepare(&made.dataset, &case));
+    let text = error(plan.recipe().prepare(&made.dataset, &case));
     assert!(text.contains("label.nii.gz") && text.contains("210 voxels have the value 2"), "{text}");
 
     let case = made.add("black", &[Array3::zeros(shape)], Some(&Array3::zeros(shape)), &grid);
-    assert!(error(plan.prepare(&made.dataset, &case)).contains("black_0000.nii.gz"));
+    assert!(error(plan.recipe().prepare(&made.dataset, &case)).contains("black_0000.nii.gz"));
 
     let mut case = made.add("shape", &[noise(1, shape)], None, &grid);
     let other = made.add("other", &[noise(1, [5, 6, 8])], None, &Grid::with_spacing([5, 6, 8], [1.0; 3]));
     case.labels = Some(other.images[0].clone());
-    assert!(error(plan.prepare(&made.dataset, &case)).contains("other_0000.nii.gz"));
+    assert!(error(plan.recipe().prepare(&made.dataset, &case)).contains("other_0000.nii.gz"));
 
     let mut shifted = grid.clone();
     shifted.affine[1][3] += 3.0;
     let mut case = made.add("here", &[noise(1, shape)], None, &grid);
     case.labels = made.add("there", &[noise(1, shape)], Some(&Array3::zeros(shape)), &shifted).labels;
-    let text = error(plan.prepare(&made.dataset, &case));
+    let text = error(plan.recipe().prepare(&made.dataset, &case));
     assert!(text.contains("there.nii.gz") && text.contains("3.000 mm"), "{text}");
 
     let mut case = made.add("few", &[noise(1, shape)], None, &grid);
     made.dataset.channels.push("second".to_owned());
     let plan = made.plan([1.0; 3], Z_SCORE);
-    let text = error(plan.prepare(&made.dataset, &case));
+    let text = error(plan.recipe().prepare(&made.dataset, &case));
     assert!(text.contains("few_0000.nii.gz"), "{text}");
     case.images.clear();
-    assert!(plan.prepare(&made.dataset, &case).is_err());
-    assert!(plan.prepare_images(&[], None).is_err());
+    assert!(plan.recipe().prepare(&made.dataset, &case).is_err());
+    assert!(plan.recipe().prepare_images(&[], None).is_err());
 }
 
 /// Two cases of different shape, one class each beside background.
@@ -474,7 +475,7 @@ fn prepared_cases_are_the_samples_and_are_made_once() {
     let plan = made.plan([1.0, 0.5, 1.0], Z_SCORE);
     let prepared = made.prepare_all(&plan);
     for (prepared, case) in prepared.iter().zip(&made.dataset.training) {
-        let sample = plan.prepare(&made.dataset, case).unwrap();
+        let sample = plan.recipe().prepare(&made.dataset, case).unwrap();
         assert!(prepared.load().unwrap() == sample);
         assert_eq!((prepared.id.as_str(), prepared.shape), (case.id.as_str(), sample.geometry.shape));
         assert_eq!(prepared.geometry, sample.geometry, "bit for bit, affine included");
@@ -522,7 +523,7 @@ fn changed_inputs_and_plans_are_prepared_anew_and_only_those() {
     std::fs::rename(&plain, &case.images[1]).unwrap();
     set_modified(&case.images[1], time);
     let prepared = made.prepare_all(&plan);
-    assert!(prepared[0].load().unwrap() == plan.prepare(&made.dataset, &case).unwrap());
+    assert!(prepared[0].load().unwrap() == plan.recipe().prepare(&made.dataset, &case).unwrap());
     assert!(prepared[0].load().unwrap().images != same_voxels[0].load().unwrap().images);
     assert!(prepared[1] == same_voxels[1]);
     assert!(before.iter().all(|path| path.exists()), "entries of other runs stay");
@@ -602,7 +603,7 @@ fn concurrent_runs_share_a_cache() {
     for prepared in &all {
         assert!(prepared == &all[0]);
         for (prepared, case) in prepared.iter().zip(&made.dataset.training) {
-            assert!(prepared.load().unwrap() == plan.prepare(&made.dataset, case).unwrap());
+            assert!(prepared.load().unwrap() == plan.recipe().prepare(&made.dataset, case).unwrap());
         }
     }
     assert_eq!(entries(&made.cache()).len(), 2);
@@ -614,7 +615,7 @@ fn the_cache_never_lies_in_the_data_set() {
     let plan = made.plan([1.0; 3], Z_SCORE);
     let inside = made.dataset.folder.join("sub").join("cache");
     let cases: Vec<&Case> = made.dataset.training.iter().collect();
-    let error = prepare_all(&made.dataset, &plan, &cases, &inside, &Silent).unwrap_err().to_string();
+    let error = prepare_all(&made.dataset, &plan.recipe(), &cases, &inside, &Silent).unwrap_err().to_string();
     assert!(error.contains("cache") && !inside.exists(), "{error}");
     let run = made.folder.path().join("runs").join("a");
     assert_eq!(cache_folder(Some(&inside), &made.dataset, &run), inside);
@@ -632,7 +633,7 @@ fn threads_change_nothing() {
     let plan = made.plan([0.7, 0.5, 1.3], Z_SCORE);
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| plan.prepare(&made.dataset, &made.dataset.training[0]).unwrap())
+        pool.install(|| plan.recipe().prepare(&made.dataset, &made.dataset.training[0]).unwrap())
     };
     assert!(with(1) == with(3));
 }
@@ -645,7 +646,7 @@ fn the_real_hippocampus_set_goes_through() {
     let fingerprint = Plan::measure(&dataset, &cases, &Silent).unwrap();
     let plan = Plan::decide(&dataset, fingerprint, &Budget::processor(2)).unwrap();
     let cache = tempfile::tempdir().unwrap();
-    let prepared = prepare_all(&dataset, &plan, &cases, cache.path(), &Silent).unwrap();
+    let prepared = prepare_all(&dataset, &plan.recipe(), &cases, cache.path(), &Silent).unwrap();
     for (prepared, case) in prepared.iter().zip(&cases) {
         let sample = prepared.load().unwrap();
         let reference = nifti::read_labels(case.labels.as_ref().unwrap()).unwrap().0;
@@ -720,7 +721,7 @@ proptest! {
         fortran.assign(&image);
         let case = made.add("one", &[fortran], Some(&stored), &stored_grid(&world, &orientation));
         let plan = Plan { spacing: world.spacing(), ..made.plan([1.0; 3], Z_SCORE) };
-        let sample = plan.prepare(&made.dataset, &case).unwrap();
+        let sample = plan.recipe().prepare(&made.dataset, &case).unwrap();
         let restored = restore(&sample.geometry, &one_hot(sample.labels.unwrap().view(), 4));
         prop_assert_eq!(restored.voxels, stored);
         prop_assert_eq!(restored.grid, sample.geometry.original);

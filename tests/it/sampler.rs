@@ -1,7 +1,8 @@
 //! Tests of `segen::batch::sampler`.
 
 use ndarray::{Array3, Array4};
-use segen::batch::sampler::{Placement, Purpose, Sampler, Share, Sites, generator};
+use segen::batch::sampler::{Purpose, Sampler, Share, Sites, generator};
+use segen::prepare::Placement;
 use segen::prepare::{IGNORE, Sample};
 
 use crate::support;

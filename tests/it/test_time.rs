@@ -2,15 +2,16 @@
 
 use burn::tensor::Device;
 use ndarray::{Array3, Array4};
-use segen::augment::{Cut, Grid, Sketches};
-use segen::batch::sampler::Placement;
+use segen::augment::{Cut, Sketches};
 use segen::commands::test_time::{Options, teach};
+use segen::network::Grid;
 use segen::network::{Network, Weights};
 use segen::policy::forms::{MIRRORS, TestStart, test_time};
 use segen::policy::operations::Context;
 use segen::policy::{Group, Policy};
 use segen::predict::forms::{Average, View, Views};
 use segen::predict::windows::{Predictor, WindowOptions};
+use segen::prepare::Placement;
 use segen::prepare::Sample;
 use segen::progress::Silent;
 

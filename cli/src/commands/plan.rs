@@ -53,7 +53,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
         plan.save(path)?;
     }
     if let Some(cache) = &args.prepare {
-        let prepared = prepare_all(&dataset, &plan, &cases, cache, output)?;
+        let prepared = prepare_all(&dataset, &plan.recipe(), &cases, cache, output)?;
         let bytes: u64 = prepared.iter().map(PreparedCase::bytes).sum();
         output.note(&format!(
             "{} prepared cases, {:.1} MB, in `{}`",
