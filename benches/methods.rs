@@ -51,13 +51,13 @@ fn main() -> segen::Result<()> {
     let mut configs = Vec::new();
     for name in METHODS {
         let config = Config::resolve(None, &[format!("method.name={name}")])?;
-        let method = Method::resolve(&config.method, &classes)?;
+        let method = Method::resolve(&config, &classes)?;
         configs.push((name, config, method));
     }
     let mut times = vec![Vec::new(); METHODS.len()];
     for round in 0..=ROUNDS {
         for ((_, config, method), times) in configs.iter().zip(&mut times) {
-            let loss = Loss { voxel: method.voxel_loss(0.0), ..Loss::default() };
+            let loss = Loss { voxel: method.voxel_loss(), ..Loss::default() };
             let objective = Objective { network: &network, loss, device: &device, seed: 1 };
             let iteration = Iteration { objective, method, optimiser: &config.optimiser };
             let mut weights = network.initialise(1);

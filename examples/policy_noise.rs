@@ -16,15 +16,14 @@ use segen::batch::loader::{Batch, Loader};
 use segen::batch::sampler::{Sampler, Share};
 use segen::batch::source::SampleSource;
 use segen::commands::cifar::{self, BAD, CLASSES, CifarConfig, EDGE, Operations};
-use segen::config::{Optimiser, OptimiserKind};
+use segen::config::published::{Difference, Estimator, Repeats};
+use segen::config::{Conventions, DiceReduction, Optimiser, OptimiserKind};
 use segen::learn::loss::Loss;
 use segen::learn::meta::Meta;
 use segen::learn::objective::Objective;
 use segen::learn::optimiser::{self, OptimiserState};
 use segen::network::{Network, WideResNet};
-use segen::plan::DiceReduction;
 use segen::policy::learn::{Drawn, Learner, gradient};
-use segen::policy::resolve::{Difference, Estimator, Learning, Repeats};
 use segen::policy::{Policy, Timeline};
 use segen::rng::generator;
 
@@ -152,10 +151,10 @@ fn gradients(policy: &Policy, batch: &Batch, found: &[f64], random: &mut ChaCha8
         batch.chosen.iter().map(|chosen| Drawn { chosen: chosen.clone(), centre_class: 0 }).collect();
     let centred = Learner::new(policy).centre(found, &drawn);
     let one = |&(estimator, repeats, redraws): &(Estimator, Repeats, usize)| {
-        let learning = Learning { estimator, repeats, ..Learning::default() };
+        let conventions = Conventions { estimator, repeats, ..Conventions::OWN };
         let mut mean = vec![0.0; policy.len()];
         for _ in 0..redraws {
-            let g = gradient(policy, &drawn, &centred, 1.0, &learning, random);
+            let g = gradient(policy, &drawn, &centred, &conventions, random);
             mean.iter_mut().zip(g).for_each(|(mean, g)| *mean += g / redraws as f64);
         }
         mean

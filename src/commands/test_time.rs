@@ -18,11 +18,11 @@ use serde::Serialize;
 
 use super::train;
 use crate::batch::sampler::{Sampler, Share, Sites};
+use crate::config::Conventions;
 use crate::data::dataset::Dataset;
 use crate::policy::forms::{TestStart, test_time};
-use crate::policy::learn::{Drawn, Learner, gradient};
+use crate::policy::learn::{Drawn, Learner, decay, gradient};
 use crate::policy::operations::Context;
-use crate::policy::resolve::{Learning, Steps};
 use crate::policy::{Chosen, Policy};
 use crate::predict::forms::{Average, View};
 use crate::predict::windows::{Predictor, WindowOptions};
@@ -133,7 +133,6 @@ pub fn teach(
 ) -> Result<(Policy, u64)> {
     let patch = predictor.window();
     let sampler = Sampler { share: Share::Probability(1.0), ..Sampler::new(patch, 1) };
-    let learning = Learning::default();
     let mut learner = Learner::new(start);
     let mut policy = start.clone();
     progress.begin("learning the test-time policy", options.updates);
@@ -167,9 +166,8 @@ pub fn teach(
             continue;
         }
         let centred = learner.centre(&scores, &drawn);
-        let slope = gradient(&policy, &drawn, &centred, 1.0, &learning, &mut random);
-        let left = 1.0 - update as f64 / options.updates as f64;
-        learner.step(&slope, Steps::Adam, options.rate * left.powf(learning.poly_power));
+        let slope = gradient(&policy, &drawn, &centred, &Conventions::OWN, &mut random);
+        learner.step(&slope, options.rate * decay(update as f64 / options.updates as f64));
         policy = policy.with_logits(&learner.logits);
     }
     progress.end();

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 
-use crate::config::{Config, FractionMode};
+use crate::config::{Config, FractionMode, NameOrFile, PolicyName};
 use crate::data::dataset::{Case, Dataset, Trained};
 use crate::files::create_folder;
 use crate::image::nifti;
@@ -22,6 +22,9 @@ use crate::progress::Progress;
 use crate::run::{Manifest, Run, Split, machine};
 use crate::score::{CaseScores, ScoreOptions, Summary, score};
 use crate::{Error, Result};
+
+/// The policy by the length of the training.
+const AUTO: NameOrFile<PolicyName> = NameOrFile::Name(PolicyName::Auto);
 
 /// What to do with a run folder that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,15 +98,15 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
         true => (run.plan()?, run.read_json::<Split>("split.json")?, run.policy()?),
         false => {
             // Refused before there is a folder.
-            Method::resolve(&config.method, &dataset.labels.names)?;
+            Method::resolve(&config, &dataset.labels.names)?;
             let split = split(&dataset, &config)?;
             let plan = plan(&dataset, &config, progress)?;
             let step_seconds = || plan.predicted_step_seconds_here(segen_kernels::convolution_speed());
             let steps = config.schedule.expected_steps(step_seconds);
             let policy = config.policy.resolve(&plan, &dataset.labels.names, steps)?;
-            if config.policy.name == "auto" {
+            if config.policy.name == AUTO {
                 progress.note(&format!("augmentation: `{}`, for about {steps} steps", policy.name));
-                config.policy.name.clone_from(&policy.name);
+                config.policy.name = NameOrFile::Name(PolicyName::Auto.for_steps(steps));
             }
             run.set_up(&config, &plan, &split, &policy, &description(&dataset)?)?;
             (plan, split, policy)
@@ -145,7 +148,7 @@ fn resolve(request: &Request<'_>) -> Result<Config> {
     let own = run.config()?;
     let same = |config: &Config| {
         let mut config = config.clone();
-        if config.policy.name == "auto" {
+        if config.policy.name == AUTO {
             config.policy.name.clone_from(&own.policy.name);
         }
         config == own
@@ -197,7 +200,7 @@ pub fn plan(dataset: &Dataset, config: &Config, progress: &dyn Progress) -> Resu
     let fingerprint = Plan::measure(dataset, &cases, progress)?;
     let mut plan = Plan::decide(dataset, fingerprint, &config.plan.budget())?;
     config.network.apply(&mut plan)?;
-    config.plan.apply(&mut plan)?;
+    config.plan.apply(&mut plan, &dataset.channels)?;
     Ok(plan)
 }
 
@@ -221,7 +224,7 @@ fn work(
         cases.iter().filter_map(|case| prepared.iter().find(|p| p.id == case.id).cloned()).collect()
     };
     let (train_prepared, validation_prepared) = (pick(&train), pick(&validation));
-    let method = Method::resolve(&config.method, &dataset.labels.names)?;
+    let method = Method::resolve(config, &dataset.labels.names)?;
     let policy_prepared = pick(&policy_validation);
     let job = Job {
         method: &method,

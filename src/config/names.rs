@@ -1,27 +1,91 @@
-//! The methods' names and what they set.
+//! The methods by name, and what each name sets.
 
-use crate::learn::method::Mode;
-use crate::{Error, Result};
+use toml::{Table, Value};
 
-/// Every method that can be asked for by name, as in the tables of Li's talk (2020).
-pub const NAMES: [&str; 16] = [
-    "ce",
-    "ce-80",
-    "dice",
-    "f2",
-    "f4",
-    "f8",
-    "margin",
-    "asym-margin",
-    "focal",
-    "asym-focal",
-    "adversarial",
-    "asym-adversarial",
-    "mixup",
-    "asym-mixup",
-    "asym-augmentation",
-    "asym-combination",
-];
+use super::method::Mode;
+use super::named::named;
+use crate::Result;
+
+named! {
+    /// Every method that can be asked for by name, as in the tables of Li's talk (2020).
+    pub enum MethodName for "method.name" {
+        /// Cross-entropy as configured, every method off.
+        Ce = "ce",
+        /// The same with 80 % of the patches on foreground.
+        Ce80 = "ce-80",
+        /// Soft Dice over the batch.
+        Dice = "dice",
+        /// F2.
+        F2 = "f2",
+        /// F4.
+        F4 = "f4",
+        /// F8.
+        F8 = "f8",
+        /// Large margin.
+        Margin = "margin",
+        /// Large margin for rare classes.
+        AsymMargin = "asym-margin",
+        /// Focal loss.
+        Focal = "focal",
+        /// Focal loss for all but the rare classes.
+        AsymFocal = "asym-focal",
+        /// Adversarial training.
+        Adversarial = "adversarial",
+        /// Adversarial training against rare voxels.
+        AsymAdversarial = "asym-adversarial",
+        /// Mixup.
+        Mixup = "mixup",
+        /// Mixup in which enough of a rare class is that class.
+        AsymMixup = "asym-mixup",
+        /// Augmentation by the class of the patch's centre.
+        AsymAugmentation = "asym-augmentation",
+        /// Focal loss, adversarial training and mixup, all asymmetric.
+        AsymCombination = "asym-combination",
+    }
+}
+
+/// The mode of every part of a method.
+#[derive(Clone, Copy, Default)]
+struct Modes {
+    margin: Mode,
+    focal: Mode,
+    adversarial: Mode,
+    mixup: Mode,
+    augmentation: Mode,
+}
+
+impl MethodName {
+    fn modes(self) -> Modes {
+        use Mode::{Asymmetric, Symmetric};
+        let off = Modes::default();
+        match self {
+            Self::Ce | Self::Ce80 | Self::Dice | Self::F2 | Self::F4 | Self::F8 => off,
+            Self::Margin => Modes { margin: Symmetric, ..off },
+            Self::AsymMargin => Modes { margin: Asymmetric, ..off },
+            Self::Focal => Modes { focal: Symmetric, ..off },
+            Self::AsymFocal => Modes { focal: Asymmetric, ..off },
+            Self::Adversarial => Modes { adversarial: Symmetric, ..off },
+            Self::AsymAdversarial => Modes { adversarial: Asymmetric, ..off },
+            Self::Mixup => Modes { mixup: Symmetric, ..off },
+            Self::AsymMixup => Modes { mixup: Asymmetric, ..off },
+            Self::AsymAugmentation => Modes { augmentation: Asymmetric, ..off },
+            Self::AsymCombination => {
+                Modes { focal: Asymmetric, adversarial: Asymmetric, mixup: Asymmetric, ..off }
+            }
+        }
+    }
+
+    /// The F-beta whose loss replaces the cross-entropy.
+    fn beta(self) -> Option<f64> {
+        match self {
+            Self::Dice => Some(1.0),
+            Self::F2 => Some(2.0),
+            Self::F4 => Some(4.0),
+            Self::F8 => Some(8.0),
+            _ => None,
+        }
+    }
+}
 
 /// Exponent of the combination's focal loss: smaller than that of focal loss alone.
 const COMBINATION_GAMMA: f64 = 2.0;
@@ -31,51 +95,38 @@ const COMBINATION_GAMMA: f64 = 2.0;
 /// set them for its data.
 ///
 /// # Errors
-/// Where the name is not one of [`NAMES`].
-pub(crate) fn apply_named(table: &mut toml::Table, name: &str) -> Result<()> {
-    if !NAMES.contains(&name) {
-        return Err(Error::config(
-            "method.name",
-            format!("there is no method `{name}`"),
-            format!("the methods are {}", NAMES.join(", ")),
-        ));
-    }
-    let mut set = |path: &[&str], value: toml::Value| put(table, path, value);
-    let (mode, family) = match name.strip_prefix("asym-") {
-        Some(family) => (Mode::Asymmetric, family),
-        None => (Mode::Symmetric, name),
-    };
-    for method in ["margin", "focal", "adversarial", "mixup", "augmentation"] {
-        let part = method == family
-            || (family == "combination" && ["focal", "adversarial", "mixup"].contains(&method));
-        let text = match (part, mode) {
-            (false, _) | (true, Mode::Off) => "off",
-            (true, Mode::Symmetric) => "symmetric",
-            (true, Mode::Asymmetric) => "asymmetric",
+/// Where there is no method of that name.
+pub(super) fn apply(table: &mut Table, name: &str) -> Result<()> {
+    let method: MethodName = name.parse()?;
+    let Modes { margin, focal, adversarial, mixup, augmentation } = method.modes();
+    let modes = [
+        ("margin", margin),
+        ("focal", focal),
+        ("adversarial", adversarial),
+        ("mixup", mixup),
+        ("augmentation", augmentation),
+    ];
+    for (part, mode) in modes {
+        let word = match mode {
+            Mode::Off => "off",
+            Mode::Symmetric => "symmetric",
+            Mode::Asymmetric => "asymmetric",
         };
-        set(&["method", method, "mode"], text.into());
+        put(table, &["method", part, "mode"], word.into());
     }
-    if family == "combination" {
-        set(&["method", "focal", "gamma"], COMBINATION_GAMMA.into());
+    if method == MethodName::AsymCombination {
+        put(table, &["method", "focal", "gamma"], COMBINATION_GAMMA.into());
     }
-    let beta = match family {
-        "dice" => Some(1.0),
-        "f2" => Some(2.0),
-        "f4" => Some(4.0),
-        "f8" => Some(8.0),
-        _ => None,
-    };
-    if let Some(beta) = beta {
-        set(&["loss", "cross_entropy"], 0.0.into());
-        set(&["loss", "dice"], 1.0.into());
-        set(&["loss", "dice_reduction"], "batch".into());
-        set(&["loss", "beta"], beta.into());
+    if let Some(beta) = method.beta() {
+        put(table, &["loss", "cross_entropy"], 0.0.into());
+        put(table, &["loss", "dice"], 1.0.into());
+        put(table, &["loss", "dice_reduction"], "batch".into());
+        put(table, &["loss", "beta"], beta.into());
     }
-    if name == "ce-80" {
-        set(&["sampling", "foreground_share"], 0.8.into());
+    if method == MethodName::Ce80 {
+        put(table, &["sampling", "foreground_share"], 0.8.into());
         // A rule by chance stays; one by place in the batch has no share.
-        let rule =
-            table.get("sampling").and_then(|sampling| sampling.get("rule")).and_then(toml::Value::as_str);
+        let rule = table.get("sampling").and_then(|sampling| sampling.get("rule")).and_then(Value::as_str);
         if matches!(rule, None | Some("last-third")) {
             put(table, &["sampling", "rule"], "probability".into());
         }
@@ -85,12 +136,12 @@ pub(crate) fn apply_named(table: &mut toml::Table, name: &str) -> Result<()> {
 }
 
 /// Sets a value in nested tables. Where a section is not a table, reading the configuration says so.
-fn put(table: &mut toml::Table, path: &[&str], value: toml::Value) {
+fn put(table: &mut Table, path: &[&str], value: Value) {
     let [sections @ .., key] = path else { return };
     let mut place = table;
     for section in sections {
-        let entry = place.entry(*section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        let toml::Value::Table(inner) = entry else { return };
+        let entry = place.entry(*section).or_insert_with(|| Value::Table(Table::new()));
+        let Value::Table(inner) = entry else { return };
         place = inner;
     }
     place.insert((*key).to_owned(), value);

@@ -62,8 +62,8 @@ fn own(name: &str, asked: &str) -> Result<Table> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Variant;
     use crate::config::{Config, NetworkKind, OptimiserKind};
-    use crate::network::Variant;
 
     fn resolved(name: &str) -> Config {
         Config::resolve_preset(Some(name), None, &[]).unwrap()
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!((core.network.kind, core.network.variant), (NetworkKind::DeepMedic, Variant::Basic));
         assert_eq!(core.optimiser.kind, OptimiserKind::RmsProp);
         assert_eq!((core.optimiser.momentum, core.optimiser.l1, core.optimiser.l2), (0.6, 0.0, 0.0));
-        assert_eq!(core.schedule.epochs.unwrap() * core.schedule.steps_per_epoch, 70_000);
+        assert_eq!(core.schedule.expected_steps(|| 1.0), 70_000);
         assert_eq!((core.loss.cross_entropy, core.loss.dice), (1.0, 0.0));
         let atlas = resolved("atlas");
         assert_eq!(atlas.network.variant, Variant::Default);

@@ -7,13 +7,14 @@ use ndarray::{Array3, Array4, s};
 use serde::Serialize;
 
 use crate::augment::{Cut, Draw, Sketches};
+use crate::config::policy::Start;
 use crate::data::dataset::Dataset;
 use crate::files::create_folder;
 use crate::network::Grid;
 use crate::picture::{self, Tile, TileRow};
 use crate::plan::{Budget, Plan};
 use crate::policy::Policy;
-use crate::policy::operations::{Context, Start, composed, single};
+use crate::policy::operations::{Context, composed, single};
 use crate::prepare::Placement;
 use crate::prepare::Sample;
 use crate::progress::Progress;

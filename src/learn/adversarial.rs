@@ -6,12 +6,14 @@
 use segen_kernels::UNLABELLED;
 
 use super::loss::Loss;
-use super::method::{Adversarial, DirectionLoss, Method, Mode};
+use super::method::Method;
 use super::objective::{InputGradient, Objective};
 use crate::Result;
 use crate::batch::loader::Batch;
+use crate::config::DiceReduction;
+use crate::config::method::Mode;
+use crate::config::published::DirectionLoss;
 use crate::network::Weights;
-use crate::plan::DiceReduction;
 use crate::prepare::IGNORE;
 
 /// Gradient, with respect to every input, of the loss that the perturbation is to increase. In asymmetric mode
@@ -22,7 +24,7 @@ pub fn direction(
     weights: &Weights,
     batch: &Batch,
 ) -> Result<InputGradient> {
-    let dice = match method.config.adversarial.direction {
+    let dice = match method.conventions.direction {
         DirectionLoss::CrossEntropy => 0.0,
         DirectionLoss::CrossEntropyDice => 1.0,
     };
@@ -61,11 +63,11 @@ pub fn perturb(method: &Method, batch: &Batch, gradients: &[Vec<f32>]) -> Batch 
         .collect();
     for (input, gradient) in moved.inputs.iter_mut().zip(gradients) {
         let length = input.values.len() / samples;
-        let norm = adversarial.norm(length);
+        let reach = norm(method, length);
         let pieces = input.values.chunks_exact_mut(length).zip(gradient.chunks_exact(length));
         for ((values, gradient), _) in pieces.zip(&moves).filter(|(_, moves)| **moves) {
             for (value, direction) in values.iter_mut().zip(normalised(gradient)) {
-                *value += (norm * direction) as f32;
+                *value += (reach * direction) as f32;
             }
         }
     }
@@ -80,11 +82,10 @@ pub fn normalised(v: &[f32]) -> impl Iterator<Item = f64> + '_ {
     v.iter().map(move |&v| f64::from(v) / largest / length)
 }
 
-impl Adversarial {
-    /// L2 norm of the perturbation of `values` values.
-    pub fn norm(&self, values: usize) -> f64 {
-        self.eps_l2.unwrap_or_else(|| self.eps_rms * (values as f64).sqrt())
-    }
+/// L2 norm of the perturbation of `values` values.
+pub fn norm(method: &Method, values: usize) -> f64 {
+    let by_value = method.config.adversarial.eps_rms * (values as f64).sqrt();
+    method.conventions.adversarial_norm.unwrap_or(by_value)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::monitor::ShiftMonitor;
 use super::train::{Job, seconds};
 use super::watch::{ShiftWatch, WatchOptions};
 use crate::Result;
+use crate::config::Named;
 use crate::network::{Network, Weights};
 use crate::predict::windows::{Predictor, WindowOptions};
 use crate::prepare::{IGNORE, PreparedCase};
@@ -71,7 +72,7 @@ impl<'a> Job<'a> {
         let watch = ShiftWatch::choose(self.plan, network, self.train, self.validation, &options)?;
         let Some(watch) = watch else { return Ok(None) };
         let mut monitor =
-            ShiftMonitor::new(self.classes, &self.method.rare, self.method.config.name.as_deref());
+            ShiftMonitor::new(self.classes, &self.method.rare, self.method.config.name.map(Named::name));
         for event in crate::run::read_events(&self.run.path("events.jsonl"))? {
             if event["event"] == "logits"
                 && let Ok(measured) = serde_json::from_value(event)

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::loss::LossValue;
-use super::method::{Method, Mode, Steps};
+use super::method::Method;
 use super::objective::{Gradient, Objective};
 use super::optimiser::{self, OptimiserState};
 use super::{adversarial, mixup};
 use crate::batch::loader::Batch;
 use crate::config::Optimiser;
+use crate::config::method::Mode;
 use crate::network::{Statistics, Weights};
 use crate::{Error, Result};
 
@@ -47,8 +48,6 @@ struct Moving<'a> {
     weights: &'a mut Weights,
     state: &'a mut OptimiserState,
     rate: f64,
-    /// Gradients that wait for the one step of [`Steps::Sum`].
-    sum: Option<Vec<Vec<f32>>>,
     passed: Passed,
 }
 
@@ -67,7 +66,7 @@ impl Iteration<'_> {
         extra: &Batch,
         rate: f64,
     ) -> Result<Passed> {
-        let mut moving = Moving { weights, state, rate, sum: None, passed: Passed::default() };
+        let mut moving = Moving { weights, state, rate, passed: Passed::default() };
         moving.passed.clean = clean.value.clone();
         let statistics = self.advance(&mut moving, clean);
         moving.weights.follow(&statistics, batch.step);
@@ -89,27 +88,14 @@ impl Iteration<'_> {
             moving.passed.mixup = Some((result.value.total, mixed.share));
             self.advance(&mut moving, result);
         }
-        if let Some(sum) = moving.sum.take() {
-            self.step(&mut moving, sum);
-        }
         Ok(moving.passed)
     }
 
-    /// Takes a gradient in: by a step now or, where steps are joined, by adding it up. Returns what the pass
-    /// measured.
+    /// Takes a step along a gradient. Returns what the pass measured.
     fn advance(&self, moving: &mut Moving<'_>, result: Gradient) -> Vec<Statistics> {
         moving.passed.forward += result.forward;
         moving.passed.backward += result.backward;
-        let joined = self.method.config.steps == Steps::Sum && self.method.has_extra_passes();
-        match (joined, &mut moving.sum) {
-            (false, _) => self.step(moving, result.gradients),
-            (true, None) => moving.sum = Some(result.gradients),
-            (true, Some(sum)) => {
-                for (sum, gradient) in sum.iter_mut().zip(&result.gradients) {
-                    sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
-                }
-            }
-        }
+        self.step(moving, result.gradients);
         result.statistics
     }
 

@@ -21,9 +21,9 @@
 //! See Li et al. 2020; Isensee et al. 2021.
 
 use segen_kernels::VoxelLoss;
-use serde::{Deserialize, Serialize};
 
-use crate::plan::DiceReduction;
+use crate::config::published::{AbsentClasses, DiceMean};
+use crate::config::{ClassWeights, Conventions, DiceReduction, WeightRule};
 
 /// Keeps the Dice quotient defined.
 pub const DICE_SMOOTH: f64 = 1e-5;
@@ -51,51 +51,6 @@ pub struct Loss {
     pub voxel: VoxelLoss,
 }
 
-/// Over which classes the Dice term is averaged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DiceMean {
-    /// All but the background.
-    #[default]
-    Foreground,
-    /// All, as in DeepMedic's TensorFlow code.
-    AllClasses,
-}
-
-/// What becomes, in the Dice term, of classes that the labels do not contain.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AbsentClasses {
-    /// They leave the mean.
-    #[default]
-    Leave,
-    /// They stay in it: 0 where nothing is predicted, nearly 1 otherwise.
-    Stay,
-    /// They add a constant 1: the smoothing term stands in the numerator of every class, as in the published
-    /// PyTorch code of the asymmetric methods.
-    Constant,
-}
-
-/// Factors of the cross-entropy per class.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum ClassWeights {
-    /// By a rule.
-    Rule(WeightRule),
-    /// One per class, background first.
-    Given(Vec<f64>),
-}
-
-/// See [`ClassWeights`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WeightRule {
-    /// All 1.
-    Equal,
-    /// Voxels of the batch / (classes x voxels of the class in the batch).
-    Frequency,
-}
-
 impl Default for Loss {
     fn default() -> Self {
         Self {
@@ -103,18 +58,12 @@ impl Default for Loss {
             dice: 1.0,
             beta: 1.0,
             reduction: DiceReduction::Sample,
-            mean: DiceMean::default(),
-            absent: AbsentClasses::default(),
+            mean: Conventions::OWN.dice_mean,
+            absent: Conventions::OWN.dice_absent,
             weights: ClassWeights::default(),
             relax: None,
             voxel: VoxelLoss::default(),
         }
-    }
-}
-
-impl Default for ClassWeights {
-    fn default() -> Self {
-        Self::Rule(WeightRule::Equal)
     }
 }
 

@@ -21,9 +21,11 @@ use segen_kernels::Precision;
 use super::objective::{Gradient, Objective};
 use crate::Result;
 use crate::batch::loader::Batch;
+use crate::config::Conventions;
+use crate::config::policy::Learning;
+use crate::config::published::Difference;
 use crate::network::Weights;
 use crate::policy::learn::alignments;
-use crate::policy::resolve::{Difference, Learning};
 
 /// How alignments are computed.
 #[derive(Debug)]
@@ -113,8 +115,13 @@ pub struct LookAhead {
 
 impl<'a> Meta<'a> {
     /// As configured.
-    pub fn new(training: &'a Objective<'a>, validation: &'a Objective<'a>, learning: &Learning) -> Self {
-        let Learning { displacement, difference, .. } = *learning;
+    pub fn new(
+        training: &'a Objective<'a>,
+        validation: &'a Objective<'a>,
+        learning: &Learning,
+        conventions: &Conventions,
+    ) -> Self {
+        let (displacement, difference) = (learning.displacement, conventions.difference);
         Self { training, validation, displacement, difference }
     }
 

@@ -4,8 +4,10 @@ use rand::seq::SliceRandom;
 use rand_distr::{Beta, Distribution};
 use segen_kernels::{IGNORED, UNLABELLED};
 
-use super::method::{Method, Mode, Partner};
+use super::method::Method;
 use crate::batch::loader::{Batch, Mixture};
+use crate::config::method::Mode;
+use crate::config::published::Partner;
 use crate::prepare::IGNORE;
 use crate::{Error, Result};
 
@@ -31,7 +33,7 @@ pub fn mix(method: &Method, batch: &Batch, seed: u64) -> Result<Mixed> {
     let drawn: f64 = beta.sample(&mut random);
     let samples = batch.label_shape[0];
     let mut partners: Vec<usize> = (0..samples).collect();
-    match mixup.partner {
+    match method.conventions.partner {
         Partner::Permutation => partners.shuffle(&mut random),
         Partner::Flip => partners.reverse(),
     }

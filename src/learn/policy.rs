@@ -11,9 +11,10 @@ use crate::augment::Augmentation;
 use crate::batch::loader::{Batch, Loader};
 use crate::batch::sampler::{Sampler, Share};
 use crate::batch::source::SampleSource;
+use crate::config::Conventions;
+use crate::config::policy::Learning;
 use crate::network::Weights;
-use crate::policy::learn::{Drawn, Learner, gradient};
-use crate::policy::resolve::{Learning, Steps};
+use crate::policy::learn::{Drawn, Learner, decay, gradient};
 use crate::policy::{Policy, Timeline};
 use crate::rng::generator;
 
@@ -21,6 +22,7 @@ use crate::rng::generator;
 #[derive(Debug)]
 pub struct Tutor<'a> {
     learning: &'a Learning,
+    conventions: Conventions,
     seed: u64,
     planned: u64,
     /// The policy as it is now.
@@ -48,6 +50,8 @@ pub struct Update {
 pub struct Lesson<'a> {
     /// How it learns.
     pub learning: &'a Learning,
+    /// Details that the published program has otherwise.
+    pub conventions: Conventions,
     /// Seed of the run.
     pub seed: u64,
     /// Steps of the whole run.
@@ -68,7 +72,7 @@ impl<'a> Tutor<'a> {
         source: Arc<SampleSource>,
         sampler: &Sampler,
     ) -> Self {
-        let Lesson { learning, seed, planned, step, adapt } = lesson;
+        let Lesson { learning, conventions, seed, planned, step, adapt } = lesson;
         let state = state.unwrap_or_else(|| {
             let learner = Learner::new(policy);
             PolicyState { snapshots: vec![Snapshot { since: 0, logits: learner.logits.clone() }], learner }
@@ -88,6 +92,7 @@ impl<'a> Tutor<'a> {
         );
         Self {
             learning,
+            conventions,
             seed,
             planned,
             policy: policy.with_logits(&state.learner.logits),
@@ -143,13 +148,10 @@ impl<'a> Tutor<'a> {
             .collect();
         let centred = self.learner.centre(&alignments, &drawn);
         let mut random = generator(self.seed, &["policy update", &batch.step.to_string()]);
-        // Adam does not see the scale of a gradient, but its epsilon would, once the rate has fallen.
-        let scale = if self.learning.optimiser == Steps::Sgd { rate } else { 1.0 };
-        let slope = gradient(&self.policy, &drawn, &centred, scale, self.learning, &mut random);
-        let left = (1.0 - batch.step as f64 / self.planned.max(1) as f64).max(0.0);
-        let step_size =
-            self.learning.step_size(updates.end - updates.start) * left.powf(self.learning.poly_power);
-        self.learner.step(&slope, self.learning.optimiser, step_size);
+        let slope = gradient(&self.policy, &drawn, &centred, &self.conventions, &mut random);
+        let first = self.learning.step_size(updates.end - updates.start);
+        let done = batch.step as f64 / self.planned.max(1) as f64;
+        self.learner.step(&slope, first * decay(done));
         self.policy = self.policy.with_logits(&self.learner.logits);
         let updates = self.learner.updates;
         Ok(Some(Update { policy: self.policy.clone(), validation_loss, updates }))

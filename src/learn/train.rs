@@ -11,19 +11,22 @@ use burn::tensor::Device;
 use rand::Rng;
 use serde_json::json;
 
+use super::adversarial;
 use super::checkpoint::{Checkpoint, History, Pointer, PolicyState};
-use super::loss::{ClassWeights, Loss};
+use super::loss::Loss;
 use super::meta::Meta;
-use super::method::{AuxBatch, Method, Mode};
+use super::method::Method;
 use super::objective::Objective;
 use super::optimiser::{self, OptimiserState};
 use super::policy::{Lesson, Tutor, Update};
 use crate::batch::loader::Loader;
 use crate::batch::sampler::{Augmented, Sampler, Share, Twin};
 use crate::batch::source::SampleSource;
-use crate::config::{Config, DEFAULT_EPOCHS, Precision, SamplingRule};
+use crate::config::method::Mode;
+use crate::config::published::AuxBatch;
+use crate::config::{ClassWeights, Config, DiceReduction, KernelPath, Length, Precision, SamplingRule};
 use crate::network::{DeepMedic, Network, UNet, Weights};
-use crate::plan::{DiceReduction, Plan};
+use crate::plan::Plan;
 use crate::policy::{Policy, Timeline};
 use crate::prepare::PreparedCase;
 use crate::progress::Progress;
@@ -86,11 +89,11 @@ impl<'a> Job<'a> {
                 dice: loss.dice,
                 beta: loss.beta,
                 reduction: loss.dice_reduction.unwrap_or(self.plan.dice),
-                mean: loss.dice_mean,
-                absent: loss.dice_absent,
+                mean: self.method.conventions.dice_mean,
+                absent: self.method.conventions.dice_absent,
                 weights: loss.class_weights.clone(),
                 relax: loss.class_weights_relax.map(|epochs| epochs.map(|e| e * epoch)),
-                voxel: self.method.voxel_loss(loss.epsilon),
+                voxel: self.method.voxel_loss(),
             },
             device: self.device,
             seed: self.config.seed,
@@ -127,7 +130,8 @@ impl<'a> Job<'a> {
         if method.adversarial.mode != Mode::Off {
             let pathways = network.field(self.plan.patch)?.pathways;
             let lengths = pathways.iter().map(|p| p.size.iter().product::<usize>() * self.plan.channels);
-            let norms: Vec<f64> = lengths.clone().map(|length| method.adversarial.norm(length)).collect();
+            let norms: Vec<f64> =
+                lengths.clone().map(|length| adversarial::norm(self.method, length)).collect();
             let shown: Vec<String> = lengths
                 .zip(&norms)
                 .map(|(length, norm)| {
@@ -148,7 +152,7 @@ impl<'a> Job<'a> {
 
     /// Batches for the extra passes, where these have their own.
     fn extra_loader(&self, source: &Arc<SampleSource>, steps: std::ops::Range<u64>) -> Option<Loader> {
-        if self.method.config.aux_batch != AuxBatch::RawIndependent || !self.method.has_extra_passes() {
+        if self.method.conventions.aux_batch != AuxBatch::RawIndependent || !self.method.has_extra_passes() {
             return None;
         }
         let seed = crate::rng::generator(self.config.seed, &["independent batches"]).next_u64();
@@ -192,7 +196,8 @@ impl<'a> Job<'a> {
         let cases = Arc::new(cases.seen_by(network.field(self.plan.patch)?));
         let learning = &self.config.policy.learning;
         let adapt = |batch| batch;
-        let lesson = Lesson { learning, seed: self.config.seed, planned, step, adapt };
+        let conventions = self.method.conventions;
+        let lesson = Lesson { learning, conventions, seed: self.config.seed, planned, step, adapt };
         Ok(Tutor::new(lesson, self.policy, state, cases, &self.sampler(source)))
     }
 
@@ -216,7 +221,7 @@ impl<'a> Job<'a> {
                 background_probability: gate.background_probability,
             };
         }
-        if self.method.has_extra_passes() && self.method.config.aux_batch == AuxBatch::RawTwin {
+        if self.method.has_extra_passes() && self.method.conventions.aux_batch == AuxBatch::RawTwin {
             sampler.twin = Twin::Raw;
         }
         let loader = &self.config.loader;
@@ -267,7 +272,7 @@ impl<'a> Job<'a> {
         let learning = &self.config.policy.learning;
         let policy_objective = self.policy_objective(&network);
         let objective = self.objective(&network);
-        let meta = Meta::new(&objective, &policy_objective, learning);
+        let meta = Meta::new(&objective, &policy_objective, learning, &self.method.conventions);
         let mut tutor = match self.config.policy.learns() {
             false => None,
             true => {
@@ -392,11 +397,10 @@ impl<'a> Job<'a> {
         const WARM_UP: u64 = 2;
         const TIMED: u64 = 6;
         let schedule = &self.config.schedule;
-        if let Some(steps) = schedule.steps {
-            return Ok(steps);
-        }
-        let Some(budget) = schedule.time_budget_seconds else {
-            return Ok(schedule.epochs.unwrap_or(DEFAULT_EPOCHS) * schedule.steps_per_epoch);
+        let budget = match schedule.length {
+            Length::Steps(steps) => return Ok(steps),
+            Length::Epochs(epochs) => return Ok(epochs * schedule.steps_per_epoch),
+            Length::Seconds(budget) => budget,
         };
         let iteration = self.iteration(network);
         let mut loader = self.loader(source, Timeline::fixed(self.policy.clone()), 0..WARM_UP + TIMED);
@@ -422,7 +426,7 @@ impl<'a> Job<'a> {
         if let Some((batch, result)) = last {
             let learning = &self.config.policy.learning;
             let policy_objective = self.policy_objective(network);
-            let meta = Meta::new(&iteration.objective, &policy_objective, learning);
+            let meta = Meta::new(&iteration.objective, &policy_objective, learning, &self.method.conventions);
             let mut tutor = self.tutor(network, source, None, 0, learning.every)?;
             step += seconds(tutor.time(&meta, &copy, &batch, &result)?) / learning.every as f64;
         }
@@ -466,16 +470,12 @@ pub fn network(plan: &Plan, config: &Config) -> Network {
 
 /// Sets the CPU operators' path and precision as configured and says which path is used.
 pub fn select_kernels(config: &Config) -> Result<String> {
-    let path = match &config.kernels.path {
-        None => None,
-        Some(name) => Some(name.parse().map_err(|_| {
-            Error::config(
-                "kernels.path",
-                format!("`{name}` is not a path"),
-                "use stock, portable, avx2 or avx512",
-            )
-        })?),
-    };
+    let path = config.kernels.path.map(|path| match path {
+        KernelPath::Stock => segen_kernels::Path::Stock,
+        KernelPath::Portable => segen_kernels::Path::Portable,
+        KernelPath::Avx2 => segen_kernels::Path::Avx2,
+        KernelPath::Avx512 => segen_kernels::Path::Avx512,
+    });
     let path = segen_kernels::select(path).map_err(|problem| {
         Error::config("kernels.path", problem, "leave it out to get the fastest path that this processor has")
     })?;

@@ -20,7 +20,7 @@ use super::{Bound, Initial, Mode, Output, Specification};
 
 mod shape;
 
-pub use shape::{Activations, DeepMedicShape, Variant};
+pub use shape::{Activations, DeepMedicShape};
 
 /// DeepMedic; holds no weights.
 #[derive(Clone, Debug, PartialEq)]

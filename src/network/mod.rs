@@ -19,7 +19,7 @@ mod layers;
 mod unet;
 mod wide_resnet;
 
-pub use deepmedic::{Activations, DeepMedic, DeepMedicShape, Variant};
+pub use deepmedic::{Activations, DeepMedic, DeepMedicShape};
 pub use field::{Field, Grid, Padding, Pathway};
 pub use unet::{UNet, UNetShape};
 pub use wide_resnet::WideResNet;

@@ -2,9 +2,8 @@
 
 use super::cost::{activation_bytes, seconds, step_flops};
 use super::topology::{BASE_FEATURES, Fit, Question, SMALLEST_BATCH, Topology};
-use super::{
-    Budget, CpuBudget, DiceReduction, Fingerprint, Normalisation, Plan, describe, label_entries, rounded,
-};
+use super::{Budget, CpuBudget, Fingerprint, Normalisation, Plan, describe, label_entries, rounded};
+use crate::config::{DiceReduction, Scheme};
 use crate::data::dataset::Dataset;
 use crate::image::resample::{ANISOTROPY, resampled_shape};
 use crate::{Error, Result};
@@ -151,10 +150,23 @@ fn out_of<T: Copy + Default>(order: [usize; 3], triple: [T; 3]) -> [T; 3] {
     result
 }
 
+/// As the names of the channels say, by nnU-Net's rule.
 fn normalisation(dataset: &Dataset, fingerprint: &Fingerprint) -> Vec<Normalisation> {
-    let masked = fingerprint.relative_size_after_cropping < CROPPED_SHARE;
-    let of = |(channel, name): (usize, &String)| match name.to_lowercase().as_str() {
-        "ct" => {
+    let scheme = |name: &String| match name.to_lowercase().as_str() {
+        "ct" => Scheme::Ct,
+        "nonorm" => Scheme::None,
+        "rescale_to_0_1" => Scheme::Rescale,
+        "rgb_to_0_1" => Scheme::Rgb,
+        _ => Scheme::ZScore,
+    };
+    let channels = dataset.channels.iter().map(scheme).enumerate();
+    channels.map(|(channel, scheme)| normalisation_by(scheme, channel, fingerprint)).collect()
+}
+
+/// A scheme with the numbers that were measured for a channel.
+pub(super) fn normalisation_by(scheme: Scheme, channel: usize, fingerprint: &Fingerprint) -> Normalisation {
+    match scheme {
+        Scheme::Ct => {
             let values = &fingerprint.intensities[channel];
             Normalisation::Ct {
                 lower: values.percentile_00_5,
@@ -163,12 +175,13 @@ fn normalisation(dataset: &Dataset, fingerprint: &Fingerprint) -> Vec<Normalisat
                 std: values.std,
             }
         }
-        "nonorm" => Normalisation::None,
-        "rescale_to_0_1" => Normalisation::Rescale,
-        "rgb_to_0_1" => Normalisation::Rgb,
-        _ => Normalisation::ZScore { masked },
-    };
-    dataset.channels.iter().enumerate().map(of).collect()
+        Scheme::None => Normalisation::None,
+        Scheme::Rescale => Normalisation::Rescale,
+        Scheme::Rgb => Normalisation::Rgb,
+        Scheme::ZScore => {
+            Normalisation::ZScore { masked: fingerprint.relative_size_after_cropping < CROPPED_SHARE }
+        }
+    }
 }
 
 /// Whether nnU-Net would add a low-resolution network, the case in which it pools the Dice over the batch.

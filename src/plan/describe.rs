@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Budget, CpuBudget, DiceReduction, Normalisation, Plan, Reason};
+use super::{Budget, CpuBudget, Normalisation, Plan, Reason};
+use crate::config::DiceReduction;
 use crate::data::dataset::Dataset;
 
 /// nnU-Net's choice before a processor budget reduced it.

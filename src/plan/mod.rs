@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::DiceReduction;
 use crate::data::dataset::Dataset;
 use crate::network::{DeepMedicShape, UNetShape};
 use crate::prepare::{Normalisation, Recipe};
@@ -18,6 +19,7 @@ mod decide;
 mod deepmedic;
 mod describe;
 mod measure;
+mod overrides;
 mod topology;
 
 /// What one training step may use.
@@ -54,16 +56,6 @@ impl Budget {
         let gflops = GFLOPS_PER_CORE * cores.max(1) as f64;
         Self { cpu: CpuBudget::Step { seconds: STEP_SECONDS, gflops }, ..Self::NNUNET }
     }
-}
-
-/// Over what the soft Dice sums are taken before the quotient.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DiceReduction {
-    /// Each sample has its own Dice.
-    Sample,
-    /// One Dice for the whole batch.
-    Batch,
 }
 
 /// One decision in words.

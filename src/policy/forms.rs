@@ -6,8 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::operations::{AXES, Context, PLANES, choice, flip, identity, rotate, scale};
-use super::{Choice, Group, Policy, Targets};
+use super::{Choice, Group, Policy};
 use crate::augment::{Keep, Magnitude, Op, Over, Resampling, Side};
+use crate::config::policy::Targets;
 
 /// How probable the choices are before anything was learned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

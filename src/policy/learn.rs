@@ -11,12 +11,16 @@
 //! S_b, the alignment, says how much the step of sample b helps on the validation batch. It is differenced from
 //! losses at displaced weights (`crate::learn::meta`). Here it is centred, weighted and carried to the logits.
 
+use std::ops::Range;
+
 use rand::rngs::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::gumbel::{conditional, score_function, straight_through};
-use super::resolve::{Estimator, Learning, Repeats, Steps};
 use super::{Chosen, Policy};
+use crate::config::Conventions;
+use crate::config::policy::Learning;
+use crate::config::published::{Estimator, Repeats};
 
 /// The moving state of a policy: its logits, in the order of [`Policy::flat`], and what its steps remember.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,13 +67,9 @@ impl Learner {
         }
     }
 
-    /// One step downhill along `gradient` with this step size.
-    pub fn step(&mut self, gradient: &[f64], rule: Steps, rate: f64) {
+    /// One step of Adam downhill along `gradient` with this step size.
+    pub fn step(&mut self, gradient: &[f64], rate: f64) {
         self.updates += 1;
-        if rule == Steps::Sgd {
-            self.logits.iter_mut().zip(gradient).for_each(|(logit, g)| *logit -= rate * g);
-            return;
-        }
         let [b1, b2] = ADAM_BETAS;
         let correction = |beta: f64| 1.0 - beta.powf(self.updates as f64);
         let (scale, root) = (rate / correction(b1), correction(b2).sqrt());
@@ -107,16 +107,39 @@ impl Learner {
     }
 }
 
+impl Learning {
+    /// The first step size on the logits of a run with so many updates.
+    ///
+    /// Where none is given it is 1 / sqrt(updates). Adam moves a logit by about one step size an update, in a
+    /// direction that is mostly chance: a gradient's mean over its deviation is some 0.1. After T updates that fall
+    /// to 0, chance has moved it by 0.6 rate sqrt(T) and a signal to noise of s by 0.5 rate s T. So every length of
+    /// run has the same wandering, 0.6, and a signal that grows with the root of the number of updates.
+    pub fn step_size(&self, updates: u64) -> f64 {
+        self.rate.unwrap_or_else(|| (updates.max(1) as f64).sqrt().recip())
+    }
+
+    /// The updates of a training of so many steps; update `u` follows step `u * every`.
+    pub fn updates(&self, planned: u64) -> Range<u64> {
+        let first = self.warm_up * planned as f64 / self.every as f64;
+        first as u64..planned.div_ceil(self.every)
+    }
+}
+
+/// What is left of the first step size after this share of a training.
+pub fn decay(done: f64) -> f64 {
+    const POWER: f64 = 0.9;
+    (1.0 - done).max(0.0).powf(POWER)
+}
+
 /// Gradient of the validation loss with respect to every logit, in the order of [`Policy::flat`].
 ///
-/// `alignments` are centred; `rate` is alpha, the step size of the look-ahead step. The policy is taken as it is
-/// now, whatever it was when the samples were drawn; see [`conditional`].
+/// `alignments` are centred. The gradient is in units of alpha, the step size of the look-ahead step, which Adam
+/// would not see. The policy is taken as it is now, whatever it was when the samples were drawn; see [`conditional`].
 pub fn gradient(
     policy: &Policy,
     drawn: &[Drawn],
     alignments: &[f64],
-    rate: f64,
-    learning: &Learning,
+    conventions: &Conventions,
     random: &mut ChaCha8Rng,
 ) -> Vec<f64> {
     let mut gradient = vec![0.0; policy.len()];
@@ -124,15 +147,15 @@ pub fn gradient(
     let width: usize = sizes.iter().sum();
     for (sample, &alignment) in drawn.iter().zip(alignments) {
         let target = sample.chosen.target;
-        let slope = -rate / drawn.len() as f64 * alignment;
+        let slope = -1.0 / drawn.len() as f64 * alignment;
         let mut first = target * width;
         for (group, &chosen) in sample.chosen.choices.iter().enumerate() {
             let logits = policy.logits(target, group);
-            let weight = match learning.estimator {
+            let weight = match conventions.estimator {
                 Estimator::StraightThrough => straight_through(&conditional(&logits, chosen, random), chosen),
                 Estimator::Score => score_function(&logits, chosen),
             };
-            let alike = match learning.repeats {
+            let alike = match conventions.repeats {
                 Repeats::Counted => 1.0,
                 Repeats::Divided => {
                     let same = |other: &&Drawn| {

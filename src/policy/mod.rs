@@ -14,6 +14,7 @@ use rand::rngs::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::{Augmentation, Draw, Op, Rule, Sharing, add_rules};
+use crate::config::policy::Targets;
 use crate::{Error, Result};
 
 pub mod forms;
@@ -42,17 +43,6 @@ pub struct Policy {
     /// What is drawn: one choice of every group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<Group>,
-}
-
-/// Whom a policy's logits are for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Targets {
-    /// Every patch.
-    #[default]
-    All,
-    /// Patches centred on background, and patches centred on any foreground class.
-    ByCentre,
 }
 
 /// Choices that exclude each other.

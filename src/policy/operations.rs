@@ -5,8 +5,9 @@
 //! one y, and the sagittal plane is mirrored along x.
 
 use super::lists::pairs;
-use super::{Choice, Group, Policy, Targets};
+use super::{Choice, Group, Policy};
 use crate::augment::{Augmentation, Keep, Magnitude, Op, Over, Resampling, Side};
+use crate::config::policy::{Start, Targets};
 use crate::plan::Plan;
 
 /// What the operations must know of a data set.
@@ -16,20 +17,6 @@ pub struct Context {
     pub pairs: Vec<[u8; 2]>,
     /// Rules that follow every draw: zeros outside a mask, see [`Augmentation::kept_zero`].
     pub after: Augmentation,
-}
-
-/// How probable choices are before anything was learned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Start {
-    /// All choices of a group alike.
-    #[default]
-    Uniform,
-    /// The identity has probability 1/2 in every group.
-    HalfIdentity,
-    /// Probabilities like those of nnU-Net's list; composed form only.
-    NnUNet,
-    /// Probabilities like those of DeepMedic's augmentation; composed form only.
-    DeepMedic,
 }
 
 pub(super) const AXES: [(&str, usize); 3] = [("longitudinal", 2), ("frontal", 0), ("sagittal", 1)];

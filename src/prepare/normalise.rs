@@ -76,8 +76,9 @@ pub(super) fn normalise(
                 return Err(Error::invalid(
                     path,
                     "voxels",
-                    format!("values from {low} to {high} in a channel named `rgb_to_0_1`"),
-                    "such a channel holds 0..=255; give it another name in `dataset.json`",
+                    format!("values from {low} to {high} in a channel that is normalised as RGB"),
+                    "such a channel holds 0..=255; give it another name than `rgb_to_0_1` in dataset.json, or set \
+                     `plan.normalisation`",
                 ));
             }
             shift_and_scale(values, None, 0.0, 255.0);

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::FractionMode;
-use crate::data::dataset::FoldChoice;
+use crate::config::{FoldChoice, FractionMode};
 use crate::{Error, Result};
 
 /// One experiment.

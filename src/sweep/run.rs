@@ -204,7 +204,8 @@ fn set_up(experiment: &Experiment, folder: &Path) -> Result<()> {
     for row in &experiment.row {
         let method = [format!("method.name={:?}", row.method)];
         let policy = row.policy.as_ref().map(|name| format!("policy.name={name:?}"));
-        let sets = method.iter().chain(&experiment.set).chain(&row.set).chain(&policy);
+        let steps = [format!("schedule.steps={}", experiment.steps)];
+        let sets = method.iter().chain(&experiment.set).chain(&row.set).chain(&policy).chain(&steps);
         let sets: Vec<String> = sets.cloned().collect();
         Config::resolve_preset(experiment.preset.as_deref(), Some(&config), &sets)?;
     }

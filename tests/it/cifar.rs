@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use segen::commands::cifar::{Arm, Cifar, CifarConfig, Operations, Pictures, bad, policy, read};
-use segen::policy::resolve::Learning;
+use segen::config::policy::Learning;
 use segen::progress::Silent;
 use segen::run::Run;
 

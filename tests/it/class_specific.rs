@@ -148,7 +148,7 @@ fn an_operation_that_harms_one_class_becomes_unlikely_for_that_class_alone() {
             train: &prepared[6..],
             validation: &[],
             classes: names,
-            method: &Method::resolve(&config.method, names).unwrap(),
+            method: &Method::resolve(&config, names).unwrap(),
             device: &Device::flex(),
             policy: &start,
             policy_validation: &prepared[..6],

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use segen::data::dataset::{Dataset, Fold, FoldChoice};
+use segen::config::FoldChoice;
+use segen::data::dataset::{Dataset, Fold};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

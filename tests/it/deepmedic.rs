@@ -11,10 +11,10 @@ use segen::batch::loader::{Batch, Loader};
 use segen::batch::sampler::{Purpose, Sampler, Share, Sites, generator};
 use segen::batch::source::SampleSource;
 use segen::commands::train::{self, Request, Start};
-use segen::config::Config;
+use segen::config::{Config, Variant};
 use segen::image::nifti;
 use segen::image::volume::{Grid, Volume};
-use segen::network::{DeepMedic, DeepMedicShape, Network, Variant, Weights};
+use segen::network::{DeepMedic, DeepMedicShape, Network, Weights};
 use segen::plan::Plan;
 use segen::predict::windows::{Predictor, WindowOptions};
 use segen::prepare::Sample;
@@ -314,7 +314,6 @@ fn a_stopped_run_goes_on_to_the_same_weights_and_paints_label_values() {
     dataset(&data);
     let sets = [
         "schedule.steps=4",
-        "schedule.epochs=1",
         "plan.patch=[21, 21, 21]",
         "plan.inference_patch=[29, 29, 29]",
         "plan.batch=2",
@@ -368,7 +367,7 @@ fn options_of_another_network_are_refused() {
     let base = plan(Variant::Small.shape());
     let apply = |sets: &[&str], mut plan: Plan| {
         let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
-        Config::resolve(None, &sets).and_then(|config| config.plan.apply(&mut plan)).map(|()| plan)
+        Config::resolve(None, &sets).and_then(|config| config.plan.apply(&mut plan, &[])).map(|()| plan)
     };
     let error = |sets: &[&str]| apply(sets, base.clone()).unwrap_err().to_string();
     assert!(error(&["plan.base_features=16"]).contains("plan.base_features"));

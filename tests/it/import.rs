@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ndarray::Array3;
+use segen::config::FoldChoice;
 use segen::data::check::{Kind, Severity, check};
-use segen::data::dataset::{Dataset, FoldChoice};
+use segen::data::dataset::Dataset;
 use segen::data::import::{Found, Layout, Part, recognise, write};
 use segen::image::nifti;
 use segen::image::volume::{Grid, Image, Labels, Volume};

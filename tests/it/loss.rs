@@ -2,7 +2,8 @@
 //! worked examples.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use segen::learn::loss::{ClassWeights, Loss};
+use segen::config::ClassWeights;
+use segen::learn::loss::Loss;
 use segen_kernels::{Activation, IGNORED, Target, VoxelLoss, segmentation_sums};
 use serde_json::Value;
 

@@ -7,6 +7,7 @@ mod augment;
 mod check;
 mod cifar;
 mod class_specific;
+mod config;
 mod dataset;
 mod deepmedic;
 mod import;

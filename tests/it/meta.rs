@@ -5,13 +5,13 @@ use burn::tensor::module::{conv_transpose3d, conv3d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use segen::batch::loader::{Batch, Input};
+use segen::config::DiceReduction;
+use segen::config::published::Difference;
 use segen::learn::loss::{DICE_SMOOTH, Loss};
 use segen::learn::meta::{Displacement, Losses, Meta, look_ahead};
 use segen::learn::objective::Objective;
 use segen::network::UNetShape;
 use segen::network::{Network, UNet};
-use segen::plan::DiceReduction;
-use segen::policy::resolve::Difference;
 
 use crate::networks::{filled, uniform, weights};
 use crate::support;

@@ -9,13 +9,14 @@ use segen::batch::loader::{Batch, Input, Loader};
 use segen::batch::sampler::{Augmented, Sampler, Share, Twin};
 use segen::batch::source::SampleSource;
 use segen::commands::train;
-use segen::config::Config;
-use segen::config::names::NAMES;
+use segen::config::method::{Adversarial, MethodConfig, MethodName, Mixup, Mode};
+use segen::config::published::Partner;
+use segen::config::{Config, Named};
 use segen::data::dataset::Dataset;
 use segen::data::phantom::{self, Kind, PhantomOptions};
 use segen::learn::adversarial::{direction, perturb};
 use segen::learn::loss::Loss;
-use segen::learn::method::{Adversarial, Method, MethodConfig, Mixup, Mode, Partner};
+use segen::learn::method::Method;
 use segen::learn::mixup::{combine, label_of_mixture, mix};
 use segen::learn::objective::{Gradient, Objective};
 use segen::learn::train::{Job, Outcome};
@@ -105,10 +106,8 @@ fn adversarial_passes_agree_with_pytorch() {
     let weights = weights(&network);
     let objective = Objective { network: &network, loss: Loss::default(), device: &device, seed: 0 };
     for expected in reference()["adversarial"].as_array().unwrap() {
-        let method = method(|config| {
-            config.adversarial =
-                Adversarial { mode: mode(expected), eps_l2: Some(2.0), ..Adversarial::default() };
-        });
+        let mut method = method(|config| config.adversarial.mode = mode(expected));
+        method.conventions.adversarial_norm = Some(2.0);
         let found = direction(&objective, &method, &weights, &batch).unwrap();
         let cross_entropy = expected["direction"].as_f64().unwrap();
         assert!((found.value.cross_entropy - cross_entropy).abs() < 1e-5, "{}", found.value.cross_entropy);
@@ -131,7 +130,7 @@ fn adversarial_passes_agree_with_pytorch() {
     }
     // Without length the pass is the clean one again, bit for bit.
     let still = method(|config| {
-        config.adversarial = Adversarial { mode: Mode::Symmetric, eps_rms: 0.0, ..Adversarial::default() };
+        config.adversarial = Adversarial { mode: Mode::Symmetric, eps_rms: 0.0 };
     });
     let found = direction(&objective, &still, &weights, &batch).unwrap();
     assert_eq!(perturb(&still, &batch, &found.gradients), batch);
@@ -153,7 +152,8 @@ fn mixup_passes_agree_with_pytorch() {
 fn shares_are_drawn_from_the_distribution_and_pairs_are_permutations() {
     let batch = scene();
     let draw = |mode: Mode, alpha: f64, partner: Partner, step: u64| {
-        let method = method(|config| config.mixup = Mixup { mode, alpha, margin: 0.2, partner });
+        let mut method = method(|config| config.mixup = Mixup { mode, alpha, margin: 0.2 });
+        method.conventions.partner = partner;
         mix(&method, &Batch { step, ..batch.clone() }, 3).unwrap()
     };
     let shares = |mode, alpha| -> Vec<f64> {
@@ -299,7 +299,7 @@ fn every_method_trains_by_name_and_differs_from_the_others() {
             run.set_up(&config, &plan, &split, &policy, &Value::Null).unwrap();
         }
         assert_eq!(run.config().unwrap(), config, "a resolved configuration reads back equal");
-        let method = Method::resolve(&config.method, names).unwrap();
+        let method = Method::resolve(&config, names).unwrap();
         let device = Device::flex();
         let job = Job {
             config: &config,
@@ -317,7 +317,7 @@ fn every_method_trains_by_name_and_differs_from_the_others() {
         (job.train(&Silent).unwrap(), run)
     };
     let mut seen: Vec<(&str, Weights)> = Vec::new();
-    for name in NAMES {
+    for &name in MethodName::NAMES {
         let (outcome, run) = train(name, name, &[]);
         assert!(outcome.weights.parameters.iter().all(|p| p.values.iter().all(|v| v.is_finite())));
         for (other, weights) in &seen {
@@ -346,14 +346,12 @@ fn every_method_trains_by_name_and_differs_from_the_others() {
     std::fs::remove_dir_all(run.path("checkpoint/step-4")).unwrap();
     std::fs::write(run.path("checkpoint/latest"), "step-2\n").unwrap();
     assert_eq!(train("asym-combination", "stopped", &half).0.weights, last);
-    // Joined steps and independent batches are ways of their own.
-    for more in ["method.steps=sum", "method.aux_batch=raw-independent", "method.aux_batch=same"] {
-        assert_ne!(train("asym-combination", more, &[more]).0.weights, last, "{more}");
-    }
+    let published = train("asym-combination", "published", &["published=true"]).0.weights;
+    assert_ne!(published, last, "what the released programs do is something else");
 }
 
 #[test]
-fn names_set_what_they_say_and_settings_go_over_them() {
+fn names_set_what_they_say_and_settings_override_them() {
     let combination = config("asym-combination", &["method.focal.gamma=3.0"]).method;
     assert_eq!(combination.focal.gamma, 3.0);
     assert_eq!(config("asym-combination", &[]).method.focal.gamma, 2.0);
@@ -364,7 +362,7 @@ fn names_set_what_they_say_and_settings_go_over_them() {
     let f4 = config("f4", &[]).loss;
     assert_eq!((f4.cross_entropy, f4.dice, f4.beta), (0.0, 1.0, 4.0));
     assert_eq!(config("ce-80", &[]).sampling.foreground_share, 0.8);
-    // In a file, what stands beside the name goes over it.
+    // In a file, what stands beside the name overrides it.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mine.toml");
     std::fs::write(&path, "[method]\nname = \"asym-margin\"\nmargin.value = 0.2\n").unwrap();
@@ -377,7 +375,7 @@ fn names_set_what_they_say_and_settings_go_over_them() {
         let error = Config::resolve(None, &sets).unwrap_err().to_string();
         assert!(error.contains(wanted), "{error}");
     };
-    refused(&["method.name=margins"], "there is no method `margins`");
+    refused(&["method.name=margins"], "method.name: there is no `margins`");
     refused(&["method.name=asym-augmentation", "policy.name=none"], "none is");
     refused(&["method.name=asym-augmentation", "policy.name=learned"], "a policy that learns");
     refused(&["method.focal.gamma=0.5"], "method.focal.gamma");

@@ -1,9 +1,9 @@
 //! Tests of `segen::network` against PyTorch; see tests/reference/make_networks.py.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use segen::config::Variant;
 use segen::network::{
-    Activations, DeepMedic, DeepMedicShape, Mode, Network, Pass, Statistics, Variant, Weights, WideResNet,
-    values,
+    Activations, DeepMedic, DeepMedicShape, Mode, Network, Pass, Statistics, Weights, WideResNet, values,
 };
 use segen_kernels::Activation;
 use serde_json::Value;

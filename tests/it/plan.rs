@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use segen::config::DiceReduction;
 use segen::data::dataset::{Dataset, LabelScheme, Region};
-use segen::plan::{Budget, CpuBudget, DiceReduction, Fingerprint, Intensities, Plan};
+use segen::plan::{Budget, CpuBudget, Fingerprint, Intensities, Plan};
 use segen::prepare::Normalisation;
 use segen::progress::Silent;
 use serde_json::Value;

@@ -1,14 +1,15 @@
 //! Tests of `segen::policy`: distributions, derivatives, and the closed forms of the toy problem.
 
 use segen::augment::Affine;
-use segen::config::{Config, Schedule};
+use segen::config::policy::{PolicyConfig, PolicyName, Start, Targets};
+use segen::config::published::{Conventions, Estimator, Repeats};
+use segen::config::{Length, NameOrFile, Schedule};
 use segen::policy::gumbel::{
     conditional, gumbel, highest, log_sum_exp, sample, score_function, softmax, straight_through,
 };
 use segen::policy::learn::{Drawn, Learner, alignments, gradient};
-use segen::policy::operations::{Context, Start, composed, single};
-use segen::policy::resolve::{Estimator, Learning, PolicyConfig, Repeats, Steps};
-use segen::policy::{Chosen, Policy, Targets};
+use segen::policy::operations::{Context, composed, single};
+use segen::policy::{Chosen, Policy};
 use segen::rng::generator;
 
 #[test]
@@ -141,9 +142,13 @@ fn gradients_reach_the_target_and_group_that_drew() {
     let policy = composed(&Context::default(), Start::Uniform).for_targets(Targets::ByCentre);
     assert_eq!(policy.len(), 124);
     let sample = Drawn { chosen: Chosen { target: 1, choices: vec![1; 15] }, centre_class: 3 };
-    let learning = Learning::default();
-    let slope =
-        gradient(&policy, std::slice::from_ref(&sample), &[2.0], 1.0, &learning, &mut generator(1, &["g"]));
+    let slope = gradient(
+        &policy,
+        std::slice::from_ref(&sample),
+        &[2.0],
+        &Conventions::OWN,
+        &mut generator(1, &["g"]),
+    );
     assert!(slope[..62].iter().all(|g| *g == 0.0), "background drew nothing");
     let mut first = 62;
     for group in &policy.groups {
@@ -156,8 +161,8 @@ fn gradients_reach_the_target_and_group_that_drew() {
     // Two that drew the same share one vote; counted, each has its own.
     let twice = [sample.clone(), sample];
     let of = |repeats, estimator| {
-        let learning = Learning { repeats, estimator, ..Learning::default() };
-        gradient(&policy, &twice, &[2.0, 2.0], 1.0, &learning, &mut generator(1, &["g"]))
+        let conventions = Conventions { repeats, estimator, ..Conventions::OWN };
+        gradient(&policy, &twice, &[2.0, 2.0], &conventions, &mut generator(1, &["g"]))
     };
     let (divided, counted) = (of(Repeats::Divided, Estimator::Score), of(Repeats::Counted, Estimator::Score));
     assert!(divided.iter().zip(&counted).all(|(d, c)| (2.0 * d - c).abs() < 1e-15));
@@ -177,7 +182,7 @@ fn adam_steps_are_pytorchs() {
     };
     let mut learner = Learner::new(&policy);
     for g in [[0.3, -2.0], [-0.1, 0.5], [0.2, 0.0]] {
-        learner.step(&g, Steps::Adam, 0.1);
+        learner.step(&g, 0.1);
     }
     let expected = ADAM;
     for (ours, theirs) in learner.logits.iter().zip(expected) {
@@ -193,7 +198,7 @@ fn a_choice_that_harms_loses_its_probability() {
     // Samples that drew choice 3 step away from the validation loss, all others towards it, with noise.
     let policy = single(&Context::default(), Start::Uniform);
     for estimator in [Estimator::StraightThrough, Estimator::Score] {
-        let learning = Learning { estimator, ..Learning::default() };
+        let conventions = Conventions { estimator, ..Conventions::OWN };
         let mut learner = Learner::new(&policy);
         let mut random = generator(9, &["toy"]);
         for update in 0..400 {
@@ -206,8 +211,8 @@ fn a_choice_that_harms_loses_its_probability() {
                 .collect();
             let centred = learner.centre(&alignments, &batch);
             let mut redraw = generator(update, &["redraw"]);
-            let slope = gradient(&now, &batch, &centred, 1.0, &learning, &mut redraw);
-            learner.step(&slope, learning.optimiser, 2e-2);
+            let slope = gradient(&now, &batch, &centred, &conventions, &mut redraw);
+            learner.step(&slope, 2e-2);
         }
         let p = policy.with_logits(&learner.logits).probabilities(0, 0);
         let lowest = p.iter().copied().fold(1.0, f64::min);
@@ -279,31 +284,22 @@ fn unnamed_policies_go_by_the_length_of_the_training() {
     assert_eq!([0, 800, 4999].map(name), ["random"; 3]);
     assert_eq!([5000, 250_000].map(name), ["heuristic-nnunet"; 2]);
     let steps = |schedule: Schedule| schedule.expected_steps(|| 0.25);
-    let schedule =
-        Schedule { steps: None, epochs: None, time_budget_seconds: None, ..Config::default().schedule };
-    assert_eq!(steps(Schedule { steps: Some(70), time_budget_seconds: Some(1e6), ..schedule.clone() }), 70);
-    assert_eq!(steps(Schedule { time_budget_seconds: Some(300.0), ..schedule.clone() }), 1200);
-    assert_eq!(steps(Schedule { epochs: Some(3), ..schedule.clone() }), 3 * schedule.steps_per_epoch);
-    assert_eq!(steps(schedule), 250_000);
+    let of = |length| Schedule { length, ..Schedule::default() };
+    assert_eq!(steps(of(Length::Steps(70))), 70);
+    assert_eq!(steps(of(Length::Seconds(300.0))), 1200);
+    assert_eq!(steps(of(Length::Epochs(3))), 3 * Schedule::default().steps_per_epoch);
+    assert_eq!(steps(Schedule::default()), 250_000);
 }
 
 #[test]
-fn unknown_policies_are_refused_by_name() {
-    for (field, config) in [
-        ("policy.name", PolicyConfig { name: "leanred".to_owned(), ..PolicyConfig::default() }),
-        (
-            "policy.start",
-            PolicyConfig {
-                name: "learned".to_owned(),
-                start: "nnunet".to_owned(),
-                ..PolicyConfig::default()
-            },
-        ),
-    ] {
-        let message =
-            config.resolve(&crate::support::plan(), &["background", "a"], 0).unwrap_err().to_string();
-        assert!(message.contains(field) && message.contains("hint"), "{message}");
-    }
+fn starts_that_need_groups_are_refused_for_single_operations() {
+    let config = PolicyConfig {
+        name: NameOrFile::Name(PolicyName::Learned),
+        start: NameOrFile::Name(Start::NnUNet),
+        ..PolicyConfig::default()
+    };
+    let message = config.resolve(&crate::support::plan(), &["background", "a"], 0).unwrap_err().to_string();
+    assert!(message.contains("policy.start") && message.contains("policy.form=composed"), "{message}");
 }
 
 #[test]
@@ -312,7 +308,7 @@ fn policy_files_that_name_channels_the_data_lack_are_refused() {
     let file = folder.path().join("policy.toml");
     let rule = "{ probability = 1.0, op = \"nonzero\", channels = [0, 3] }";
     std::fs::write(&file, format!("name = \"of four channels\"\nrules = [{rule}]\n")).unwrap();
-    let config = PolicyConfig { name: file.display().to_string(), ..PolicyConfig::default() };
+    let config = PolicyConfig { name: NameOrFile::File(file.clone()), ..PolicyConfig::default() };
     let message = config.resolve(&crate::support::plan(), &["background"], 0).unwrap_err().to_string();
     for part in ["policy.toml", "rules[0]", "channel 3"] {
         assert!(message.contains(part), "{message}");

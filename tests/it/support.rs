@@ -64,8 +64,9 @@ pub(crate) fn sample(
 
 /// A plan for thick slices of three channels, normalised in three ways.
 pub(crate) fn plan() -> segen::plan::Plan {
+    use segen::config::DiceReduction;
     use segen::network::UNetShape;
-    use segen::plan::{DiceReduction, Fingerprint, Plan};
+    use segen::plan::{Fingerprint, Plan};
     use segen::prepare::Normalisation;
     let z_score = |masked| Normalisation::ZScore { masked };
     Plan {

@@ -14,7 +14,7 @@ pub(crate) struct Args {
     /// Folder of the sweep; what is finished there is not trained again
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// Data set; takes the place of the one that the experiment names
+    /// Data set; overrides the one that the experiment names
     #[arg(long, value_name = "DIR")]
     dataset: Option<PathBuf>,
     /// Train nothing: draw tables and figures from DIR/results.jsonl

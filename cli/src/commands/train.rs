@@ -1,8 +1,9 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use clap::builder::PossibleValuesParser;
 use segen::commands::train::{self, Request, Start};
-use segen::config::Config;
+use segen::config::{Config, MethodName, Named, PolicyName, Precision};
 use segen::run::Run;
 
 use super::{Exit, device};
@@ -24,13 +25,10 @@ pub(crate) struct Args {
     /// One setting, as section.key=value; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Method by name: ce, ce-80, dice, f2, f4, f8, margin, focal, adversarial, mixup, the latter four also as
-    /// asym-..., asym-augmentation, asym-combination; goes over the file, and `--set` over it
-    #[arg(long, value_name = "M")]
+    /// Method by name; overrides the file, and `--set` overrides it
+    #[arg(long, value_name = "M", value_parser = PossibleValuesParser::new(MethodName::NAMES))]
     method: Option<String>,
-    /// How patches are augmented: none, heuristic (DeepMedic's), heuristic-nnunet, random, learned, a policy file, or
-    /// auto (the default): random in trainings of fewer than 5000 steps, heuristic-nnunet in longer ones
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", help = policy_help())]
     policy: Option<String>,
     /// Fold to hold out, or `all` to train and validate on every case
     #[arg(long, value_name = "N|all")]
@@ -55,7 +53,7 @@ pub(crate) struct Args {
     patience: Option<u64>,
     /// What the operands of convolutions are rounded to: f32 (not at all) or bf16, faster where the processor has
     /// instructions for it
-    #[arg(long, value_name = "f32|bf16")]
+    #[arg(long, value_name = "P", value_parser = PossibleValuesParser::new(Precision::NAMES))]
     precision: Option<String>,
     /// Folder for prepared samples; beside the run when left out
     #[arg(long, value_name = "DIR")]
@@ -65,6 +63,14 @@ pub(crate) struct Args {
     resume: bool,
     #[command(flatten)]
     device: device::DeviceArgs,
+}
+
+fn policy_help() -> String {
+    format!(
+        "How patches are augmented: {}, or a policy file; `auto` is the default: random in trainings of fewer than \
+         5000 steps, heuristic-nnunet in longer ones",
+        PolicyName::NAMES.join(", ")
+    )
 }
 
 pub(crate) fn run(args: Args, output: &Output, started: Instant) -> anyhow::Result<Exit> {

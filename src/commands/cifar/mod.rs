@@ -12,9 +12,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::{Magnitude, Op};
+use crate::config::policy::{Learning, Targets};
+use crate::policy::Policy;
 use crate::policy::operations::{choice, group, identity};
-use crate::policy::resolve::Learning;
-use crate::policy::{Policy, Targets};
 use crate::{Error, Result};
 
 pub use read::{Pictures, read};

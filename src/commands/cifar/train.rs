@@ -14,7 +14,7 @@ use super::{Arm, CLASSES, CifarConfig, EDGE, Pictures, bad, policy};
 use crate::batch::loader::{Batch, Loader};
 use crate::batch::sampler::{Sampler, Share};
 use crate::batch::source::SampleSource;
-use crate::config::{Optimiser, OptimiserKind};
+use crate::config::{Conventions, DiceReduction, Optimiser, OptimiserKind};
 use crate::files::{create_folder, write_atomically};
 use crate::learn::loss::Loss;
 use crate::learn::meta::Meta;
@@ -23,7 +23,6 @@ use crate::learn::optimiser::{self, OptimiserState};
 use crate::learn::policy::{Lesson, Tutor};
 use crate::network::{Mode, Network, Pass, Weights, WideResNet, values};
 use crate::picture::{self, Panel, Series};
-use crate::plan::DiceReduction;
 use crate::policy::{Policy, Timeline};
 use crate::progress::Progress;
 use crate::rng::generator;
@@ -85,8 +84,14 @@ impl Cifar<'_> {
         let mut sampler = Sampler::new([EDGE, EDGE, 1], config.batch);
         sampler.share = Share::Probability(0.0);
         let mut tutor = (config.policy == Arm::Learned).then(|| {
-            let lesson =
-                Lesson { learning: &config.learning, seed: config.seed, planned, step: 0, adapt: whole };
+            let lesson = Lesson {
+                learning: &config.learning,
+                conventions: Conventions::OWN,
+                seed: config.seed,
+                planned,
+                step: 0,
+                adapt: whole,
+            };
             Tutor::new(lesson, &now, None, self.source(&learned_from), &sampler)
         });
         let timeline = tutor.as_ref().map_or_else(|| Timeline::fixed(now.clone()), Tutor::timeline);
@@ -105,7 +110,7 @@ impl Cifar<'_> {
             device: self.device,
             seed: config.seed,
         };
-        let meta = Meta::new(&objective, &objective, &config.learning);
+        let meta = Meta::new(&objective, &objective, &config.learning, &Conventions::OWN);
         let mut weights = network.initialise(config.seed);
         let rule = self.rule();
         let mut state = OptimiserState::new(rule.kind, &weights);

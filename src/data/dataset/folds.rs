@@ -1,9 +1,7 @@
 //! Which cases are trained on and which are held out, by the same rules and with the same result as nnU-Net.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,63 +17,6 @@ pub struct Fold {
     /// Held out.
     #[serde(rename = "val")]
     pub validation: Vec<String>,
-}
-
-/// A fold as it is asked for: `0`, `1`, ... or `all`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "String")]
-pub enum FoldChoice {
-    /// A fold by its number, counted from 0.
-    Number(usize),
-    /// Every case is trained on and validated on.
-    All,
-}
-
-impl FromStr for FoldChoice {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "all" => Ok(Self::All),
-            number => number.parse().map(Self::Number).map_err(|_| {
-                Error::config("fold", format!("`{text}` is no fold"), "give 0, 1, 2, 3, 4 or `all`")
-            }),
-        }
-    }
-}
-
-/// A fold in a configuration file: `fold = 0` and `fold = "0"` mean the same.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Written {
-    Number(usize),
-    Text(String),
-}
-
-impl TryFrom<Written> for FoldChoice {
-    type Error = Error;
-
-    fn try_from(written: Written) -> Result<Self> {
-        match written {
-            Written::Number(number) => Ok(Self::Number(number)),
-            Written::Text(text) => text.parse(),
-        }
-    }
-}
-
-impl From<FoldChoice> for String {
-    fn from(choice: FoldChoice) -> Self {
-        choice.to_string()
-    }
-}
-
-impl fmt::Display for FoldChoice {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Number(number) => write!(out, "{number}"),
-            Self::All => out.write_str("all"),
-        }
-    }
 }
 
 /// nnU-Net's seed of every split.

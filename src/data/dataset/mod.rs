@@ -27,8 +27,9 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use description::{Description, Files};
 pub(crate) use discovery::{case_of_channel, entries, file_name};
-pub use folds::{Fold, FoldChoice};
+pub use folds::Fold;
 
+use crate::config::FoldChoice;
 use crate::{Error, Result};
 
 /// One patient or scan: its files, nothing read yet.

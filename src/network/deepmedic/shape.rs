@@ -2,23 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Variant;
 use crate::network::{Field, Padding, Pathway};
 use crate::{Error, Result};
-
-/// The shapes that have a name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Variant {
-    /// Residuals, dropout and PReLU (`modelConfig1in.cfg` of the published code; its ATLAS experiments).
-    #[default]
-    Default,
-    /// ReLU, no residuals, no dropout (`modelConfigbasic.cfg`; its BRATS experiments).
-    Basic,
-    /// `default` with half the maps in the pathways and 150 in the hidden layers.
-    Small,
-    /// `basic` with the maps of `small`.
-    BasicSmall,
-}
 
 /// The nonlinearity of all layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,159 @@
+//! How patches are augmented, as data. The policy that is meant is found in `policy/resolve.rs`.
+
+use serde::{Deserialize, Serialize};
+
+use super::Problems;
+use super::named::{NameOrFile, named};
+
+/// How patches are augmented.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicyConfig {
+    /// The policy, by name or as a file.
+    pub name: NameOrFile<PolicyName>,
+    /// Which operations `random` and `learned` draw from.
+    pub form: Form,
+    /// Whether patches centred on foreground have a policy of their own.
+    pub targets: Targets,
+    /// Where `learned` begins: probabilities by name, or a policy file.
+    pub start: NameOrFile<Start>,
+    /// Share of the fold's training cases that is set aside for a policy to learn from, before `fraction`; a fifth
+    /// for `learned` and none for others when left out. Arms of a comparison set aside the same cases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_share: Option<f64>,
+    /// How `learned` learns.
+    pub learning: Learning,
+}
+
+named! {
+    /// The policies that need no file.
+    pub enum PolicyName for "policy.name" {
+        /// `random` in short trainings, `heuristic-nnunet` in long ones.
+        Auto = "auto",
+        /// Patches stay as they are.
+        None = "none",
+        /// DeepMedic's default.
+        Heuristic = "heuristic",
+        /// nnU-Net's default list.
+        HeuristicNnUNet = "heuristic-nnunet",
+        /// Operations drawn uniformly.
+        Random = "random",
+        /// Operations drawn with probabilities that are learned while the network trains.
+        Learned = "learned",
+    }
+}
+
+named! {
+    /// How probable choices are before anything was learned.
+    pub enum Start for "policy.start" {
+        /// All choices of a group alike.
+        Uniform = "uniform",
+        /// The identity has probability 1/2 in every group.
+        HalfIdentity = "half-identity",
+        /// Probabilities like those of nnU-Net's list; composed form only.
+        NnUNet = "nnunet",
+        /// Probabilities like those of DeepMedic's augmentation; composed form only.
+        DeepMedic = "deepmedic",
+    }
+}
+
+/// An operation set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// One of 44 operations per patch.
+    #[default]
+    Single,
+    /// One of every of 15 groups.
+    Composed,
+}
+
+/// Whom a policy's logits are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Targets {
+    /// Every patch.
+    #[default]
+    All,
+    /// Patches centred on background, and patches centred on any foreground class.
+    ByCentre,
+}
+
+/// How a policy learns. Its logits move by Adam, with a step size that falls as `(1 - t / steps)^0.9`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Learning {
+    /// Step size on the logits; by the number of updates when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+    /// Training steps from one update to the next.
+    pub every: u64,
+    /// Share of the training steps before the first update: an untrained network tells nothing about operations.
+    pub warm_up: f64,
+    /// The batch of step t is drawn with the policy as of step t - delay.
+    pub delay: u64,
+    /// Patches in a batch of the policy's validation cases; 0 takes half a training batch, rounded up.
+    pub validation_batch: usize,
+    /// Length (L2) of the displacement of the weights by which losses are differenced.
+    pub displacement: f64,
+}
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        Self {
+            name: NameOrFile::Name(PolicyName::Auto),
+            form: Form::Single,
+            targets: Targets::All,
+            start: NameOrFile::Name(Start::Uniform),
+            validation_share: None,
+            learning: Learning::default(),
+        }
+    }
+}
+
+impl Default for Learning {
+    fn default() -> Self {
+        Self { rate: None, every: 4, warm_up: 0.1, delay: 8, validation_batch: 0, displacement: 1e-3 }
+    }
+}
+
+impl PolicyConfig {
+    /// Whether the policy changes while the network trains.
+    pub fn learns(&self) -> bool {
+        self.name == NameOrFile::Name(PolicyName::Learned)
+    }
+
+    /// See the field of the same name.
+    pub fn validation_share(&self) -> f64 {
+        self.validation_share.unwrap_or(if self.learns() { 0.2 } else { 0.0 })
+    }
+
+    pub(super) fn check(&self, problems: &mut Problems) {
+        let share = self.validation_share();
+        problems.demand((0.0..1.0).contains(&share), "policy.validation_share", "at least 0 and below 1");
+        problems.demand(
+            !self.learns() || share > 0.0,
+            "policy.validation_share",
+            "above 0 for a policy that learns",
+        );
+        for (key, wanted) in self.learning.faults() {
+            problems.demand(false, &format!("policy.learning.{key}"), wanted);
+        }
+    }
+}
+
+impl Learning {
+    /// Keys whose values cannot be used, and what each must be.
+    pub fn faults(&self) -> Vec<(&'static str, &'static str)> {
+        let demands = [
+            (self.rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()), ("rate", "a number above 0")),
+            (self.every > 0, ("every", "at least 1")),
+            ((0.0..1.0).contains(&self.warm_up), ("warm_up", "at least 0 and below 1")),
+            (
+                self.displacement > 0.0 && self.displacement <= 0.1,
+                ("displacement", "above 0 and at most 0.1"),
+            ),
+        ];
+        demands.into_iter().filter(|(holds, _)| !holds).map(|(_, fault)| fault).collect()
+    }
+}
