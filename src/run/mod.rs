@@ -64,6 +64,34 @@ pub struct Manifest {
     pub cache: PathBuf,
 }
 
+/// The folder of a run or sweep that is there: `given`, else the one of that name under `$nnUNet_results`.
+///
+/// # Errors
+/// Where there is neither.
+pub fn locate(given: &Path) -> Result<PathBuf> {
+    let results = std::env::var_os("nnUNet_results").filter(|value| !value.is_empty()).map(PathBuf::from);
+    find(given, results.as_deref())
+}
+
+fn find(given: &Path, results: Option<&Path>) -> Result<PathBuf> {
+    if given.exists() {
+        return Ok(given.to_owned());
+    }
+    let there = results.filter(|_| given.is_relative()).map(|results| results.join(given));
+    match (there, results) {
+        (Some(folder), _) if folder.is_dir() => Ok(folder),
+        (_, results) => {
+            let fix = match results {
+                Some(results) => format!("give the folder of a run, or its name in `{}`", results.display()),
+                None => {
+                    "give the folder of a run, or set nnUNet_results to the folder of all to use names".into()
+                }
+            };
+            Err(Error::invalid(given, "run", "there is no such folder", fix))
+        }
+    }
+}
+
 impl Run {
     /// The run in `folder`, which need not exist yet.
     pub fn at(folder: impl Into<PathBuf>) -> Self {
@@ -244,5 +272,28 @@ pub mod machine {
         let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
         line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_found_by_path_or_by_name_among_the_results() {
+        let folder = tempfile::tempdir().unwrap();
+        let results = folder.path().join("results");
+        std::fs::create_dir_all(results.join("Dataset004/run")).unwrap();
+        let named = Path::new("Dataset004/run");
+        assert_eq!(find(named, Some(&results)).unwrap(), results.join(named));
+        assert_eq!(find(folder.path(), Some(&results)).unwrap(), folder.path());
+        for (given, results) in [
+            (named.to_owned(), None),
+            (PathBuf::from("Dataset004/other"), Some(&*results)),
+            (folder.path().join("run"), Some(&*results)),
+        ] {
+            let message = find(&given, results).unwrap_err().to_string();
+            assert!(message.contains("no such folder") && message.contains("folder of a run"), "{message}");
+        }
     }
 }

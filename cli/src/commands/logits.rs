@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use segen::examine::logits::{self, CollectOptions};
-use segen::run::Run;
+use segen::run::{self, Run};
 
 use super::{Exit, device};
 use crate::output::Output;
@@ -34,7 +34,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     let mut collected = Vec::new();
     for folder in &args.run {
         collected.push(segen::commands::logits::run(
-            &Run::at(folder),
+            &Run::at(run::locate(folder)?),
             args.dataset.as_deref(),
             &options,
             &device,

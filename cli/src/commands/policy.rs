@@ -7,7 +7,7 @@ use segen::examine::preview::Preview;
 use segen::files::write_atomically;
 use segen::policy::Policy;
 use segen::policy::forms::TestStart;
-use segen::run::Run;
+use segen::run::{self, Run};
 
 use super::{Exit, device};
 use crate::output::Output;
@@ -39,7 +39,7 @@ pub(crate) struct PreviewArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ShowArgs {
-    /// Run folders
+    /// Run folders, or their names under $nnUNet_results
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// `toml` prints the policy of one run as a file that another run can use
@@ -52,7 +52,7 @@ pub(crate) struct ShowArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TestTimeArgs {
-    /// Folder of a trained run; it learns from cases that the run was not trained on
+    /// Folder of a trained run, or its name under $nnUNet_results; it learns from cases that the run was not trained on
     run: PathBuf,
     /// File for the policy (TOML)
     #[arg(short, long, value_name = "FILE")]
@@ -111,7 +111,13 @@ fn learn_test_time(args: &TestTimeArgs, output: &Output) -> anyhow::Result<Exit>
         ..test_time::Options::default()
     };
     let device = args.device.open()?;
-    let learned = test_time::learn(&Run::at(&args.run), args.dataset.as_deref(), &options, &device, output)?;
+    let learned = test_time::learn(
+        &Run::at(run::locate(&args.run)?),
+        args.dataset.as_deref(),
+        &options,
+        &device,
+        output,
+    )?;
     write_atomically(&args.output, learned.policy.to_toml().as_bytes())?;
     if output.json() {
         output.data(&serde_json::to_string_pretty(&learned)?);
@@ -148,8 +154,11 @@ fn preview(args: &PreviewArgs, output: &Output) -> anyhow::Result<Exit> {
 }
 
 fn show(args: &ShowArgs, output: &Output) -> anyhow::Result<Exit> {
-    let shown =
-        args.runs.iter().map(|run| Shown::of(&Run::at(run))).collect::<segen::Result<Vec<Shown>>>()?;
+    let shown = args
+        .runs
+        .iter()
+        .map(|run| Shown::of(&Run::at(run::locate(run)?)))
+        .collect::<segen::Result<Vec<Shown>>>()?;
     if args.form.is_some() {
         anyhow::ensure!(
             shown.len() == 1,

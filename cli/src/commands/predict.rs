@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use segen::commands::predict::{self, Request, TestTime};
 use segen::policy::Policy;
 use segen::predict::forms::Average;
-use segen::run::Run;
+use segen::run::{self, Run};
 
 use super::{Exit, device};
 use crate::output::Output;
@@ -16,7 +16,7 @@ enum Averaged {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folder of a trained run
+    /// Folder of a trained run, or its name under $nnUNet_results
     run: PathBuf,
     /// Scans: files or folders, named CASE_0000.nii.gz, CASE_0001.nii.gz, ... by channel
     #[arg(required = true)]
@@ -51,8 +51,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     let device = args.device.open()?;
-    let mut runs = vec![Run::at(&args.run)];
-    runs.extend(args.with.iter().map(Run::at));
+    let mut runs = vec![Run::at(run::locate(&args.run)?)];
+    for folder in &args.with {
+        runs.push(Run::at(run::locate(folder)?));
+    }
     let average = match args.average {
         Averaged::Probabilities => Average::Probabilities,
         Averaged::Logits => Average::Logits,

@@ -1,11 +1,13 @@
 use std::path::PathBuf;
 
+use segen::run;
+
 use super::Exit;
 use crate::output::Output;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folders of runs and of sweeps
+    /// Folders of runs and of sweeps, or their names under $nnUNet_results
     #[arg(required = true)]
     folder: Vec<PathBuf>,
     /// The page; its figures are also written as SVG and PNG into NAME_figures beside it
@@ -14,7 +16,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
-    let written = segen::examine::report::write(&args.folder, &args.output, output)?;
+    let folders = args.folder.iter().map(|folder| run::locate(folder)).collect::<segen::Result<Vec<_>>>()?;
+    let written = segen::examine::report::write(&folders, &args.output, output)?;
     if output.json() {
         output.data(&serde_json::json!({ "page": written.page, "figures": written.figures }).to_string());
     } else {
