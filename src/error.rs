@@ -1,6 +1,6 @@
 //! The one error type of the library.
 //!
-//! Every variant names the file or field, what is wrong with it and how to mend it, so that the command line
+//! Every variant names the file or field, what is wrong with it and how to fix it, so that the command line
 //! can print it unchanged. Shape mistakes between our own modules are bugs and panic; anything that a file or
 //! a user can cause is an [`Error`].
 

@@ -58,7 +58,7 @@ fn a_download_is_imported_and_checked() {
     let fault = &report["faults"][0];
     assert_eq!((fault["severity"].as_str(), fault["kind"].as_str()), (Some("error"), Some("missing")));
     assert_eq!(fault["file"], "labelsTr/case_00001.nii.gz");
-    assert!(["what", "where", "mend"].iter().all(|key| fault[key].is_string()), "{fault}");
+    assert!(["what", "where", "fix"].iter().all(|key| fault[key].is_string()), "{fault}");
 
     assert_eq!(segen(&["check", "/nowhere/at/all"]).status.code(), Some(2));
 }

@@ -270,7 +270,7 @@ fn description(dataset: &Dataset) -> Result<serde_json::Value> {
     let path = dataset.folder.join("dataset.json");
     let text = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
     let mut value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| {
-        Error::invalid(&path, "JSON", e.to_string(), "mend the file at the place that the message names")
+        Error::invalid(&path, "JSON", e.to_string(), "fix the file at the place that the message names")
     })?;
     if let Some(object) = value.as_object_mut() {
         for list in ["dataset", "training", "test"] {

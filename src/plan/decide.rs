@@ -97,7 +97,7 @@ fn check(fingerprint: &Fingerprint) -> Result<()> {
         Some(spacing) => Err(Error::config(
             "fingerprint.spacings",
             format!("a spacing of {spacing} millimetres"),
-            "mend the header of that image; `segen check` names it",
+            "fix the header of that image; `segen check` names it",
         )),
     }
 }

@@ -124,7 +124,7 @@ impl Policy {
         let policy: Self = toml::from_str(&text).map_err(|e| {
             Error::invalid(path, "policy", e.to_string(), "see docs/policies.md for the form of the file")
         })?;
-        policy.check().map_err(|e| Error::invalid(path, "policy", e.to_string(), "mend the file"))?;
+        policy.check().map_err(|e| Error::invalid(path, "policy", e.to_string(), "fix the file"))?;
         Ok(policy)
     }
 

@@ -95,6 +95,6 @@ fn read(field: &str, path: &Path, channels: usize) -> Result<Policy> {
     let policy = Policy::read(path)?;
     policy
         .check_channels(channels)
-        .map_err(|e| Error::invalid(path, field, e.to_string(), "mend the file, or choose another policy"))?;
+        .map_err(|e| Error::invalid(path, field, e.to_string(), "fix the file, or choose another policy"))?;
     Ok(policy)
 }

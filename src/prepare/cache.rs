@@ -25,7 +25,7 @@ use crate::{Error, Result};
 
 /// Where prepared samples of a data set are kept: `explicit`, else `$nnUNet_preprocessed/NAME/segen`, else
 /// `segen-cache/NAME` beside the run folder, where further runs find it. Never inside the data set: where the run
-/// itself lies in there, the system's folder for temporary files takes the place of the run's neighbourhood.
+/// itself lies in there, the system's folder for temporary files is used instead.
 pub fn cache_folder(explicit: Option<&Path>, dataset: &Dataset, run: &Path) -> PathBuf {
     if let Some(folder) = explicit {
         return folder.to_owned();

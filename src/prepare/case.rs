@@ -102,7 +102,7 @@ pub(crate) fn crop_box(scan: &Scan, orientation: &Orientation, images: &[PathBuf
     };
     found.ok_or_else(|| {
         let (problem, mend) = match scan.mask {
-            Some(_) => ("the region of interest is empty", "mend or remove the mask of this case"),
+            Some(_) => ("the region of interest is empty", "fix or remove the mask of this case"),
             None => ("every voxel of every channel is 0", "remove the case, or export the scan again"),
         };
         Error::invalid(&images[0], "voxels", problem, mend)
@@ -150,6 +150,6 @@ fn check_growth(
         path,
         "spacing",
         format!("{shape:?} voxels of {spacing:?} mm would become {resampled:?} at the plan's {planned:?} mm"),
-        "mend the header's voxel sizes, or plan with a coarser spacing (plan.spacing)",
+        "fix the header's voxel sizes, or plan with a coarser spacing (plan.spacing)",
     ))
 }

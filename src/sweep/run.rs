@@ -27,7 +27,7 @@ const HEADROOM: f64 = 1.2;
 pub struct Launch<'a> {
     /// What to do.
     pub experiment: &'a Experiment,
-    /// The data set; takes the place of the experiment's.
+    /// The data set; overrides the experiment's.
     pub dataset: Option<&'a Path>,
     /// The sweep's folder.
     pub folder: &'a Path,

@@ -48,7 +48,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-if [ "$method" = asym-margin ] && [ "$seed" = 2 ] && [ "$fraction" = 0.5 ] && [ ! -e "$here/mended" ]; then
+if [ "$method" = asym-margin ] && [ "$seed" = 2 ] && [ "$fraction" = 0.5 ] && [ ! -e "$here/fixed" ]; then
   echo "epoch 0"; echo "error: training diverged at step 3"; echo "hint: none"; exit 2
 fi
 mkdir -p "$run/test" "$run/validation"
@@ -110,7 +110,7 @@ fn cells_run_once_a_failure_stops_nothing_and_a_second_call_mends_it() {
     let mut torn = std::fs::read(&results).unwrap();
     torn.extend(b"{\"hash\": \"12");
     std::fs::write(&results, torn).unwrap();
-    std::fs::write(folder.path().join("mended"), "").unwrap();
+    std::fs::write(folder.path().join("fixed"), "").unwrap();
     let outcome = sweep::run(&launch, &Silent).unwrap();
     assert_eq!(outcome, Outcome { finished: 8, failed: Vec::new() });
     assert_eq!(calls().lines().count(), 9, "only the cell that had failed ran again");
@@ -151,7 +151,7 @@ fn a_run_that_was_complete_but_unrecorded_is_taken_as_it_is() {
         executable: &executable,
         threads: 1,
     };
-    std::fs::write(folder.path().join("mended"), "").unwrap();
+    std::fs::write(folder.path().join("fixed"), "").unwrap();
     sweep::run(&launch, &Silent).unwrap();
     let calls = || std::fs::read_to_string(folder.path().join("calls.txt")).unwrap().lines().count();
     assert_eq!(calls(), 8);

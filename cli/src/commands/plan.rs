@@ -1,8 +1,9 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use clap::builder::PossibleValuesParser;
 use segen::commands::train;
-use segen::config::Config;
+use segen::config::{Config, preset};
 use segen::data::dataset::Dataset;
 use segen::prepare::{PreparedCase, prepare_all};
 use segen::progress::Progress;
@@ -19,7 +20,7 @@ pub(crate) struct Args {
     /// Folder with `dataset.json`, or the name of a data set under $nnUNet_raw
     dataset: PathBuf,
     /// Settings by name, as for `segen train`
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", value_parser = PossibleValuesParser::new(preset::names()))]
     preset: Option<String>,
     /// Settings in TOML, as for `segen train`
     #[arg(short, long, value_name = "FILE")]

@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use clap::builder::PossibleValuesParser;
 use segen::commands::train::{self, Request, Start};
-use segen::config::{Config, MethodName, Named, PolicyName, Precision};
+use segen::config::{Config, MethodName, Named, PolicyName, Precision, preset};
 use segen::run::Run;
 
 use super::{Exit, device};
@@ -16,8 +16,8 @@ pub(crate) struct Args {
     /// Folder of the run
     #[arg(short, long, value_name = "RUN")]
     output: PathBuf,
-    /// Settings by name: brats-core, brats, atlas, kits, or one of these with .small, for two cores
-    #[arg(long, value_name = "P")]
+    /// Settings by name; those that end in .small are for two cores
+    #[arg(long, value_name = "P", value_parser = PossibleValuesParser::new(preset::names()))]
     preset: Option<String>,
     /// Settings in TOML; only what differs from the preset or the defaults
     #[arg(short, long, value_name = "FILE")]

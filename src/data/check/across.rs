@@ -73,7 +73,7 @@ fn spacings(facts: &[Facts]) -> Vec<Fault> {
                 millimetres(*spacing),
                 millimetres(median)
             );
-            let mend = "see whether the header is in other units or the scan of another kind; then mend the header \
+            let mend = "see whether the header is in other units or the scan of another kind; then fix the header \
                         or leave the case out";
             Fault::warning(Kind::Spacing, path, what, mend).at("pixdim (right, front, top)")
         })

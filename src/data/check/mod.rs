@@ -1,4 +1,4 @@
-//! Finds every fault of a data set in one pass: which file, what, where in it, and how to mend it.
+//! Finds every fault of a data set in one pass: which file, what, where in it, and how to fix it.
 //!
 //! An error would stop training or make it learn something wrong in silence; a warning is something that a person
 //! should have seen once. Nothing is changed on disk.
@@ -102,6 +102,7 @@ pub struct Fault {
     #[serde(rename = "where")]
     pub place: String,
     /// What can be done about it.
+    #[serde(rename = "fix")]
     pub mend: String,
 }
 

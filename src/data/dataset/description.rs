@@ -61,7 +61,7 @@ impl Description {
         // Some editors write a byte order mark, which is not JSON.
         let value: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|source| {
             let field = format!("line {}, column {}", source.line(), source.column());
-            Error::invalid(path, field, format!("is not JSON: {source}"), "mend the syntax at this place")
+            Error::invalid(path, field, format!("is not JSON: {source}"), "fix the syntax at this place")
         })?;
         let Value::Object(object) = value else {
             return Err(Error::invalid(

@@ -235,7 +235,7 @@ fn paths(list: &Path) -> Result<Vec<Option<PathBuf>>> {
         }
         let path = folder.join(&line);
         if !path.is_file() {
-            let mend = "mend the path, or remove the case from all lists";
+            let mend = "fix the path, or remove the case from all lists";
             return Err(Error::invalid(
                 list,
                 format!("line {number}"),

@@ -229,7 +229,7 @@ impl Found {
                             self.layout,
                             allowed.join(", ")
                         ),
-                        "mend the file, or bring the set into nnU-Net layout by hand if its values mean something else",
+                        "fix the file, or bring the set into nnU-Net layout by hand if its values mean something else",
                     ));
                 }
             }
