@@ -10,6 +10,7 @@ mod class_specific;
 mod config;
 mod dataset;
 mod deepmedic;
+mod floors;
 mod import;
 mod loader;
 mod logits;
