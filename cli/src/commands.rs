@@ -13,6 +13,7 @@ mod demo;
 mod device;
 mod doctor;
 mod evaluate;
+mod existing;
 mod import;
 mod logits;
 mod phantom;

@@ -24,18 +24,40 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let started = Instant::now();
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(other) => return answer(&other),
+    };
     let output = output::Output::new(arguments.json);
     if let Some(threads) = arguments.threads {
         // The only way this fails is a second call, and there is none.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build_global();
         segen_kernels::set_threads(threads.max(1));
     }
-    match arguments.command.run(&output, started) {
-        Ok(exit) => exit.into(),
+    let exit = match arguments.command.run(&output, started) {
+        Ok(exit) => exit,
         Err(error) => {
             output.error(&error);
+            commands::Exit::Error
+        }
+    };
+    match output.lost() {
+        None => exit.into(),
+        Some(error) => {
+            // Who closed the pipe has seen enough and needs no words.
+            if error.kind() != std::io::ErrorKind::BrokenPipe {
+                output.error(&anyhow::Error::new(error).context("could not write the result to stdout"));
+            }
             commands::Exit::Error.into()
         }
+    }
+}
+
+/// What clap answers instead of running a command: help and version as data, errors as errors.
+fn answer(other: &clap::Error) -> ExitCode {
+    let written = other.print().and_then(|()| output::print(|_| Ok(())));
+    match written {
+        Ok(()) if !other.use_stderr() => commands::Exit::Done.into(),
+        _ => commands::Exit::Error.into(),
     }
 }

@@ -1,8 +1,11 @@
 //! The only file that prints. Data goes to stdout, everything else to stderr.
+//!
+//! Nobody who stops reading ends a command. Words for people may get lost; a result that does is remembered, and the
+//! command fails when its work is done.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where printing is meant to happen")]
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -15,6 +18,8 @@ pub(crate) struct Output {
     json: bool,
     terminal: bool,
     task: Mutex<Option<Task>>,
+    /// Why a part of the result could not be written.
+    lost: Mutex<Option<io::Error>>,
 }
 
 #[derive(Debug)]
@@ -29,7 +34,8 @@ struct Task {
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, terminal: std::io::stderr().is_terminal(), task: Mutex::new(None) }
+        let terminal = io::stderr().is_terminal();
+        Self { json, terminal, task: Mutex::new(None), lost: Mutex::new(None) }
     }
 
     /// Whether `--json` was given: print one JSON value as data, and no table.
@@ -37,19 +43,23 @@ impl Output {
         self.json
     }
 
-    /// The command's result, to stdout. A reader that went away (a closed pipe) is not an error.
+    /// The command's result, to stdout; see [`Self::lost`].
     pub(crate) fn data(&self, text: &str) {
-        let mut stdout = std::io::stdout().lock();
-        let _ = stdout.write_all(text.as_bytes());
-        if !text.ends_with('\n') {
-            let _ = stdout.write_all(b"\n");
+        let end = if text.ends_with('\n') { "" } else { "\n" };
+        let written = print(|stdout| write!(stdout, "{text}{end}"));
+        if let (Err(error), Ok(mut lost)) = (written, self.lost.lock()) {
+            lost.get_or_insert(error);
         }
-        let _ = stdout.flush();
+    }
+
+    /// Why a part of the result did not reach stdout, where it did not.
+    pub(crate) fn lost(&self) -> Option<io::Error> {
+        self.lost.lock().ok()?.take()
     }
 
     /// A closing remark, to stderr.
     pub(crate) fn line(&self, text: &str) {
-        eprintln!("{text}");
+        say(text);
     }
 
     /// Prints the chain of an error; hints stand on lines of their own.
@@ -63,7 +73,7 @@ impl Output {
                 text.push_str(&cause);
             }
         }
-        eprintln!("error: {text}");
+        say(&format!("error: {text}"));
     }
 
     fn with_task(&self, act: impl FnOnce(&mut Task)) {
@@ -73,6 +83,18 @@ impl Output {
             act(task);
         }
     }
+}
+
+/// Writes to stdout and makes sure that it is gone.
+pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    write(&mut stdout)?;
+    stdout.flush()
+}
+
+/// A line on stderr, lost where nobody reads it.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 impl Progress for Output {
@@ -101,10 +123,10 @@ impl Progress for Output {
                 task.last_line = Instant::now();
                 let passed = task.started.elapsed().as_secs_f64();
                 let left = passed / task.done.max(1) as f64 * task.total.saturating_sub(task.done) as f64;
-                eprintln!(
+                say(&format!(
                     "{}: {}/{}, {passed:.0} s passed, {left:.0} s left",
                     task.what, task.done, task.total
-                );
+                ));
             }
         });
     }
@@ -113,12 +135,12 @@ impl Progress for Output {
         let mut printed = false;
         if self.terminal {
             self.with_task(|task| {
-                task.bar.suspend(|| eprintln!("{message}"));
+                task.bar.suspend(|| say(message));
                 printed = true;
             });
         }
         if !printed {
-            eprintln!("{message}");
+            say(message);
         }
     }
 

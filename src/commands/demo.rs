@@ -12,6 +12,7 @@ use crate::data::dataset::Dataset;
 use crate::data::phantom::{self, Kind, PhantomOptions};
 use crate::examine::logits::{CollectOptions, Collected};
 use crate::examine::report;
+use crate::files::{Existing, OutputFile};
 use crate::image::nifti;
 use crate::image::volume::{Image, Labels};
 use crate::picture::{self, OverlayRow};
@@ -60,8 +61,17 @@ const VOXELS: usize = 3000;
 
 /// Makes a phantom data set with rare lesions in `folder/data`, trains a U-Net on it with cross-entropy and one with
 /// the asymmetric combination in `folder/run-METHOD`, scores both on test cases of another "scanner", and writes the
-/// page that shows the difference. What is there already is not done again.
-pub fn run(folder: &Path, device: &Device, threads: usize, progress: &dyn Progress) -> Result<Shown> {
+/// page that shows the difference. What is there already is not done again; `existing` is for the page and its figures.
+pub fn run(
+    folder: &Path,
+    existing: Existing,
+    device: &Device,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Shown> {
+    let runs = METHODS.map(|method| folder.join(format!("run-{method}")));
+    let page = report::Place::claim(&runs, &folder.join("report.html"), existing)?;
+    let overlay = OutputFile::claim("demo", &folder.join("overlay.png"), &[], existing)?;
     let data = folder.join("data").join("Dataset900_Lesions");
     let usual = PhantomOptions::new(Kind::Atlas);
     let options = PhantomOptions { cases: CASES, ratio: RATIO, shape: SHAPE, spacing: SPACING, ..usual };
@@ -73,9 +83,9 @@ pub fn run(folder: &Path, device: &Device, threads: usize, progress: &dyn Progre
         ));
     }
     let mut arms = Vec::new();
-    for method in METHODS {
+    for (method, run) in METHODS.into_iter().zip(&runs) {
         progress.note(&format!("training with `{method}`"));
-        let run = Run::at(folder.join(format!("run-{method}")));
+        let run = Run::at(run);
         let config = configuration(method)?;
         let request = Request {
             dataset: &data,
@@ -89,15 +99,13 @@ pub fn run(folder: &Path, device: &Device, threads: usize, progress: &dyn Progre
         };
         let finished = train::run(&request, progress)?;
         let collect = CollectOptions { voxels: VOXELS, cases: None, seed: 1 };
-        let logits = super::logits::run(&run, Some(&data), &collect, device, progress)?;
+        let claimed = super::logits::claim(&run, Some(&data), existing)?;
+        let logits = super::logits::run(&run, Some(&data), &collect, &claimed, device, progress)?;
         arms.push(Arm { method, finished, logits });
     }
-    let overlay = folder.join("overlay.png");
-    draw(&Dataset::open(&data)?, &arms, &overlay)?;
-    let report = folder.join("report.html");
-    let runs = METHODS.map(|method| folder.join(format!("run-{method}")));
-    report::write(&runs, &report, progress)?;
-    Ok(Shown { arms, overlay, report })
+    overlay.write(&draw(&Dataset::open(&data)?, &arms, overlay.path())?)?;
+    let report = report::write(&runs, &page, progress)?.page;
+    Ok(Shown { arms, overlay: overlay.path().to_owned(), report })
 }
 
 /// Few cases, small patches and network, and Adam, which needs fewer steps than the default's long momentum.
@@ -127,8 +135,8 @@ fn configuration(method: &str) -> Result<Config> {
 type Loaded = (String, Image, Labels, Vec<(String, Labels)>);
 
 /// Three test cases, from the one that gains most in Dice by the last arm to the one that gains least.
-fn draw(dataset: &Dataset, arms: &[Arm], path: &Path) -> Result<()> {
-    let (Some(first), Some(last)) = (arms.first(), arms.last()) else { return Ok(()) };
+fn draw(dataset: &Dataset, arms: &[Arm], name: &Path) -> Result<Vec<u8>> {
+    let [first, .., last] = arms else { return picture::overlay_png(name, &[]) };
     let dice = |arm: &Arm, id: &str| {
         let case = test(arm).cases.iter().find(|case| case.case == id)?;
         case.scores.first()?.dice
@@ -173,7 +181,7 @@ fn draw(dataset: &Dataset, arms: &[Arm], path: &Path) -> Result<()> {
             }
         })
         .collect();
-    picture::overlay(path, &rows)
+    picture::overlay_png(name, &rows)
 }
 
 /// Scores of an arm on the test cases.

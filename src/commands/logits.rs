@@ -6,8 +6,8 @@ use burn::tensor::Device;
 
 use super::train;
 use crate::data::dataset::{Case, Dataset};
-use crate::examine::logits::{CollectOptions, Collected, Origin, collect, draw, file, shifts};
-use crate::files::create_folder;
+use crate::examine::logits::{CollectOptions, Collected, FIGURES, Origin, collect, draw, file, shifts};
+use crate::files::{Existing, Outputs, bytes_of};
 use crate::predict::windows::{Predictor, WindowOptions};
 use crate::prepare::{self, PreparedCase};
 use crate::progress::Progress;
@@ -15,7 +15,7 @@ use crate::run::{Manifest, Run, Split};
 use crate::{Error, Result};
 
 /// Collects the logits of a run's last weights on its training, validation and labelled test cases, measures and
-/// draws the shift, and writes `logits.safetensors`, `summary.json` and the figures into `RUN/logits`.
+/// draws the shift, and writes `logits.safetensors`, `summary.json` and the figures to `outputs`, which [`claim`] gives.
 /// `dataset` names the data set where it is no longer at the place that the run remembers.
 ///
 /// # Errors
@@ -24,6 +24,7 @@ pub fn run(
     run: &Run,
     dataset: Option<&Path>,
     options: &CollectOptions,
+    outputs: &Outputs,
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Collected> {
@@ -57,10 +58,11 @@ pub fn run(
     let networks = vec![(network, &weights)];
     let predictor = Predictor::new(&plan, networks, WindowOptions::default(), device)?;
     let collection = collect(&predictor, &borrowed, &dataset.labels.names, options, progress)?;
-    let folder = run.path("logits");
-    create_folder(&folder)?;
-    file::write(&folder.join("logits.safetensors"), &collection)?;
-    draw(&collection, &folder)?;
+    outputs.write(VOXELS, None, bytes_of(&file::bytes(&outputs.path(VOXELS), &collection)?))?;
+    for (name, chart) in FIGURES.into_iter().zip(draw(&collection)?) {
+        outputs.write(&format!("{name}.png"), None, bytes_of(&chart.png))?;
+        outputs.write(&format!("{name}.svg"), None, bytes_of(chart.svg.as_bytes()))?;
+    }
     let most = options.cases.unwrap_or(usize::MAX);
     let collected = Collected {
         run: run.folder.clone(),
@@ -70,6 +72,23 @@ pub fn run(
         cases: parts.iter().map(|(origin, cases)| (*origin, cases.len().min(most))).collect(),
         shifts: shifts(&collection),
     };
-    run.write_json("logits/summary.json", &collected)?;
+    let text = serde_json::to_string_pretty(&collected)
+        .map_err(|e| Error::Internal { what: format!("writing logits as JSON: {e}") })?;
+    outputs.write(SUMMARY, None, bytes_of((text + "\n").as_bytes()))?;
     Ok(collected)
+}
+
+const VOXELS: &str = "logits.safetensors";
+const SUMMARY: &str = "summary.json";
+
+/// Claims the files of `RUN/logits`.
+///
+/// # Errors
+/// As [`Outputs::claim`].
+pub fn claim(run: &Run, dataset: Option<&Path>, existing: Existing) -> Result<Outputs> {
+    let figures = FIGURES.iter().flat_map(|name| [format!("{name}.png"), format!("{name}.svg")]);
+    let files: Vec<String> = [VOXELS, SUMMARY].map(str::to_owned).into_iter().chain(figures).collect();
+    let mut inputs = run.inputs();
+    inputs.extend(dataset.map(Path::to_owned));
+    Outputs::claim("logits", &run.path("logits"), &files, &inputs, existing)
 }

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 
 use super::train;
 use crate::data::dataset::Description;
-use crate::files::{create_folder, write_atomically};
+use crate::files::{self, Existing, bytes_of};
 use crate::image::nifti;
 use crate::image::volume::Volume;
 use crate::plan::Plan;
@@ -63,8 +63,12 @@ pub struct Request<'a> {
     pub test_time: Option<TestTime>,
     /// What to write.
     pub outputs: Outputs,
-    /// Where to.
+    /// Where to: label maps, `dataset.json` and, below `probabilities/`, probabilities.
     pub folder: &'a Path,
+    /// What becomes of files of these names that are there already.
+    pub existing: Existing,
+    /// Further files that the command reads, such as that of the policy: no output may take their place.
+    pub also_read: &'a [PathBuf],
     /// Where to compute.
     pub device: &'a Device,
 }
@@ -101,6 +105,7 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
     let scheme = meaning.labels.select(&config.task.classes)?;
     let (names, ending) = (&scheme.names, meaning.file_ending);
     let cases = cases(request.inputs, plan.channels, &ending)?;
+    let outputs = claim(request, &cases, names.len(), &ending)?;
     let mut options = WindowOptions { step: config.validation.step, ..WindowOptions::default() };
     if request.mirror == Mirror::Trained {
         options.mirror = crate::augment::mirror_axes(names);
@@ -128,10 +133,9 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
              without theirs (--masks FOLDER) these scans are normalised otherwise, and lesions may be missed",
         );
     }
-    create_folder(request.folder)?;
     let text = serde_json::to_vec_pretty(&description)
         .map_err(|e| Error::io("write", request.folder.join("dataset.json"), std::io::Error::other(e)))?;
-    write_atomically(&request.folder.join("dataset.json"), &text)?;
+    outputs.write("dataset.json", None, bytes_of(&text))?;
     let mut written = Vec::new();
     for (id, images) in &cases {
         let mask_file = request.masks.map(|folder| folder.join(format!("{id}{ending}")));
@@ -139,16 +143,18 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
         let sample = plan.recipe().prepare_images(images, mask_file.as_deref())?;
         progress.begin(id, predictor.passes(sample.geometry.shape) as u64);
         let header = nifti::read_header(&images[0])?;
-        let file = request.folder.join(format!("{id}{ending}"));
+        let file = label_map(id, &ending);
         let advance = &mut |passes: usize| progress.advance(passes as u64);
         let mut labels = match request.outputs {
             Outputs::Labels => segment(&predictor, &sample, None, advance),
             Outputs::Probabilities => {
                 let (labels, probabilities) = segment_with_probabilities(&predictor, &sample, advance);
                 for (class, voxels) in probabilities.into_iter().enumerate() {
-                    let path = request.folder.join(format!("{id}_probability_{class}{ending}"));
+                    let file = probability_map(id, class, &ending);
                     let volume = Volume::new(voxels, labels.grid.clone());
-                    nifti::write_image(&path, &volume, Some(&header))?;
+                    let place = outputs.path(&file);
+                    let content = nifti::image_content(&place, &volume, Some(&header))?;
+                    outputs.write(&file, None, content)?;
                 }
                 labels
             }
@@ -157,11 +163,57 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
             labels.voxels.zip_mut_with(&mask.voxels, |label, &inside| *label *= u8::from(inside != 0));
         }
         scheme.paint(&mut labels);
-        nifti::write_labels(&file, &labels, Some(&header))?;
+        let place = outputs.path(&file);
+        let content = nifti::labels_content(&place, &labels, Some(&header))?;
+        written.push(outputs.write(&file, None, content)?);
         progress.end();
-        written.push(file);
     }
     Ok(written)
+}
+
+/// The name of a case's label map.
+fn label_map(id: &str, ending: &str) -> String {
+    format!("{id}{ending}")
+}
+
+/// The place of the probabilities of a class: below a folder of their own, so that who reads the folder of label maps
+/// does not take them for such.
+fn probability_map(id: &str, class: usize, ending: &str) -> String {
+    format!("probabilities/{id}_probability_{class}{ending}")
+}
+
+/// Claims every file that will be written.
+fn claim(
+    request: &Request<'_>,
+    cases: &BTreeMap<String, Vec<PathBuf>>,
+    classes: usize,
+    ending: &str,
+) -> Result<files::Outputs> {
+    if let Some(input) =
+        request.inputs.iter().find(|input| input.is_dir() && files::are_same(input, request.folder))
+    {
+        return Err(Error::invalid(
+            request.folder,
+            "output",
+            format!(
+                "is the folder `{}` of the scans: label maps in it would be taken for scans",
+                input.display()
+            ),
+            "choose another folder with -o",
+        ));
+    }
+    let mut names = vec!["dataset.json".to_owned()];
+    let mut inputs: Vec<PathBuf> = request.runs.iter().map(|run| run.folder.clone()).collect();
+    inputs.extend_from_slice(request.also_read);
+    for (id, images) in cases {
+        names.push(label_map(id, ending));
+        if request.outputs == Outputs::Probabilities {
+            names.extend((0..classes).map(|class| probability_map(id, class, ending)));
+        }
+        inputs.extend_from_slice(images);
+        inputs.extend(request.masks.map(|folder| folder.join(label_map(id, ending))));
+    }
+    files::Outputs::claim("predict", request.folder, &names, &inputs, request.existing)
 }
 
 fn views(test_time: &TestTime, plan: &Plan, predictor: &Predictor) -> Result<Views> {

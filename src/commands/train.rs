@@ -98,6 +98,8 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
         true => (run.plan()?, run.read_json::<Split>("split.json")?, run.policy()?),
         false => {
             // Refused before there is a folder.
+            run.vacant("train")?;
+            prepare::refuse_inside(&dataset, &manifest.cache)?;
             Method::resolve(&config, &dataset.labels.names)?;
             let split = split(&dataset, &config)?;
             let plan = plan(&dataset, &config, progress)?;

@@ -155,12 +155,13 @@ impl Shown {
     }
 }
 
-/// Draws, per run and target, the probabilities over training of the choices that moved most.
+/// Draws, per run and target, the probabilities over training of the choices that moved most: the bytes of a PNG
+/// file, which `name` names in errors.
 ///
 /// # Errors
-/// Where the picture cannot be written.
-pub fn draw(shown: &[Shown], path: &Path) -> Result<()> {
-    picture::curves(path, &panels(shown))
+/// Where there is too much for one picture.
+pub fn draw(shown: &[Shown], name: &Path) -> Result<Vec<u8>> {
+    picture::curves_png(name, &panels(shown))
 }
 
 /// The charts of [`draw`].

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::augment::{Cut, Draw, Sketches};
 use crate::config::policy::Start;
 use crate::data::dataset::Dataset;
-use crate::files::create_folder;
+use crate::files::{Existing, Outputs, bytes_of};
 use crate::network::Grid;
 use crate::picture::{self, Tile, TileRow};
 use crate::plan::{Budget, Plan};
@@ -54,21 +54,31 @@ const TIMED: usize = 5;
 /// Tiles in a row.
 const COLUMNS: usize = 8;
 
+/// One `segen policy preview`.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The data set.
+    pub dataset: &'a Path,
+    /// The case to draw on; the first with labels where left out.
+    pub case: Option<&'a str>,
+    /// The policy; the two built-in operation sets where left out.
+    pub policy: Option<&'a Policy>,
+    /// Where the pictures go, one for each policy.
+    pub folder: &'a Path,
+    /// What becomes of files of these names that are there already.
+    pub existing: Existing,
+    /// Further files that the command reads, such as that of the policy: no output may take their place.
+    pub also_read: &'a [PathBuf],
+}
+
 impl Preview {
-    /// Draws and times the choices of the two built-in operation sets, or of `policy`, on one case of a data set: the
-    /// one named, else the first with labels. Pictures go to `folder`.
+    /// Draws and times every choice, and writes the pictures.
     ///
     /// # Errors
     /// Where the data set or the case cannot be used, or a picture cannot be written.
-    pub fn draw(
-        dataset: &Path,
-        case: Option<&str>,
-        policy: Option<&Policy>,
-        folder: &Path,
-        progress: &dyn Progress,
-    ) -> Result<Self> {
-        let dataset = Dataset::open(dataset)?;
-        let case = match case {
+    pub fn draw(request: &Request<'_>, progress: &dyn Progress) -> Result<Self> {
+        let dataset = Dataset::open(request.dataset)?;
+        let case = match request.case {
             Some(id) => dataset.case(id),
             None => dataset.training.iter().find(|case| case.labels.is_some()),
         };
@@ -80,18 +90,25 @@ impl Preview {
                 "name a training case of the data set with --case",
             )
         })?;
+        let names = match request.policy {
+            Some(policy) => vec![policy.name.as_str()],
+            None => vec!["single", "composed"],
+        };
+        let files: Vec<String> = names.iter().map(|name| format!("{name}.png")).collect();
+        let mut inputs = dataset.inputs();
+        inputs.extend_from_slice(request.also_read);
+        let outputs = Outputs::claim("policy preview", request.folder, &files, &inputs, request.existing)?;
         let fingerprint = Plan::measure(&dataset, &[case], progress)?;
         let plan = Plan::decide(&dataset, fingerprint, &Budget::processor(2))?;
         let sample = plan.recipe().prepare(&dataset, case)?;
         let context = Context::of(&plan, &dataset.labels.names);
-        let policies = match policy {
+        let policies = match request.policy {
             Some(policy) => vec![(policy.name.clone(), policy.clone())],
             None => vec![
                 ("single".to_owned(), single(&context, Start::Uniform)),
                 ("composed".to_owned(), composed(&context, Start::Uniform)),
             ],
         };
-        create_folder(folder)?;
         let scene = Scene::of(&sample, &plan);
         let mut preview = Self {
             case: case.id.clone(),
@@ -101,7 +118,7 @@ impl Preview {
             costs: Vec::new(),
         };
         for (name, policy) in policies {
-            preview.add(&name, &policy, &scene, folder, progress)?;
+            preview.add(&name, &policy, &scene, &outputs, progress)?;
         }
         Ok(preview)
     }
@@ -111,7 +128,7 @@ impl Preview {
         name: &str,
         policy: &Policy,
         scene: &Scene<'_>,
-        folder: &Path,
+        outputs: &Outputs,
         progress: &dyn Progress,
     ) -> Result<()> {
         let mut rows = Vec::new();
@@ -151,9 +168,9 @@ impl Preview {
         }
         progress.end();
         if !rows.is_empty() {
-            let path = folder.join(format!("{name}.png"));
-            picture::sheet(&path, &rows, scene.spacing)?;
-            self.pictures.push(path);
+            let file = format!("{name}.png");
+            let png = picture::sheet_png(&outputs.path(&file), &rows, scene.spacing)?;
+            self.pictures.push(outputs.write(&file, None, bytes_of(&png))?);
         }
         Ok(())
     }

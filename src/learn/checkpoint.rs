@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::optimiser::OptimiserState;
-use crate::files::{create_folder, rename, sync_folder, write_atomically, write_synced};
+use crate::files::{create_folder, folder_beside, is_temporary, publish_folder, write_atomically};
 use crate::network::{Parameter, Weights};
 use crate::policy::Policy;
 use crate::policy::learn::Learner;
@@ -172,9 +172,8 @@ impl Checkpoint {
         let name = format!("step-{}", self.step);
         let place = folder.join(&name);
         if !place.is_dir() || Self::read(&place).is_err() {
-            let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
-            let _ = std::fs::remove_dir_all(&temporary);
-            create_folder(&temporary)?;
+            let aside = folder_beside(&place)?;
+            let write = |file: &str, bytes: &[u8]| write_atomically(&aside.path().join(file), bytes);
             let Weights { parameters, buffers } = &self.weights;
             let weights = encode(
                 parameters.iter().chain(buffers).map(|p| (p.name.clone(), p.shape.clone(), &p.values)),
@@ -194,23 +193,28 @@ impl Checkpoint {
                 weights: FileSum::of(&weights),
                 optimiser: FileSum::of(&optimiser),
             };
-            write_synced(&temporary.join(WEIGHTS), &weights)?;
-            write_synced(&temporary.join(OPTIMISER), &optimiser)?;
+            write(WEIGHTS, &weights)?;
+            write(OPTIMISER, &optimiser)?;
             let text = serde_json::to_vec_pretty(&state)
-                .map_err(|e| Error::io("write", temporary.join(STATE), std::io::Error::other(e)))?;
-            write_synced(&temporary.join(STATE), &text)?;
-            sync_folder(&temporary)?;
+                .map_err(|e| Error::io("write", place.join(STATE), std::io::Error::other(e)))?;
+            write(STATE, &text)?;
             if place.exists() {
                 // A damaged leftover of the same step.
                 std::fs::remove_dir_all(&place).map_err(|e| Error::io("remove", &place, e))?;
             }
-            rename(&temporary, &place)?;
+            publish_folder(aside, &place)?;
         }
         for pointer in pointers {
             write_atomically(&folder.join(pointer.name()), format!("{name}\n").as_bytes())?;
         }
         let best = read_pointer(folder, Pointer::Best);
         let latest = read_pointer(folder, Pointer::Latest);
+        // Whoever was killed while it wrote one left it half done under another name.
+        for left in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if is_temporary(&left.file_name().to_string_lossy()) {
+                let _ = std::fs::remove_dir_all(left.path());
+            }
+        }
         for (_, old) in steps(folder) {
             let old_name = old.file_name().map(|n| n.to_string_lossy().into_owned());
             let kept = [&Some(name.clone()), &previous, &best, &latest].contains(&&old_name);

@@ -3,13 +3,14 @@
 //! A figure is first laid out as a list of shapes (`scene`), then painted with anti-aliasing (`paint`). The
 //! typeface is compiled in (Inter, SIL Open Font License, `fonts/`), so a figure looks the same on a machine
 //! without fonts. Colours are those of Okabe and Ito, which stay apart under the common forms of colour
-//! blindness. Files are written beside their place and renamed, so a reader never sees half a picture.
+//! blindness.
 
 use std::path::Path;
 
 use ndarray::ArrayView3;
 
 use crate::Result;
+use crate::files::write_atomically;
 
 pub(crate) use svg::{base64, escape};
 
@@ -129,12 +130,12 @@ pub struct Tile {
 }
 
 /// Draws rows of small pictures, all of one shape (voxels of this spacing) and on one grey scale, which the first
-/// sets.
+/// sets: the bytes of a PNG file. `name` names the picture in errors.
 ///
 /// # Errors
-/// Where the file cannot be written, there is no picture, or one differs in shape.
-pub fn sheet(path: &Path, rows: &[TileRow], spacing: [f64; 3]) -> Result<()> {
-    paint::write(path, &sheet::layout(path, rows, spacing)?)
+/// Where there is no picture, or one differs in shape.
+pub fn sheet_png(name: &Path, rows: &[TileRow], spacing: [f64; 3]) -> Result<Vec<u8>> {
+    paint::png(name, &sheet::layout(name, rows, spacing)?)
 }
 
 /// Draws line charts side by side, two in a row, and writes them as PNG to `path`.
@@ -142,22 +143,33 @@ pub fn sheet(path: &Path, rows: &[TileRow], spacing: [f64; 3]) -> Result<()> {
 /// # Errors
 /// Where the file cannot be written.
 pub fn curves(path: &Path, panels: &[Panel]) -> Result<()> {
-    paint::write(path, &curves::layout(panels, 2))
+    write_atomically(path, &curves_png(path, panels)?)
 }
 
-/// As [`curves`] with so many panels in a row, as the text of an SVG element.
-pub fn curves_svg(panels: &[Panel], columns: usize) -> String {
-    svg::text(&curves::layout(panels, columns))
-}
-
-/// As [`curves_svg`], into two files: `path` with the ending `png` and with `svg`, from one layout.
+/// As [`curves`], as the bytes of a PNG file. `name` names the picture in errors.
 ///
 /// # Errors
-/// Where a file cannot be written.
-pub fn chart(path: &Path, panels: &[Panel], columns: usize) -> Result<()> {
+/// Where there are more panels than a picture holds.
+pub fn curves_png(name: &Path, panels: &[Panel]) -> Result<Vec<u8>> {
+    paint::png(name, &curves::layout(panels, 2))
+}
+
+/// A chart in both forms, from one layout.
+#[derive(Clone, Debug)]
+pub struct Chart {
+    /// The text of an SVG element.
+    pub svg: String,
+    /// The bytes of a PNG file.
+    pub png: Vec<u8>,
+}
+
+/// Draws line charts with so many panels in a row. `name` names the picture in errors.
+///
+/// # Errors
+/// As [`curves_png`].
+pub fn chart(name: &Path, panels: &[Panel], columns: usize) -> Result<Chart> {
     let scene = curves::layout(panels, columns);
-    paint::write(&path.with_extension("png"), &scene)?;
-    crate::files::write_atomically(&path.with_extension("svg"), svg::text(&scene).as_bytes())
+    Ok(Chart { svg: svg::text(&scene), png: paint::png(name, &scene)? })
 }
 
 /// As [`overlay`], as the bytes of a PNG file. `name` names the picture in errors.
@@ -174,7 +186,7 @@ pub fn overlay_png(name: &Path, rows: &[OverlayRow<'_>]) -> Result<Vec<u8>> {
 /// # Errors
 /// Where the file cannot be written, or a row's segmentation differs from its image in shape.
 pub fn overlay(path: &Path, rows: &[OverlayRow<'_>]) -> Result<()> {
-    paint::write(path, &overlay::layout(path, rows)?)
+    write_atomically(path, &overlay_png(path, rows)?)
 }
 
 #[cfg(test)]

@@ -17,19 +17,6 @@ static REGULAR: LazyLock<Option<Face<'static>>> =
 static SEMI_BOLD: LazyLock<Option<Face<'static>>> =
     LazyLock::new(|| Face::parse(include_bytes!("fonts/Inter-SemiBold.ttf"), 0).ok());
 
-/// Paints `scene` and writes it to `path`, under a temporary name first.
-pub(super) fn write(path: &Path, scene: &Scene) -> Result<()> {
-    let bytes = png(path, scene)?;
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let temporary = Path::new(&temporary);
-    std::fs::write(temporary, bytes).map_err(|e| Error::io("write", temporary, e))?;
-    std::fs::rename(temporary, path).map_err(|e| {
-        let _ = std::fs::remove_file(temporary);
-        Error::io("write", path, e)
-    })
-}
-
 /// Width of `text` in layout pixels.
 pub(super) fn text_width(text: &str, style: Style) -> f32 {
     let Some(face) = face(style.weight) else { return 0.0 };
@@ -37,6 +24,7 @@ pub(super) fn text_width(text: &str, style: Style) -> f32 {
     units * style.size / f32::from(face.units_per_em())
 }
 
+/// Paints `scene`: the bytes of a PNG file. `path` names it in errors.
 pub(super) fn png(path: &Path, scene: &Scene) -> Result<Vec<u8>> {
     let [width, height] = scene.size.map(|edge| (edge * scene.scale).round().max(1.0) as u32);
     let mut pixmap = Pixmap::new(width, height).ok_or_else(|| {

@@ -191,7 +191,7 @@ mod tests {
             guides: vec![vec![(0.0, 1.0), (1.0, 0.0)]],
             ..Default::default()
         };
-        let text = crate::picture::curves_svg(&[panel], 2);
+        let text = crate::picture::chart(std::path::Path::new("chart"), &[panel], 2).unwrap().svg;
         assert!(text.starts_with("<svg") && text.ends_with("</svg>\n"));
         assert!(text.contains("&lt;b&gt; &amp; &quot;c&quot;") && !text.contains("<b>"));
         assert_eq!(text.matches("h0").count(), 60);

@@ -148,7 +148,7 @@ impl Plan {
         }
     }
 
-    /// Reads a plan that [`Plan::save`] wrote.
+    /// Reads a plan that [`Plan::to_json`] gave.
     pub fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|error| Error::io("read", path, error))?;
         let invalid = |problem: String| {
@@ -216,13 +216,16 @@ impl Plan {
         problems
     }
 
-    /// Writes the plan as JSON.
-    pub fn save(&self, path: &Path) -> Result<()> {
+    /// The plan as the text of a JSON file.
+    ///
+    /// # Errors
+    /// Where a number is not finite.
+    pub fn to_json(&self) -> Result<String> {
         let mut text = serde_json::to_string_pretty(self).map_err(|error| {
             Error::config("plan", error.to_string(), "a plan holds only finite numbers; measure it again")
         })?;
         text.push('\n');
-        std::fs::write(path, text).map_err(|error| Error::io("write", path, error))
+        Ok(text)
     }
 }
 

@@ -10,7 +10,6 @@
 //! has not been touched since; bricks are checked once more whenever they are read.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +19,7 @@ use super::stamp::{Stamp, hash, hash_file};
 use super::workers::for_each_case;
 use super::{MAX_POSITIONS, Normalisation, Recipe};
 use crate::data::dataset::{Case, Dataset};
+use crate::files::{create_folder, is_temporary, write_atomically};
 use crate::progress::Progress;
 use crate::{Error, Result};
 
@@ -53,6 +53,18 @@ pub fn prepare_all(
     cache: &Path,
     progress: &dyn Progress,
 ) -> Result<Vec<PreparedCase>> {
+    refuse_inside(dataset, cache)?;
+    create_folder(cache)?;
+    sweep(cache);
+    let hash = RecipeHash::new(dataset, recipe);
+    for_each_case(cases, "preparing cases", progress, |case| entry(dataset, recipe, case, hash, cache))
+}
+
+/// Refuses a cache inside the data set.
+///
+/// # Errors
+/// Naming the cache.
+pub fn refuse_inside(dataset: &Dataset, cache: &Path) -> Result<()> {
     if is_inside(cache, &dataset.folder) {
         return Err(Error::config(
             "cache",
@@ -60,13 +72,7 @@ pub fn prepare_all(
             "data sets stay as they are; name another folder with `--cache`",
         ));
     }
-    std::fs::create_dir_all(cache).map_err(|error| Error::io("create", cache, error))?;
-    sweep(cache);
-    let hash = RecipeHash::new(dataset, recipe);
-    let prepared =
-        for_each_case(cases, "preparing cases", progress, |case| entry(dataset, recipe, case, hash, cache))?;
-    sync_folder(cache);
-    Ok(prepared)
+    Ok(())
 }
 
 /// What is remembered about a case between calls.
@@ -128,10 +134,13 @@ fn entry(
     cache: &Path,
 ) -> Result<PreparedCase> {
     let note_path = cache.join(format!("{}.note.json", case.id));
-    let old: Note = std::fs::read(&note_path)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default();
+    let old: Option<Note> = match std::fs::read(&note_path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).ok(),
+        Err(_) => Some(Note::default()),
+    };
+    // What is no note is somebody else's file and stays as it is.
+    let may_note = old.is_some();
+    let old = old.unwrap_or_default();
     let mut note = Note::default();
     let key = key(case, hash, &old, &mut note)?;
     let name = format!("{}-{key:032x}.segen", case.id);
@@ -152,16 +161,13 @@ fn entry(
         }
         Err(_) => {
             let sample = recipe.prepare(dataset, case)?;
-            write_aside(&path, |aside| file::write(&sample, aside))?;
+            file::write(&sample, &path)?;
             PreparedCase::open(&path)?
         }
     };
-    if note != old {
+    if note != old && may_note {
         // A note saves time only: where it cannot be written, the next call hashes again.
-        let _ = write_aside(&note_path, |aside| {
-            let bytes = serde_json::to_vec(&note).unwrap_or_default();
-            std::fs::write(aside, bytes).map_err(|error| Error::io("write", aside, error))
-        });
+        let _ = write_atomically(&note_path, &serde_json::to_vec(&note).unwrap_or_default());
     }
     Ok(prepared)
 }
@@ -188,40 +194,17 @@ fn key(case: &Case, recipe: RecipeHash, old: &Note, note: &mut Note) -> Result<u
     Ok(hash(text.as_bytes()))
 }
 
-/// Lets `write` fill a file beside `path` and gives it its name when it is complete.
-fn write_aside(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".{}-{number}.tmp", std::process::id()));
-    let aside = PathBuf::from(aside);
-    let written = write(&aside)
-        .and_then(|()| std::fs::rename(&aside, path).map_err(|error| Error::io("write", path, error)));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&aside);
-    }
-    written
-}
-
 /// Removes what runs that were killed left half written; a file that is being written is never an hour old.
 fn sweep(cache: &Path) {
     const ABANDONED: Duration = Duration::from_secs(3600);
     let Ok(entries) = std::fs::read_dir(cache) else { return };
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         let age = || path.metadata().ok()?.modified().ok()?.elapsed().ok();
-        if path.extension().is_some_and(|ending| ending == "tmp") && age().is_some_and(|age| age > ABANDONED)
-        {
+        let temporary = path.file_name().is_some_and(|name| is_temporary(&name.to_string_lossy()));
+        if temporary && age().is_some_and(|age| age > ABANDONED) {
             // Another run may have removed it already.
             let _ = std::fs::remove_file(&path);
         }
-    }
-}
-
-/// Makes renames durable, where the system can. Without it an entry could be lost in a power cut, and would then be
-/// made again.
-fn sync_folder(folder: &Path) {
-    if let Ok(folder) = std::fs::File::open(folder) {
-        let _ = folder.sync_all();
     }
 }
 

@@ -11,7 +11,7 @@
 //! that memory and time depend on the window, not on the sample.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use ndarray::{Array3, Array4, s};
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClassVoxels, Geometry, IGNORE, Sample};
 use crate::image::volume::{Grid, Orientation};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Part of every cache key: entries of another version are never read.
 pub(super) const VERSION: u32 = 1;
@@ -322,7 +322,7 @@ impl PreparedCase {
     }
 }
 
-/// Writes a sample, and everything to the disk.
+/// Writes a sample: aside, to the disk, then under its name.
 pub(super) fn write(sample: &Sample, path: &Path) -> Result<()> {
     let failed = |error| Error::io("write", path, error);
     let geometry = &sample.geometry;
@@ -360,11 +360,11 @@ pub(super) fn write(sample: &Sample, path: &Path) -> Result<()> {
     head.extend(crc32fast::hash(&both).to_le_bytes());
     head.extend(crc32fast::hash(&head).to_le_bytes());
 
-    let mut file = BufWriter::with_capacity(1 << 18, File::create(path).map_err(failed)?);
-    file.write_all(&head).and_then(|()| file.write_all(&both)).map_err(failed)?;
-    each_brick(sample, |brick| file.write_all(brick)).map_err(failed)?;
-    let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
-    file.sync_all().map_err(failed)
+    files::write(path, |output| {
+        output.write_all(&head)?;
+        output.write_all(&both)?;
+        each_brick(sample, |brick| output.write_all(brick))
+    })
 }
 
 fn each_brick(sample: &Sample, mut take: impl FnMut(&[u8]) -> std::io::Result<()>) -> std::io::Result<()> {

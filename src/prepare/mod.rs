@@ -31,7 +31,7 @@ pub(crate) mod workers;
 
 pub(crate) use case::crop_box;
 
-pub use cache::{cache_folder, prepare_all};
+pub use cache::{cache_folder, prepare_all, refuse_inside};
 pub use file::{PreparedCase, Window};
 pub use normalise::Normalisation;
 pub use place::Placement;

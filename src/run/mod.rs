@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::files::{create_folder, write_atomically};
+use crate::files::{Existing, Outputs, bytes_of, write_atomically};
 use crate::picture::{self, Panel, Series};
 use crate::plan::Plan;
 use crate::policy::Policy;
@@ -103,6 +103,13 @@ impl Run {
         self.folder.join(name)
     }
 
+    /// What a command that reads the run may read: its folder, and that of the data set that it was trained on.
+    pub fn inputs(&self) -> Vec<PathBuf> {
+        let dataset = self.read_json::<Manifest>("run.json").map(|manifest| manifest.dataset).ok();
+        let dataset = dataset.filter(|folder| !folder.as_os_str().is_empty());
+        std::iter::once(self.folder.clone()).chain(dataset).collect()
+    }
+
     /// Whether a run has been set up here.
     pub fn exists(&self) -> bool {
         self.path("config.toml").is_file()
@@ -111,10 +118,7 @@ impl Run {
     /// Writes a value as pretty JSON.
     pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
         let path = self.path(name);
-        let mut text = serde_json::to_vec_pretty(value)
-            .map_err(|e| Error::io("write", &path, std::io::Error::other(e)))?;
-        text.push(b'\n');
-        write_atomically(&path, &text)
+        write_atomically(&path, &json(&path, value)?)
     }
 
     /// Reads a JSON file of the run.
@@ -156,13 +160,49 @@ impl Run {
         policy: &Policy,
         description: &Value,
     ) -> Result<()> {
-        create_folder(&self.folder)?;
-        write_atomically(&self.path("policy.toml"), policy.to_toml().as_bytes())?;
-        self.write_json("plan.json", plan)?;
-        self.write_json("dataset.json", description)?;
-        self.write_json("split.json", split)?;
-        write_atomically(&self.path("config.toml"), config.to_toml().as_bytes())
+        let outputs = self.vacant("train")?;
+        let write = |name: &str, text: &[u8]| outputs.write(name, None, bytes_of(text)).map(drop);
+        write("policy.toml", policy.to_toml().as_bytes())?;
+        write("plan.json", &json(&self.path("plan.json"), plan)?)?;
+        write("dataset.json", &json(&self.path("dataset.json"), description)?)?;
+        write("split.json", &json(&self.path("split.json"), split)?)?;
+        write("config.toml", config.to_toml().as_bytes())
     }
+
+    /// Sees that there is room for a new run: nothing in the folder has the name of a part of a run, but for what
+    /// `command` wrote itself and was stopped before the run was set up.
+    ///
+    /// # Errors
+    /// Naming what is there.
+    pub fn vacant(&self, command: &'static str) -> Result<Outputs> {
+        Outputs::look(command, &self.folder, &PARTS.map(str::to_owned), &[], Existing::Keep)
+    }
+}
+
+/// Files and folders of a run.
+const PARTS: [&str; 15] = [
+    "policy.toml",
+    "plan.json",
+    "dataset.json",
+    "split.json",
+    "config.toml",
+    "run.json",
+    "events.jsonl",
+    "progress.png",
+    "result.json",
+    "policy.png",
+    "checkpoint",
+    "validation",
+    "test",
+    "train",
+    "logits",
+];
+
+fn json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>> {
+    let mut text =
+        serde_json::to_vec_pretty(value).map_err(|e| Error::io("write", path, std::io::Error::other(e)))?;
+    text.push(b'\n');
+    Ok(text)
 }
 
 /// Appends to `events.jsonl`, one JSON object a line.

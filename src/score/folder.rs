@@ -62,15 +62,35 @@ pub fn evaluate(
     Ok(Summary { without_prediction, ..Summary::of(cases, scheme, options) })
 }
 
+/// The files that [`evaluate`] reads.
+///
+/// # Errors
+/// Those of [`evaluate`] that show before a file is read.
+pub fn inputs(predictions: &Path, references: &Path, options: &ScoreOptions) -> Result<Vec<PathBuf>> {
+    let (cases, _) = match_files(predictions, references, options)?;
+    Ok(cases
+        .into_iter()
+        .flat_map(|case| [case.prediction, case.reference].into_iter().chain(case.mask))
+        .collect())
+}
+
 /// The labels of the `dataset.json` that belongs to these segmentations: in the folder of the predictions or
 /// beside it, else beside the folder of the references. Each may be a file instead of a folder.
 pub fn find_scheme(predictions: &Path, references: &Path) -> Result<LabelScheme> {
+    LabelScheme::read(&find_description(predictions, references)?)
+}
+
+/// Where the `dataset.json` of [`find_scheme`] is.
+///
+/// # Errors
+/// Where there is none.
+pub fn find_description(predictions: &Path, references: &Path) -> Result<PathBuf> {
     let folder = |path: &Path| if path.is_file() { parent(path) } else { path.to_owned() };
     let (predictions, references) = (folder(predictions), folder(references));
     let candidates = [predictions.clone(), parent(&predictions), parent(&references)];
     let candidates = candidates.map(|folder| folder.join("dataset.json"));
     match candidates.iter().find(|candidate| candidate.is_file()) {
-        Some(file) => LabelScheme::read(file),
+        Some(file) => Ok(file.clone()),
         None => Err(Error::invalid(
             &predictions,
             "dataset.json",

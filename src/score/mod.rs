@@ -26,7 +26,7 @@ mod summary;
 mod surface;
 mod table;
 
-pub use folder::{evaluate, find_scheme};
+pub use folder::{evaluate, find_description, find_scheme, inputs};
 pub use overlap::score;
 pub use read::{ScoredCase, ScoredFolder};
 pub use scores::{Metric, Scores};

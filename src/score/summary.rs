@@ -88,12 +88,20 @@ impl Summary {
         self.cases.iter().filter(|case| case.scores[region].hd95_penalised).count()
     }
 
-    /// Writes `summary.json` to `path`, making its folder where there is none: aside first, then renamed, so that
-    /// no half of it is ever seen.
+    /// The text of `summary.json`.
+    ///
+    /// # Errors
+    /// None that a file or a user can cause.
+    pub fn to_json(&self) -> Result<String> {
+        match serde_json::to_string_pretty(self) {
+            Ok(text) => Ok(text + "\n"),
+            Err(error) => Err(Error::Internal { what: format!("writing scores as JSON: {error}") }),
+        }
+    }
+
+    /// Writes `summary.json` to `path`, making its folder where there is none.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let mut text = serde_json::to_string_pretty(self)
-            .map_err(|source| Error::io("write", path, std::io::Error::other(source)))?;
-        text.push('\n');
+        let text = self.to_json()?;
         if let Some(folder) = path.parent() {
             create_folder(folder)?;
         }

@@ -20,5 +20,5 @@ pub use experiment::{Experiment, FoldName, Row, ScoredOn};
 pub(crate) use output::{NOTE, blocks};
 pub use output::{csv, figure, markdown, text, write};
 pub use results::{CaseLine, CellResult, append, read};
-pub use run::{Launch, Outcome, run};
+pub use run::{Launch, Outcome, claim, run};
 pub use table::{Comparison, Measure, Pairing, Table, TableCell};

@@ -4,27 +4,28 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::{Comparison, Measure, Pairing, Table, TableCell};
-use crate::files::write_atomically;
+use crate::files::{Outputs, bytes_of};
 use crate::picture::{self, Panel, Scale, Series};
 use crate::score::statistics::Interval;
 use crate::{Error, Result};
 
-/// Writes `table.txt`, `table.md`, `table.csv`, `table.json` and `fractions.svg`/`.png` into a folder.
+/// What [`write`] writes.
+pub(super) const FILES: [&str; 6] =
+    ["table.txt", "table.md", "table.csv", "table.json", "fractions.svg", "fractions.png"];
+
+/// Writes the table as text, Markdown, CSV and JSON, and the figure as SVG and PNG, into the folder of a sweep.
 ///
 /// # Errors
 /// Where a file cannot be written.
-pub fn write(table: &Table, folder: &Path) -> Result<()> {
+pub fn write(table: &Table, outputs: &Outputs) -> Result<()> {
     let json = serde_json::to_string_pretty(table)
-        .map_err(|e| Error::io("write", folder.join("table.json"), std::io::Error::other(e)))?;
-    for (name, content) in [
-        ("table.txt", text(table)),
-        ("table.md", markdown(table)),
-        ("table.csv", csv(table)),
-        ("table.json", json + "\n"),
-    ] {
-        write_atomically(&folder.join(name), content.as_bytes())?;
+        .map_err(|e| Error::Internal { what: format!("writing a table as JSON: {e}") })?;
+    let chart = picture::chart(Path::new("fractions"), &figure(table), 2)?;
+    let contents = [text(table), markdown(table), csv(table), json + "\n", chart.svg].map(String::into_bytes);
+    for (name, content) in FILES.iter().zip(contents.into_iter().chain([chart.png])) {
+        outputs.write(name, None, bytes_of(&content))?;
     }
-    picture::chart(&folder.join("fractions.svg"), &figure(table), 2)
+    Ok(())
 }
 
 /// Lines of one chart that can be told apart by colour.

@@ -1,14 +1,12 @@
 //! `results.jsonl`: one finished cell a line.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Measure, ScoredOn};
-use crate::score::ScoredCase;
-use crate::score::ScoredFolder;
+use crate::files::append_line;
+use crate::score::{ScoredCase, ScoredFolder};
 use crate::{Error, Result};
 
 /// One finished cell.
@@ -98,21 +96,9 @@ impl CaseLine {
 /// # Errors
 /// Where the file cannot be written.
 pub fn append(path: &Path, result: &CellResult) -> Result<()> {
-    let failed = |e: std::io::Error| Error::io("write", path, e);
-    let mut text = match std::fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(Error::io("read", path, error)),
-    };
-    let whole = text.iter().rposition(|&b| b == b'\n').map_or(0, |end| end + 1);
-    let mut file = File::options().create(true).append(true).open(path).map_err(failed)?;
-    if whole < text.len() {
-        file.set_len(whole as u64).map_err(failed)?;
-    }
-    text = serde_json::to_vec(result).map_err(|e| failed(std::io::Error::other(e)))?;
-    text.push(b'\n');
-    file.write_all(&text).map_err(failed)?;
-    file.sync_all().map_err(failed)
+    let line = serde_json::to_string(result)
+        .map_err(|e| Error::Internal { what: format!("writing a result as JSON: {e}") })?;
+    append_line(path, &line)
 }
 
 /// All finished cells of a file, in order; of several lines with the same row, fraction, fold and seed the last

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use super::cell::{Cell, cells};
 use super::results::{CaseLine, CellResult, append, read};
 use super::{Experiment, ScoredOn};
 use crate::config::Config;
-use crate::files::{create_folder, write_atomically};
+use crate::files::{Existing, Outputs, append_line, are_same, bytes_of, create_folder};
 use crate::progress::Progress;
 use crate::run::{Manifest, Run, Split, machine};
 use crate::score::ScoredFolder;
@@ -29,8 +28,8 @@ pub struct Launch<'a> {
     pub experiment: &'a Experiment,
     /// The data set; overrides the experiment's.
     pub dataset: Option<&'a Path>,
-    /// The sweep's folder.
-    pub folder: &'a Path,
+    /// The sweep's folder, claimed by [`super::claim`].
+    pub outputs: &'a Outputs,
     /// The `segen` command itself.
     pub executable: &'a Path,
     /// Threads of the machine that may be used.
@@ -86,10 +85,10 @@ pub fn run(launch: &Launch<'_>, progress: &dyn Progress) -> Result<Outcome> {
             "add `dataset = ...`, or give --dataset DIR",
         )
     })?;
-    create_folder(launch.folder)?;
-    let _lock = lock(launch.folder)?;
-    set_up(experiment, launch.folder)?;
-    let results = launch.folder.join("results.jsonl");
+    create_folder(launch.outputs.folder())?;
+    let _lock = lock(launch.outputs.folder())?;
+    set_up(experiment, launch.outputs)?;
+    let results = launch.outputs.folder().join("results.jsonl");
     let all = cells(experiment, dataset);
     let known = read(&results)?;
     let mut queue: VecDeque<Cell> =
@@ -136,7 +135,7 @@ pub fn run(launch: &Launch<'_>, progress: &dyn Progress) -> Result<Outcome> {
                 }
                 _ => {
                     let failed = (done.cell.name(experiment), last_words(launch, &done.cell, status));
-                    note_failure(launch.folder, &done.cell, &failed)?;
+                    note_failure(launch.outputs.folder(), &done.cell, &failed)?;
                     progress.note(&format!("failed: {}: {}", failed.0, failed.1));
                     outcome.failed.push(failed);
                     progress.advance(1);
@@ -174,10 +173,34 @@ fn record(
     Ok(())
 }
 
+const EXPERIMENT: &str = "experiment.toml";
+const CONFIG: &str = "config.toml";
+
+/// Claims the files of a sweep's folder: tables and figures, and, where `experiment` names the file of an experiment
+/// that is going to run, what is kept of it.
+///
+/// # Errors
+/// As [`Outputs::claim`].
+pub fn claim(
+    folder: &Path,
+    experiment: Option<&Path>,
+    dataset: Option<&Path>,
+    existing: Existing,
+) -> Result<Outputs> {
+    let mut files = super::output::FILES.map(str::to_owned).to_vec();
+    if let Some(experiment) = experiment {
+        files.push(CONFIG.to_owned());
+        files.extend((!are_same(experiment, &folder.join(EXPERIMENT))).then(|| EXPERIMENT.to_owned()));
+    }
+    let inputs: Vec<PathBuf> = experiment.into_iter().chain(dataset).map(Path::to_owned).collect();
+    Outputs::claim("sweep", folder, &files, &inputs, existing)
+}
+
 /// The lock of the sweep's folder, held until it is dropped or the process ends.
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join("sweep.lock");
-    let file = File::create(&path).map_err(|e| Error::io("create", &path, e))?;
+    let file = File::options().create(true).append(true).open(&path);
+    let file = file.map_err(|e| Error::io("create", &path, e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::invalid(
@@ -192,15 +215,18 @@ fn lock(folder: &Path) -> Result<File> {
 
 /// Keeps the experiment and the configuration of its cells beside their results, and checks the latter before
 /// anything is trained.
-fn set_up(experiment: &Experiment, folder: &Path) -> Result<()> {
+fn set_up(experiment: &Experiment, outputs: &Outputs) -> Result<()> {
     let text = |value: &dyn Fn() -> std::result::Result<String, toml::ser::Error>| {
         value().map_err(|e| Error::Internal { what: format!("writing an experiment as TOML: {e}") })
     };
     let whole = text(&|| toml::to_string_pretty(experiment))?;
-    write_atomically(&folder.join("experiment.toml"), whole.as_bytes())?;
-    let config = folder.join("config.toml");
+    // Not claimed where it is the very file that the experiment was read from.
+    if outputs.has_claimed(EXPERIMENT) {
+        outputs.write(EXPERIMENT, None, bytes_of(whole.as_bytes()))?;
+    }
+    let config = outputs.path(CONFIG);
     let content = text(&|| toml::to_string_pretty(&experiment.config))?;
-    write_atomically(&config, content.as_bytes())?;
+    outputs.write(CONFIG, None, bytes_of(content.as_bytes()))?;
     for row in &experiment.row {
         let method = [format!("method.name={:?}", row.method)];
         let policy = row.policy.as_ref().map(|name| format!("policy.name={name:?}"));
@@ -213,7 +239,7 @@ fn set_up(experiment: &Experiment, folder: &Path) -> Result<()> {
 }
 
 fn start(launch: &Launch<'_>, dataset: &Path, cell: &Cell) -> Result<Start> {
-    let run = launch.folder.join(&cell.folder);
+    let run = launch.outputs.folder().join(&cell.folder);
     create_folder(&run)?;
     let path = log_file(launch, cell);
     let failed = |e| Error::io("write", &path, e);
@@ -229,7 +255,7 @@ fn start(launch: &Launch<'_>, dataset: &Path, cell: &Cell) -> Result<Start> {
     }
     let experiment = launch.experiment;
     let threads = experiment.threads.unwrap_or_else(|| (launch.threads / experiment.runs).max(1));
-    let mut command = cell.command(experiment, launch.executable, dataset, launch.folder, threads);
+    let mut command = cell.command(experiment, launch.executable, dataset, launch.outputs.folder(), threads);
     command.stdin(Stdio::null());
     command.stdout(Stdio::from(log.try_clone().map_err(failed)?)).stderr(Stdio::from(log));
     let child = command.spawn().map_err(|e| Error::io("run", launch.executable, e))?;
@@ -238,13 +264,13 @@ fn start(launch: &Launch<'_>, dataset: &Path, cell: &Cell) -> Result<Start> {
 
 /// What the process of a cell says.
 fn log_file(launch: &Launch<'_>, cell: &Cell) -> PathBuf {
-    launch.folder.join(&cell.folder).join("log.txt")
+    launch.outputs.folder().join(&cell.folder).join("log.txt")
 }
 
 /// The result of a cell whose run is complete; `None` where it is not.
 fn harvest(launch: &Launch<'_>, cell: &Cell) -> Option<CellResult> {
     let experiment = launch.experiment;
-    let run = Run::at(launch.folder.join(&cell.folder));
+    let run = Run::at(launch.outputs.folder().join(&cell.folder));
     let manifest: Manifest = run.read_json("run.json").ok()?;
     if !matches!(manifest.state.as_str(), "finished" | "stopped early") {
         return None;
@@ -307,12 +333,7 @@ fn note_failure(folder: &Path, cell: &Cell, (name, problem): &(String, String)) 
     let line = serde_json::json!({
         "cell": name, "folder": cell.folder, "hash": cell.hash, "problem": problem,
     });
-    File::options()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()))
-        .map_err(|e| Error::io("write", &path, e))
+    append_line(&path, &line.to_string())
 }
 
 /// Whether a person or the system stopped the process, as by Ctrl-C: then the sweep stops, too.

@@ -9,8 +9,8 @@ use segen::config::Config;
 use segen::data::dataset::Dataset;
 use segen::data::phantom::{self, Kind, PhantomOptions};
 use segen::examine::logits::{self, CollectOptions, Origin, collect, margins};
-use segen::examine::report;
-
+use segen::examine::report::{self, Place};
+use segen::files::Existing;
 use segen::network::{Mode, Pass, values};
 use segen::predict::windows::{Predictor, WindowOptions};
 use segen::prepare;
@@ -123,7 +123,8 @@ fn a_run_records_its_shift_and_reports_it() {
     assert!(run.path("train/summary.json").is_file());
 
     let options = CollectOptions { voxels: 200, ..CollectOptions::default() };
-    let collected = segen::commands::logits::run(&run, None, &options, &device, &Silent).unwrap();
+    let outputs = segen::commands::logits::claim(&run, None, Existing::Refuse).unwrap();
+    let collected = segen::commands::logits::run(&run, None, &options, &outputs, &device, &Silent).unwrap();
     assert_eq!(collected.shifts.classes.len(), 4, "two classes, unseen and test");
     let (read, collection) = logits::read(&run).unwrap();
     assert_eq!(read.cases, collected.cases);
@@ -140,7 +141,9 @@ fn a_run_records_its_shift_and_reports_it() {
     }
 
     let page = folder.path().join("report.html");
-    let written = report::write(std::slice::from_ref(&run.folder), &page, &Silent).unwrap();
+    let folders = std::slice::from_ref(&run.folder);
+    let place = Place::claim(folders, &page, Existing::Refuse).unwrap();
+    let written = report::write(folders, &place, &Silent).unwrap();
     let html = std::fs::read_to_string(&written.page).unwrap();
     assert!(html.starts_with("<!DOCTYPE html>") && html.trim_end().ends_with("</html>"));
     assert!(!html.contains("<script") && !html.contains("href=\"http") && !html.contains("src=\"http"));
@@ -150,6 +153,6 @@ fn a_run_records_its_shift_and_reports_it() {
     for name in ["training.svg", "training.png", "shift.png", "logits-scatter.svg", "test-worst.png"] {
         assert!(written.figures.join(name).is_file(), "{name}");
     }
-    let nothing = report::write(&[folder.path().join("nothing")], &page, &Silent).unwrap_err().to_string();
+    let nothing = report::write(&[folder.path().join("nothing")], &place, &Silent).unwrap_err().to_string();
     assert!(nothing.contains("nothing") && nothing.contains("segen train"), "{nothing}");
 }

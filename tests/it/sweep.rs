@@ -3,11 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use segen::config::Config;
+use segen::examine::report::{self, Place};
+use segen::files::{Existing, Outputs};
 use segen::progress::Silent;
 use segen::sweep::{
     self, CaseLine, CellResult, Experiment, Launch, Measure, Outcome, Pairing, ScoredOn, Table, csv,
     markdown, text,
 };
+
+fn claimed(folder: &Path) -> Outputs {
+    sweep::claim(folder, Some(Path::new("experiment.toml")), None, Existing::Refuse).unwrap()
+}
 
 const EXPERIMENT: &str = r#"
 dataset = "Dataset900_Phantom"
@@ -82,10 +88,11 @@ fn cells_run_once_a_failure_stops_nothing_and_a_second_call_mends_it() {
     let experiment = Experiment::read(&write_experiment(folder.path(), EXPERIMENT)).unwrap();
     assert_eq!(experiment.cells(), 8);
     let sweep_folder = folder.path().join("sweep");
+    let outputs = claimed(&sweep_folder);
     let launch = Launch {
         experiment: &experiment,
         dataset: None,
-        folder: &sweep_folder,
+        outputs: &outputs,
         executable: &executable,
         threads: 2,
     };
@@ -127,12 +134,14 @@ fn cells_run_once_a_failure_stops_nothing_and_a_second_call_mends_it() {
     let precision = table.cell("Cross-entropy", 1.0, "lesion", Measure::Precision).unwrap();
     assert_eq!((precision.score.unwrap().mean, precision.undefined), (0.5, 2));
     assert_eq!(table.wins("lesion", Measure::Dice), (2, 2));
-    sweep::write(&table, &sweep_folder).unwrap();
+    sweep::write(&table, &outputs).unwrap();
     for name in ["table.txt", "table.md", "table.csv", "table.json", "fractions.svg", "fractions.png"] {
         assert!(sweep_folder.join(name).is_file(), "{name}");
     }
     let page = folder.path().join("page.html");
-    segen::examine::report::write(std::slice::from_ref(&sweep_folder), &page, &Silent).unwrap();
+    let folders = std::slice::from_ref(&sweep_folder);
+    let place = Place::claim(folders, &page, Existing::Refuse).unwrap();
+    report::write(folders, &place, &Silent).unwrap();
     let html = std::fs::read_to_string(page).unwrap();
     assert!(html.contains("Margin, rare") && html.contains("<svg") && html.contains("8 trainings"));
 }
@@ -144,10 +153,11 @@ fn a_run_that_was_complete_but_unrecorded_is_taken_as_it_is() {
     let executable = command(folder.path());
     let experiment = Experiment::read(&write_experiment(folder.path(), EXPERIMENT)).unwrap();
     let sweep_folder = folder.path().join("sweep");
+    let outputs = claimed(&sweep_folder);
     let launch = Launch {
         experiment: &experiment,
         dataset: None,
-        folder: &sweep_folder,
+        outputs: &outputs,
         executable: &executable,
         threads: 1,
     };
@@ -178,10 +188,11 @@ fn mistakes_in_an_experiment_are_named() {
     // The configuration of the cells, and their methods, are checked before anything runs.
     let bad = EXPERIMENT.replace("steps_per_epoch = 5", "steps_per_epok = 5");
     let experiment = Experiment::read(&write_experiment(folder.path(), &bad)).unwrap();
+    let outputs = claimed(&folder.path().join("sweep"));
     let launch = Launch {
         experiment: &experiment,
         dataset: None,
-        folder: &folder.path().join("sweep"),
+        outputs: &outputs,
         executable: Path::new("does-not-exist"),
         threads: 1,
     };

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use segen::commands::demo::Arm;
 
-use super::{Exit, device};
+use super::{Exit, device, existing};
 use crate::output::Output;
 
 #[derive(Debug, clap::Args)]
@@ -11,12 +11,16 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "DIR", default_value = "segen-demo")]
     output: PathBuf,
     #[command(flatten)]
+    existing: existing::ExistingArgs,
+    #[command(flatten)]
     device: device::DeviceArgs,
 }
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     let device = args.device.open()?;
-    let shown = segen::commands::demo::run(&args.output, &device, rayon::current_num_threads(), output)?;
+    let existing = args.existing.existing();
+    let threads = rayon::current_num_threads();
+    let shown = segen::commands::demo::run(&args.output, existing, &device, threads, output)?;
     let scores = |arm: &'_ Arm| arm.finished.test.clone().unwrap_or_else(|| arm.finished.validation.clone());
     if output.json() {
         let arms: Vec<_> = (shown.arms.iter())

@@ -3,10 +3,13 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::ValueEnum;
 use segen::data::dataset::LabelScheme;
+use segen::files::OutputFile;
 use segen::progress::Progress;
-use segen::score::{EmptyRule, Masks, MissRule, MissingRule, ScoreOptions, evaluate, find_scheme};
+use segen::score::{
+    EmptyRule, Masks, MissRule, MissingRule, ScoreOptions, evaluate, find_description, inputs,
+};
 
-use super::Exit;
+use super::{Exit, existing};
 use crate::output::Output;
 
 #[derive(Debug, clap::Args)]
@@ -43,6 +46,8 @@ pub(crate) struct Args {
     /// Write summary.json in nnU-Net's shape to this file
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    existing: existing::ExistingArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -64,10 +69,11 @@ enum Miss {
 }
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
-    let scheme = match &args.dataset {
-        Some(file) => LabelScheme::read(file)?,
-        None => find_scheme(&args.predictions, &args.references)?,
+    let description = match &args.dataset {
+        Some(file) => file.clone(),
+        None => find_description(&args.predictions, &args.references)?,
     };
+    let scheme = LabelScheme::read(&description)?;
     let options = ScoreOptions {
         empty: match args.empty {
             Empty::Skip => EmptyRule::Skip,
@@ -88,9 +94,17 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
         },
         ..ScoreOptions::default()
     };
+    let file = match &args.output {
+        Some(path) => {
+            let mut inputs = inputs(&args.predictions, &args.references, &options)?;
+            inputs.push(description);
+            Some(OutputFile::claim("evaluate", path, &inputs, args.existing.existing())?)
+        }
+        None => None,
+    };
     let summary = evaluate(&args.predictions, &args.references, &scheme, &options, output)?;
-    if let Some(file) = &args.output {
-        summary.write(file)?;
+    if let Some(file) = &file {
+        file.write(summary.to_json()?.as_bytes())?;
     }
     if output.json() {
         output.data(&serde_json::to_string_pretty(&summary).context("could not write the summary as JSON")?);

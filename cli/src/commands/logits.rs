@@ -1,9 +1,10 @@
 use std::path::PathBuf;
 
 use segen::examine::logits::{self, CollectOptions};
+use segen::files::Outputs;
 use segen::run::{self, Run};
 
-use super::{Exit, device};
+use super::{Exit, device, existing};
 use crate::output::Output;
 
 #[derive(Debug, clap::Args)]
@@ -24,6 +25,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
     #[command(flatten)]
+    existing: existing::ExistingArgs,
+    #[command(flatten)]
     device: device::DeviceArgs,
 }
 
@@ -31,15 +34,18 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     let device = args.device.open()?;
     let options =
         CollectOptions { voxels: args.voxels.max(1), cases: args.cases.map(|n| n.max(1)), seed: args.seed };
+    let dataset = args.dataset.as_deref();
+    let claim = |folder: &PathBuf| -> segen::Result<(Run, Outputs)> {
+        let run = Run::at(run::locate(folder)?);
+        let outputs = segen::commands::logits::claim(&run, dataset, args.existing.existing())?;
+        Ok((run, outputs))
+    };
+    // All of them before the work on the first one begins.
+    let claimed = args.run.iter().map(claim).collect::<segen::Result<Vec<_>>>()?;
     let mut collected = Vec::new();
-    for folder in &args.run {
-        collected.push(segen::commands::logits::run(
-            &Run::at(run::locate(folder)?),
-            args.dataset.as_deref(),
-            &options,
-            &device,
-            output,
-        )?);
+    for (run, outputs) in &claimed {
+        let done = segen::commands::logits::run(run, dataset, &options, outputs, &device, output)?;
+        collected.push(done);
     }
     if output.json() {
         output.data(&serde_json::to_string_pretty(&collected)?);

@@ -5,10 +5,11 @@ use clap::builder::PossibleValuesParser;
 use segen::commands::train;
 use segen::config::{Config, preset};
 use segen::data::dataset::Dataset;
-use segen::prepare::{PreparedCase, prepare_all};
+use segen::files::OutputFile;
+use segen::prepare::{PreparedCase, prepare_all, refuse_inside};
 use segen::progress::Progress;
 
-use super::Exit;
+use super::{Exit, existing};
 use crate::output::Output;
 
 const GIB: f64 = (1u64 << 30) as f64;
@@ -37,6 +38,8 @@ pub(crate) struct Args {
     /// Write the plan as JSON to this file
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    existing: existing::ExistingArgs,
     /// Also prepare every training case into this cache, for `segen train --cache` to find
     #[arg(long, value_name = "DIR")]
     prepare: Option<PathBuf>,
@@ -49,9 +52,20 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     let mut dataset = Dataset::open(&args.dataset)?;
     dataset.labels = dataset.labels.select(&config.task.classes)?;
     let cases: Vec<_> = dataset.training.iter().collect();
+    let file = match &args.output {
+        Some(path) => {
+            let mut inputs = dataset.inputs();
+            inputs.extend(args.config.clone());
+            Some(OutputFile::claim("plan", path, &inputs, args.existing.existing())?)
+        }
+        None => None,
+    };
+    if let Some(cache) = &args.prepare {
+        refuse_inside(&dataset, cache)?;
+    }
     let plan = train::plan(&dataset, &config, output)?;
-    if let Some(path) = &args.output {
-        plan.save(path)?;
+    if let Some(file) = &file {
+        file.write(plan.to_json()?.as_bytes())?;
     }
     if let Some(cache) = &args.prepare {
         let prepared = prepare_all(&dataset, &plan.recipe(), &cases, cache, output)?;

@@ -3,13 +3,13 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueEnum};
 use segen::commands::test_time;
 use segen::examine::policy::Shown;
-use segen::examine::preview::Preview;
-use segen::files::write_atomically;
+use segen::examine::preview::{Preview, Request};
+use segen::files::OutputFile;
 use segen::policy::Policy;
 use segen::policy::forms::TestStart;
 use segen::run::{self, Run};
 
-use super::{Exit, device};
+use super::{Exit, device, existing};
 use crate::output::Output;
 
 #[derive(Debug, Subcommand)]
@@ -29,6 +29,8 @@ pub(crate) struct PreviewArgs {
     /// Folder for the pictures
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
+    #[command(flatten)]
+    existing: existing::ExistingArgs,
     /// Case to draw on; the first with labels when left out
     #[arg(long, value_name = "CASE")]
     case: Option<String>,
@@ -48,6 +50,8 @@ pub(crate) struct ShowArgs {
     /// Also draw the probabilities over training to this file (PNG)
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    existing: existing::ExistingArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -57,6 +61,8 @@ pub(crate) struct TestTimeArgs {
     /// File for the policy (TOML)
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    #[command(flatten)]
+    existing: existing::ExistingArgs,
     /// Folder of the data set, where it is no longer where the run found it
     #[arg(long, value_name = "DIR")]
     dataset: Option<PathBuf>,
@@ -111,14 +117,12 @@ fn learn_test_time(args: &TestTimeArgs, output: &Output) -> anyhow::Result<Exit>
         ..test_time::Options::default()
     };
     let device = args.device.open()?;
-    let learned = test_time::learn(
-        &Run::at(run::locate(&args.run)?),
-        args.dataset.as_deref(),
-        &options,
-        &device,
-        output,
-    )?;
-    write_atomically(&args.output, learned.policy.to_toml().as_bytes())?;
+    let run = Run::at(run::locate(&args.run)?);
+    let mut inputs = run.inputs();
+    inputs.extend(args.dataset.clone());
+    let file = OutputFile::claim("policy test-time", &args.output, &inputs, args.existing.existing())?;
+    let learned = test_time::learn(&run, args.dataset.as_deref(), &options, &device, output)?;
+    file.write(learned.policy.to_toml().as_bytes())?;
     if output.json() {
         output.data(&serde_json::to_string_pretty(&learned)?);
         return Ok(Exit::Done);
@@ -141,7 +145,15 @@ const SHOWN: usize = 12;
 
 fn preview(args: &PreviewArgs, output: &Output) -> anyhow::Result<Exit> {
     let policy = args.policy.as_deref().map(Policy::read).transpose()?;
-    let preview = Preview::draw(&args.dataset, args.case.as_deref(), policy.as_ref(), &args.output, output)?;
+    let request = Request {
+        dataset: &args.dataset,
+        case: args.case.as_deref(),
+        policy: policy.as_ref(),
+        folder: &args.output,
+        existing: args.existing.existing(),
+        also_read: args.policy.as_slice(),
+    };
+    let preview = Preview::draw(&request, output)?;
     for picture in &preview.pictures {
         output.line(&format!("drawn: {}", picture.display()));
     }
@@ -154,11 +166,16 @@ fn preview(args: &PreviewArgs, output: &Output) -> anyhow::Result<Exit> {
 }
 
 fn show(args: &ShowArgs, output: &Output) -> anyhow::Result<Exit> {
-    let shown = args
-        .runs
-        .iter()
-        .map(|run| Shown::of(&Run::at(run::locate(run)?)))
-        .collect::<segen::Result<Vec<Shown>>>()?;
+    let runs =
+        args.runs.iter().map(|run| Ok(Run::at(run::locate(run)?))).collect::<segen::Result<Vec<_>>>()?;
+    let file = match &args.output {
+        Some(path) => {
+            let inputs: Vec<PathBuf> = runs.iter().flat_map(Run::inputs).collect();
+            Some(OutputFile::claim("policy show", path, &inputs, args.existing.existing())?)
+        }
+        None => None,
+    };
+    let shown = runs.iter().map(Shown::of).collect::<segen::Result<Vec<Shown>>>()?;
     if args.form.is_some() {
         anyhow::ensure!(
             shown.len() == 1,
@@ -168,8 +185,8 @@ fn show(args: &ShowArgs, output: &Output) -> anyhow::Result<Exit> {
         output.data(&shown[0].last.to_toml());
         return Ok(Exit::Done);
     }
-    if let Some(path) = &args.output {
-        segen::examine::policy::draw(&shown, path)?;
+    if let Some(file) = &file {
+        file.write(&segen::examine::policy::draw(&shown, file.path())?)?;
     }
     if output.json() {
         output.data(&serde_json::to_string_pretty(&shown.iter().map(Shown::json).collect::<Vec<_>>())?);

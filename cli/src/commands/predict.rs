@@ -5,7 +5,7 @@ use segen::policy::Policy;
 use segen::predict::forms::Average;
 use segen::run::{self, Run};
 
-use super::{Exit, device};
+use super::{Exit, device, existing};
 use crate::output::Output;
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -39,12 +39,14 @@ pub(crate) struct Args {
     /// What is averaged over the forms
     #[arg(long, value_name = "WHAT", requires = "test_policy", default_value = "probabilities")]
     average: Averaged,
-    /// Also write one volume of probabilities per class (CASE_probability_CLASS.nii.gz)
+    /// Also write one volume of probabilities per class (probabilities/CASE_probability_CLASS.nii.gz)
     #[arg(long)]
     probabilities: bool,
     /// Folder for the label maps
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
+    #[command(flatten)]
+    existing: existing::ExistingArgs,
     #[command(flatten)]
     device: device::DeviceArgs,
 }
@@ -69,6 +71,8 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
         mirror: if args.mirror { predict::Mirror::Trained } else { predict::Mirror::Off },
         outputs: if args.probabilities { predict::Outputs::Probabilities } else { predict::Outputs::Labels },
         folder: &args.output,
+        existing: args.existing.existing(),
+        also_read: args.test_policy.as_slice(),
         device: &device,
     };
     let written = predict::run(&request, output)?;

@@ -1,8 +1,9 @@
 use std::path::PathBuf;
 
+use segen::examine::report::{self, Place};
 use segen::run;
 
-use super::Exit;
+use super::{Exit, existing};
 use crate::output::Output;
 
 #[derive(Debug, clap::Args)]
@@ -13,11 +14,14 @@ pub(crate) struct Args {
     /// The page; its figures are also written as SVG and PNG into NAME_figures beside it
     #[arg(short, long, value_name = "FILE", default_value = "report.html")]
     output: PathBuf,
+    #[command(flatten)]
+    existing: existing::ExistingArgs,
 }
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     let folders = args.folder.iter().map(|folder| run::locate(folder)).collect::<segen::Result<Vec<_>>>()?;
-    let written = segen::examine::report::write(&folders, &args.output, output)?;
+    let place = Place::claim(&folders, &args.output, args.existing.existing())?;
+    let written = report::write(&folders, &place, output)?;
     if output.json() {
         output.data(&serde_json::json!({ "page": written.page, "figures": written.figures }).to_string());
     } else {

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use segen::sweep::{self, Experiment, Launch, Table};
 
-use super::Exit;
+use super::{Exit, existing};
 use crate::output::Output;
 
 #[derive(Debug, clap::Args)]
@@ -20,27 +20,40 @@ pub(crate) struct Args {
     /// Train nothing: draw tables and figures from DIR/results.jsonl
     #[arg(long)]
     table_only: bool,
+    #[command(flatten)]
+    existing: existing::ExistingArgs,
 }
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     let mut failed = Vec::new();
-    if let Some(experiment) = args.experiment.as_ref().filter(|_| !args.table_only) {
+    let file = args.experiment.as_deref().filter(|_| !args.table_only);
+    let experiment = file.map(Experiment::read).transpose()?;
+    let dataset = args.dataset.as_deref();
+    let dataset =
+        dataset.or_else(|| experiment.as_ref().and_then(|experiment| experiment.dataset.as_deref()));
+    let results = args.output.join("results.jsonl");
+    if experiment.is_none() && sweep::read(&results)?.is_empty() {
+        output.line(&format!("there is no finished cell in {}", args.output.display()));
+        return Ok(Exit::CheckFailed);
+    }
+    let outputs = sweep::claim(&args.output, file, dataset, args.existing.existing())?;
+    if let Some(experiment) = &experiment {
         let launch = Launch {
-            experiment: &Experiment::read(experiment)?,
-            dataset: args.dataset.as_deref(),
-            folder: &args.output,
+            experiment,
+            dataset,
+            outputs: &outputs,
             executable: &std::env::current_exe().context("could not find the segen command itself")?,
             threads: rayon::current_num_threads(),
         };
         failed = sweep::run(&launch, output)?.failed;
     }
-    let results = sweep::read(&args.output.join("results.jsonl"))?;
+    let results = sweep::read(&results)?;
     if results.is_empty() {
         output.line(&format!("there is no finished cell in {}", args.output.display()));
         return Ok(Exit::CheckFailed);
     }
     let table = Table::of(&results);
-    sweep::write(&table, &args.output)?;
+    sweep::write(&table, &outputs)?;
     if output.json() {
         output.data(&serde_json::to_string_pretty(&table)?);
     } else {

@@ -164,6 +164,7 @@ impl Cifar<'_> {
             let problem = format!("there is a run in `{}` already", run.folder.display());
             return refuse("run folder", problem, "choose another folder");
         }
+        run.vacant("cifar")?;
         if config.depth < 10 || !(config.depth - 4).is_multiple_of(6) || config.width == 0 {
             let problem = format!("there is no WRN-{}-{}", config.depth, config.width);
             return refuse(

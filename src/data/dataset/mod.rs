@@ -169,6 +169,13 @@ impl Dataset {
         Ok(dataset)
     }
 
+    /// What a command that reads the data set may read: its folder, and the files of its cases, which may lie elsewhere.
+    pub fn inputs(&self) -> Vec<PathBuf> {
+        let cases = self.training.iter().chain(&self.test);
+        let files = cases.flat_map(|case| case.images.iter().chain(&case.labels).chain(&case.mask));
+        std::iter::once(&self.folder).chain(files).cloned().collect()
+    }
+
     /// The folder that [`Self::open`] would open.
     pub(crate) fn locate(folder: &Path) -> Result<PathBuf> {
         discovery::locate(folder, std::env::var_os("nnUNet_raw").map(PathBuf::from).as_deref())

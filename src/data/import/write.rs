@@ -1,7 +1,7 @@
 //! Copies what was recognised into nnU-Net v2 layout.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::{Compression, GzBuilder};
@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::{Found, FoundCase, Images, LabelSource, Part, Values};
+use crate::files::{self, create_folder, folder_beside, publish_folder};
 use crate::image::nifti;
 use crate::image::volume::{Labels, Volume};
 use crate::progress::Progress;
@@ -20,7 +21,9 @@ use crate::{Error, Result};
 /// Where `destination` exists and is not empty, a file of the source cannot be read, or the files of a case do not
 /// fit together.
 pub fn write(found: &Found, destination: &Path, progress: &dyn Progress) -> Result<()> {
-    let aside = Aside::create(destination)?;
+    refuse_occupied(destination)?;
+    let aside = folder_beside(destination)?;
+    let folder = aside.path();
     for (part, suffix) in [(Part::Training, "Tr"), (Part::Test, "Ts")] {
         let cases: Vec<&FoundCase> = found.cases.iter().filter(|case| case.part == part).collect();
         let places = [
@@ -29,73 +32,39 @@ pub fn write(found: &Found, destination: &Path, progress: &dyn Progress) -> Resu
             ("masks", cases.iter().any(|case| case.mask.is_some())),
         ];
         for (place, _) in places.into_iter().filter(|(_, needed)| *needed) {
-            let folder = aside.folder.join(format!("{place}{suffix}"));
-            std::fs::create_dir(&folder).map_err(|error| Error::io("create", &folder, error))?;
+            create_folder(&folder.join(format!("{place}{suffix}")))?;
         }
     }
     progress.begin("copying cases", found.cases.len() as u64);
     let outcome = found.cases.par_iter().try_for_each(|case| {
-        copy_case(case, &aside.folder)?;
+        copy_case(case, folder)?;
         progress.advance(1);
         Ok(())
     });
     progress.end();
     outcome?;
-    write_json(&aside.folder.join("dataset.json"), &description(found))?;
+    write_json(&folder.join("dataset.json"), &description(found))?;
     if !found.splits.is_empty() {
-        let path = aside.folder.join("splits_final.json");
+        let path = folder.join("splits_final.json");
         let splits =
             serde_json::to_value(&found.splits).map_err(|error| Error::io("write", &path, error.into()))?;
         write_json(&path, &splits)?;
     }
-    aside.commit(destination)
+    publish_folder(aside, destination)
 }
 
-/// A folder beside the destination that is removed unless everything went well.
-struct Aside {
-    folder: PathBuf,
-    committed: bool,
-}
-
-impl Aside {
-    fn create(destination: &Path) -> Result<Self> {
-        let occupied = std::fs::read_dir(destination).map(|mut entries| entries.next().is_some());
-        if destination.is_file() || occupied.unwrap_or(false) {
-            let mend = "choose another name, or remove what is there";
-            return Err(Error::invalid(destination, "destination", "is there already", mend));
-        }
-        let Some(name) = destination.file_name() else {
-            let mend = "give a folder name, such as Dataset123_Name";
-            return Err(Error::invalid(destination, "destination", "is no name of a folder", mend));
-        };
-        let hidden = format!(".{}.importing-{}", name.to_string_lossy(), std::process::id());
-        let folder = destination.with_file_name(hidden);
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder).map_err(|error| Error::io("remove", &folder, error))?;
-        }
-        std::fs::create_dir_all(&folder).map_err(|error| Error::io("create", &folder, error))?;
-        Ok(Self { folder, committed: false })
+/// Refuses a destination that is something else than a place for a new folder.
+fn refuse_occupied(destination: &Path) -> Result<()> {
+    let occupied = std::fs::read_dir(destination).map(|mut entries| entries.next().is_some());
+    if destination.is_file() || occupied.unwrap_or(false) {
+        let mend = "choose another name, or remove what is there";
+        return Err(Error::invalid(destination, "destination", "is there already", mend));
     }
-
-    fn commit(mut self, destination: &Path) -> Result<()> {
-        if destination.is_dir() {
-            // Seen to be empty; a full one makes this fail.
-            std::fs::remove_dir(destination).map_err(|error| Error::io("replace", destination, error))?;
-        }
-        std::fs::rename(&self.folder, destination)
-            .map_err(|error| Error::io("rename to", destination, error))?;
-        self.committed = true;
-        Ok(())
+    if destination.file_name().is_none() {
+        let mend = "give a folder name, such as Dataset123_Name";
+        return Err(Error::invalid(destination, "destination", "is no name of a folder", mend));
     }
-}
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        if !self.committed {
-            // The error that led here is the one to report.
-            let _ = std::fs::remove_dir_all(&self.folder);
-        }
-    }
+    Ok(())
 }
 
 fn copy_case(case: &FoundCase, folder: &Path) -> Result<()> {
@@ -204,28 +173,23 @@ const LEVEL: Compression = Compression::new(5);
 /// Copies a file as it is where it is compressed, else compresses it.
 fn copy(source: &Path, target: &Path) -> Result<()> {
     let reading = |error| Error::io("read", source, error);
-    let writing = |error| Error::io("write", target, error);
     let mut input = BufReader::new(File::open(source).map_err(reading)?);
     let mut start = Vec::new();
     input.by_ref().take(2).read_to_end(&mut start).map_err(reading)?;
     let mut whole = start.as_slice().chain(input);
-    let output = BufWriter::new(File::create_new(target).map_err(writing)?);
-    // Reading and writing fail alike here; the target is the likelier one to be named, and both are.
-    let failed = |error: std::io::Error| {
-        Error::io(
-            "copy to",
-            target,
-            std::io::Error::new(error.kind(), format!("from `{}`: {error}", source.display())),
-        )
-    };
-    if start == GZIP {
-        let mut output = output;
-        std::io::copy(&mut whole, &mut output).and_then(|_| output.flush()).map_err(failed)
-    } else {
-        // No time stamp: equal files give equal files.
-        let mut output = GzBuilder::new().mtime(0).write(output, LEVEL);
-        std::io::copy(&mut whole, &mut output).and_then(|_| output.finish()?.flush()).map_err(failed)
-    }
+    files::write(target, |output| {
+        let copied = if start == GZIP {
+            std::io::copy(&mut whole, output).map(drop)
+        } else {
+            // No time stamp: equal files give equal files.
+            let mut output = GzBuilder::new().mtime(0).write(output, LEVEL);
+            std::io::copy(&mut whole, &mut output).and_then(|_| output.finish().map(drop))
+        };
+        // Reading and writing fail alike here; the target is the likelier one to be named, and both are.
+        copied.map_err(|error| {
+            std::io::Error::new(error.kind(), format!("from `{}`: {error}", source.display()))
+        })
+    })
 }
 
 fn description(found: &Found) -> Value {
@@ -259,5 +223,5 @@ fn description(found: &Found) -> Value {
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {
     let text = format!("{value:#}\n");
-    std::fs::write(path, text).map_err(|error| Error::io("write", path, error))
+    files::write_atomically(path, text.as_bytes())
 }

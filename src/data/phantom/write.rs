@@ -1,12 +1,13 @@
 //! A whole data set of phantoms in nnU-Net layout.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
 
 use super::{Kind, PhantomCase, PhantomOptions, Split, generate};
+use crate::files::{create_folder, folder_beside, publish_folder, write_atomically};
 use crate::image::nifti::{write_image, write_labels};
 use crate::progress::Progress;
 use crate::{Error, Result};
@@ -57,10 +58,9 @@ pub fn write(options: &PhantomOptions, folder: &Path, progress: &dyn Progress) -
             "give the name of a new folder, or remove this one first",
         ));
     }
-    let temporary = Temporary::new(folder)?;
-    let report = fill(options, &temporary.path, progress)?;
-    let target = temporary.path.clone();
-    std::fs::rename(&target, folder).map_err(|e| Error::io("rename", folder, e))?;
+    let aside = folder_beside(folder)?;
+    let report = fill(options, aside.path(), progress)?;
+    publish_folder(aside, folder)?;
     Ok(report)
 }
 
@@ -72,8 +72,7 @@ fn fill(options: &PhantomOptions, folder: &Path, progress: &dyn Progress) -> Res
     for split in [Split::Training, Split::Test] {
         for place in ["images", "labels", "masks"] {
             if place != "masks" || options.kind.has_masks() {
-                let path = folder.join(place_of(place, split));
-                std::fs::create_dir_all(&path).map_err(|e| Error::io("create", &path, e))?;
+                create_folder(&folder.join(place_of(place, split)))?;
             }
         }
     }
@@ -186,26 +185,5 @@ fn describe(report: &Report, folder: &Path) -> Result<()> {
     description["labels"] = labels.into();
     let path = folder.join("dataset.json");
     let text = serde_json::to_string_pretty(&description).map_err(|e| Error::io("write", &path, e.into()))?;
-    std::fs::write(&path, text + "\n").map_err(|e| Error::io("write", &path, e))
-}
-
-/// A folder beside its future place, removed unless it was renamed.
-struct Temporary {
-    path: PathBuf,
-}
-
-impl Temporary {
-    fn new(folder: &Path) -> Result<Self> {
-        let mut name = folder.as_os_str().to_owned();
-        name.push(format!(".{}.tmp", std::process::id()));
-        let path = PathBuf::from(name);
-        std::fs::create_dir_all(&path).map_err(|e| Error::io("create", &path, e))?;
-        Ok(Self { path })
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
-    }
+    write_atomically(&path, (text + "\n").as_bytes())
 }

@@ -1,10 +1,10 @@
 //! Scatters of logits and densities of margins.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Cloud, Collection, Origin, margins};
 use crate::Result;
-use crate::picture::{self, Mark, Panel, Series};
+use crate::picture::{self, Chart, Mark, Panel, Series};
 
 /// Points drawn of one cloud.
 const POINTS: usize = 2000;
@@ -25,22 +25,19 @@ struct View {
     guides: Guides,
 }
 
-/// Draws `scatter` and `margins`, each as PNG and SVG, into `folder`; returns the SVG files.
+/// Names of the charts of [`draw`].
+pub const FIGURES: [&str; 2] = ["scatter", "margins"];
+
+/// Draws the charts of [`FIGURES`].
 ///
 /// # Errors
-/// Where a file cannot be written.
-pub fn draw(collection: &Collection, folder: &Path) -> Result<Vec<PathBuf>> {
-    let figures = [
-        ("scatter.svg", scatter(collection), origins(collection)),
-        ("margins.svg", densities(collection), 2),
-    ];
-    let mut files = Vec::new();
-    for (name, panels, columns) in figures {
-        let path = folder.join(name);
-        picture::chart(&path, &panels, columns)?;
-        files.push(path);
-    }
-    Ok(files)
+/// Where there is too much for one picture.
+pub fn draw(collection: &Collection) -> Result<[Chart; 2]> {
+    let name = |figure: usize| Path::new(FIGURES[figure]);
+    Ok([
+        picture::chart(name(0), &scatter(collection), origins(collection))?,
+        picture::chart(name(1), &densities(collection), 2)?,
+    ])
 }
 
 /// Number of origins that have voxels: so many panels make a row of [`scatter`].

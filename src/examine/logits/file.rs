@@ -11,10 +11,10 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::{Cloud, Collection, Origin};
-use crate::files::write_atomically;
 use crate::{Error, Result};
 
-pub(crate) fn write(path: &Path, collection: &Collection) -> Result<()> {
+/// The bytes of the file, which `path` names in errors.
+pub(crate) fn bytes(path: &Path, collection: &Collection) -> Result<Vec<u8>> {
     let classes = collection.classes.len();
     let mut parts: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     for cloud in &collection.clouds {
@@ -37,8 +37,7 @@ pub(crate) fn write(path: &Path, collection: &Collection) -> Result<()> {
         ("classes".to_owned(), list(&collection.classes)),
         ("cases".to_owned(), list(&collection.cases)),
     ]);
-    let bytes = safetensors::serialize(views, Some(names)).map_err(|e| failed(e.to_string()))?;
-    write_atomically(path, &bytes)
+    safetensors::serialize(views, Some(names)).map_err(|e| failed(e.to_string()))
 }
 
 pub(crate) fn read(path: &Path) -> Result<Collection> {
@@ -112,7 +111,7 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("logits.safetensors");
-        write(&path, &collection).unwrap();
+        std::fs::write(&path, bytes(&path, &collection).unwrap()).unwrap();
         assert_eq!(read(&path).unwrap(), collection);
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();

@@ -26,7 +26,7 @@ pub mod file;
 pub mod shift;
 
 pub use collect::{CollectOptions, collect};
-pub use figures::draw;
+pub use figures::{FIGURES, draw};
 pub(crate) use figures::{densities, origins, scatter};
 pub use shift::{ClassShift, Shifts, margins, shifts, table};
 

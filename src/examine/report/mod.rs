@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::Result;
-use crate::files::{create_folder, write_atomically};
+use crate::files::{Existing, Outputs, bytes_of, split};
 use crate::picture::{self, Panel};
 use crate::progress::Progress;
 use crate::run::Run;
@@ -28,15 +28,35 @@ pub struct Written {
     pub figures: PathBuf,
 }
 
-/// Writes the report of runs and sweeps (folders, told apart by what is in them) to `output`, and its figures into
-/// the folder `NAME_figures` beside it. What is not there yet, such as logits, is left out.
+/// The place of a report, claimed: the page, and its figures in the folder `NAME_figures` beside it.
+#[derive(Debug)]
+pub struct Place {
+    outputs: Outputs,
+    page: String,
+    figures: String,
+}
+
+impl Place {
+    /// Claims the place of the report of these runs and sweeps.
+    ///
+    /// # Errors
+    /// As [`Outputs::claim`].
+    pub fn claim(folders: &[PathBuf], page: &Path, existing: Existing) -> Result<Self> {
+        let (folder, name) = split(page)?;
+        let stem = page.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let figures = format!("{stem}_figures/");
+        let inputs: Vec<PathBuf> = folders.iter().flat_map(|folder| Run::at(folder).inputs()).collect();
+        let outputs = Outputs::claim("report", folder, &[name.clone(), figures.clone()], &inputs, existing)?;
+        Ok(Self { outputs, page: name, figures })
+    }
+}
+
+/// Writes the report of runs and sweeps (folders, told apart by what is in them) to its place. What is not there yet,
+/// such as logits, is left out.
 ///
 /// # Errors
 /// Where a folder is neither a run nor a sweep, one of its files is damaged, or the page cannot be written.
-pub fn write(folders: &[PathBuf], output: &Path, progress: &dyn Progress) -> Result<Written> {
-    let stem = output.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let figures = output.with_file_name(format!("{stem}_figures"));
-    create_folder(&figures)?;
+pub fn write(folders: &[PathBuf], place: &Place, progress: &dyn Progress) -> Result<Written> {
     let mut page = Page::new("segen report");
     progress.begin("writing the report", folders.len() as u64);
     let runs: Vec<Run> = folders.iter().filter(|f| !is_sweep(f)).map(Run::at).collect();
@@ -44,7 +64,7 @@ pub fn write(folders: &[PathBuf], output: &Path, progress: &dyn Progress) -> Res
         compare::write(&mut page, &runs)?;
     }
     for (number, folder) in folders.iter().enumerate() {
-        let mut book = Figures { folder: &figures, prefix: prefix(folder, number, folders.len()) };
+        let mut book = Figures { place, prefix: prefix(folder, number, folders.len()) };
         if is_sweep(folder) {
             sweep::write(&mut page, folder, &mut book)?;
         } else {
@@ -53,8 +73,8 @@ pub fn write(folders: &[PathBuf], output: &Path, progress: &dyn Progress) -> Res
         progress.advance(1);
     }
     progress.end();
-    write_atomically(output, page.finish().as_bytes())?;
-    Ok(Written { page: output.to_owned(), figures })
+    let written = place.outputs.write(&place.page, None, bytes_of(page.finish().as_bytes()))?;
+    Ok(Written { page: written, figures: place.outputs.path(place.figures.trim_end_matches('/')) })
 }
 
 fn is_sweep(folder: &Path) -> bool {
@@ -69,7 +89,7 @@ fn prefix(folder: &Path, number: usize, folders: usize) -> String {
 
 /// Draws charts onto the page and into files.
 struct Figures<'a> {
-    folder: &'a Path,
+    place: &'a Place,
     prefix: String,
 }
 
@@ -86,13 +106,16 @@ impl Figures<'_> {
         if panels.is_empty() {
             return Ok(());
         }
-        picture::chart(&self.path(&format!("{name}.svg")), panels, columns)?;
-        page.figure(&picture::curves_svg(panels, columns), caption);
+        let chart = picture::chart(Path::new(name), panels, columns)?;
+        self.write(&format!("{name}.png"), &chart.png)?;
+        self.write(&format!("{name}.svg"), chart.svg.as_bytes())?;
+        page.figure(&chart.svg, caption);
         Ok(())
     }
 
-    /// Where a figure's file goes.
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{}{name}", self.prefix))
+    /// Writes a figure's file.
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let file = format!("{}{}{name}", self.place.figures, self.prefix);
+        self.place.outputs.write(&file, None, bytes_of(bytes)).map(drop)
     }
 }

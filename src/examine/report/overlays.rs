@@ -75,7 +75,7 @@ pub(super) fn write(
     let rows: Vec<OverlayRow<'_>> = loaded.iter().map(row).collect();
     let name = format!("{part}-worst.png");
     let png = picture::overlay_png(Path::new(&name), &rows)?;
-    crate::files::write_atomically(&figures.path(&name), &png)?;
+    figures.write(&name, &png)?;
     page.heading("Worst cases");
     page.image(
         &png,

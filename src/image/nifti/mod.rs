@@ -26,7 +26,7 @@ use ndarray::{Array3, ShapeBuilder};
 pub use header::Header;
 pub use layout::{ByteOrder, Version};
 pub use voxels::Datatype;
-pub use write::{write_image, write_labels};
+pub use write::{image_content, labels_content, write_image, write_labels};
 
 use super::volume::{Image, Labels, Volume};
 use crate::{Error, Result};

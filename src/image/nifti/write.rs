@@ -1,9 +1,7 @@
 //! Writes NIfTI files, with a given header kept byte for byte where it says how the voxels lie.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::Write;
+use std::path::Path;
 
 use flate2::{Compression, GzBuilder};
 use ndarray::Array3;
@@ -13,7 +11,7 @@ use super::header::{Header, Storage, has_ending};
 use super::layout::{ByteOrder, Field, Fields, Version};
 use super::voxels::Datatype;
 use crate::image::volume::{Grid, Image, Labels};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Writes a segmentation as unsigned bytes, `scl_slope` 1 and `scl_inter` 0.
 ///
@@ -27,11 +25,23 @@ use crate::{Error, Result};
 /// # Errors
 /// Another ending; `like` of another shape or position than the labels; the operating system's errors.
 pub fn write_labels(path: &Path, labels: &Labels, like: Option<&Header>) -> Result<()> {
+    files::write(path, labels_content(path, labels, like)?)
+}
+
+/// What [`write_labels`] writes to `path`, for a writer of files.
+///
+/// # Errors
+/// As [`write_labels`], but for those of the operating system.
+pub fn labels_content(
+    path: &Path,
+    labels: &Labels,
+    like: Option<&Header>,
+) -> Result<impl FnOnce(&mut dyn Write) -> std::io::Result<()>> {
     let (mut fields, extensions) = header_for(path, &labels.grid, Datatype::U8, like)?;
     // The display window of an image would show labels as black.
     fields.set_real(Field::CalMax, 0, 0.0);
     fields.set_real(Field::CalMin, 0, 0.0);
-    write(path, &fields, &extensions, &labels.voxels, |value| [*value])
+    content(path, (fields, extensions), &labels.voxels, |value| [*value])
 }
 
 /// Writes intensities as 32-bit floating point; otherwise like [`write_labels`].
@@ -39,11 +49,24 @@ pub fn write_labels(path: &Path, labels: &Labels, like: Option<&Header>) -> Resu
 /// # Errors
 /// Those of [`write_labels`].
 pub fn write_image(path: &Path, image: &Image, like: Option<&Header>) -> Result<()> {
+    files::write(path, image_content(path, image, like)?)
+}
+
+/// What [`write_image`] writes to `path`, for a writer of files.
+///
+/// # Errors
+/// As [`write_image`], but for those of the operating system.
+pub fn image_content(
+    path: &Path,
+    image: &Image,
+    like: Option<&Header>,
+) -> Result<impl FnOnce(&mut dyn Write) -> std::io::Result<()>> {
     let (fields, extensions) = header_for(path, &image.grid, Datatype::F32, like)?;
-    match fields.order {
-        ByteOrder::Little => write(path, &fields, &extensions, &image.voxels, |value| value.to_le_bytes()),
-        ByteOrder::Big => write(path, &fields, &extensions, &image.voxels, |value| value.to_be_bytes()),
-    }
+    let order = fields.order;
+    content(path, (fields, extensions), &image.voxels, move |value: &f32| match order {
+        ByteOrder::Little => value.to_le_bytes(),
+        ByteOrder::Big => value.to_be_bytes(),
+    })
 }
 
 /// Grids that differ by less are the same: rounding of an affine to 32 bits.
@@ -149,16 +172,20 @@ fn new_fields(path: &Path, grid: &Grid) -> Result<Fields> {
 /// Half the time of the usual level 6 for a scan that is 3 % larger.
 const LEVEL: Compression = Compression::new(3);
 
-fn write<T, const N: usize>(
+fn content<T, const N: usize>(
     path: &Path,
-    fields: &Fields,
-    extensions: &[u8],
+    (fields, extensions): (Fields, Vec<u8>),
     voxels: &Array3<T>,
     bytes: impl Fn(&T) -> [u8; N],
-) -> Result<()> {
-    let content = |output: &mut dyn Write| -> std::io::Result<()> {
+) -> Result<impl FnOnce(&mut dyn Write) -> std::io::Result<()>> {
+    if !has_ending(path, "nii") {
+        let problem = "does not end in `.nii` or `.nii.gz`";
+        return Err(Error::invalid(path, "file name", problem, "choose one of these endings"));
+    }
+    let compressed = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz"));
+    let plain = move |output: &mut dyn Write| -> std::io::Result<()> {
         output.write_all(&fields.bytes)?;
-        output.write_all(extensions)?;
+        output.write_all(&extensions)?;
         let mut buffer = Vec::with_capacity(32 * 1024 + N);
         // The transposed view runs with x fastest.
         for value in voxels.t() {
@@ -170,41 +197,12 @@ fn write<T, const N: usize>(
         }
         output.write_all(&buffer)
     };
-    if !has_ending(path, "nii") {
-        let problem = "does not end in `.nii` or `.nii.gz`";
-        return Err(Error::invalid(path, "file name", problem, "choose one of these endings"));
-    }
-    let compressed = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz"));
-    let unwritable = |error| Error::io("write", path, error);
-    let (temporary, file) = beside(path).map_err(unwritable)?;
-    let written = if compressed {
-        // No time stamp: equal voxels give equal files.
-        let mut encoder = GzBuilder::new().mtime(0).write(BufWriter::new(file), LEVEL);
-        content(&mut encoder).and_then(|()| encoder.finish()?.flush())
-    } else {
-        let mut output = BufWriter::new(file);
-        content(&mut output).and_then(|()| output.flush())
-    };
-    written.and_then(|()| std::fs::rename(&temporary, path)).map_err(|error| {
-        // The first error is the one to report.
-        let _ = std::fs::remove_file(&temporary);
-        unwritable(error)
-    })
-}
-
-/// A new file in the same folder, under a name that no reader takes for an image.
-fn beside(path: &Path) -> std::io::Result<(PathBuf, File)> {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    loop {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let mut name = std::ffi::OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(format!(".{}-{number}.tmp", std::process::id()));
-        let temporary = path.with_file_name(name);
-        match OpenOptions::new().write(true).create_new(true).open(&temporary) {
-            Ok(file) => return Ok((temporary, file)),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
+    Ok(move |output: &mut dyn Write| {
+        if !compressed {
+            return plain(output);
         }
-    }
+        // No time stamp: equal voxels give equal files.
+        let mut encoder = GzBuilder::new().mtime(0).write(output, LEVEL);
+        plain(&mut encoder).and_then(|()| encoder.finish().map(drop))
+    })
 }
