@@ -1,7 +1,8 @@
-//! How noisy a policy's gradient is: `policy_noise CIFAR [STEPS]` trains WRN-10-1 on CIFAR-10 with all operations alike
-//! and, at every second step, computes the gradient of the logits by several estimators and with several sizes of the
-//! set-aside batch. Prints for every third of the training how far an update would move good operations above bad
-//! ones, in deviations of a logit's gradient, and how well one-sided and central alignments correlate.
+//! How noisy a policy's gradient is: `policy_noise CIFAR [STEPS]` trains WRN-10-1 on CIFAR-10 with all
+//! operations alike and, at every second step, computes the gradient of the logits by several estimators and
+//! with several sizes of the set-aside batch. Prints for every third of the training how far an update would
+//! move good operations above bad ones, in deviations of a logit's gradient, and how well one-sided and
+//! central alignments correlate.
 
 #![allow(clippy::print_stdout, reason = "an example prints its figures")]
 

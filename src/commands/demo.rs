@@ -61,7 +61,8 @@ const VOXELS: usize = 3000;
 
 /// Makes a phantom data set with rare lesions in `folder/data`, trains a U-Net on it with cross-entropy and one with
 /// the asymmetric combination in `folder/run-METHOD`, scores both on test cases of another "scanner", and writes the
-/// page that shows the difference. What is there already is not done again; `existing` is for the page and its figures.
+/// page that shows the difference. What is there already is not done again; `existing` is for the page and
+/// its figures.
 pub fn run(
     folder: &Path,
     existing: Existing,

@@ -15,8 +15,8 @@ use crate::run::{Manifest, Run, Split};
 use crate::{Error, Result};
 
 /// Collects the logits of a run's last weights on its training, validation and labelled test cases, measures and
-/// draws the shift, and writes `logits.safetensors`, `summary.json` and the figures to `outputs`, which [`claim`] gives.
-/// `dataset` names the data set where it is no longer at the place that the run remembers.
+/// draws the shift, and writes `logits.safetensors`, `summary.json` and the figures to `outputs`, which
+/// [`claim`] gives. `dataset` names the data set where it is no longer at the place that the run remembers.
 ///
 /// # Errors
 /// Where the run or the data set cannot be read, or there is no case that the run was not trained on.

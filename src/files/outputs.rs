@@ -56,8 +56,9 @@ pub struct Outputs {
 
 impl Outputs {
     /// Claims `files`, places below `folder` with `/` between their parts, for `command`; a place that ends with `/`
-    /// stands for all files in that folder. `inputs` are the files that the command reads, and folders of which it may
-    /// read any file but those that it wrote itself. Then makes `folder` and sees that it can be written to.
+    /// stands for all files in that folder. `inputs` are the files that the command reads, and folders of
+    /// which it may read any file but those that it wrote itself. Then makes `folder` and sees that it can be
+    /// written to.
     ///
     /// # Errors
     /// Where a file is one of `inputs` (links followed, other names of the same file too), is something else than a

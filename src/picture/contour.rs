@@ -4,8 +4,8 @@ use ndarray::ArrayView2;
 
 /// Closed outlines around the cells of `labels` that hold `class`, by marching squares at the half level: they
 /// run through the middles between inside and outside cell centres. Cell (i, j) has its centre at
-/// (i + 0.5, j + 0.5). Inside lies to the right of the direction of travel (with j downwards); cells that touch only at a
-/// corner are kept apart.
+/// (i + 0.5, j + 0.5). Inside lies to the right of the direction of travel (with j downwards); cells that
+/// touch only at a corner are kept apart.
 pub(super) fn outlines(labels: ArrayView2<'_, u8>, class: u8) -> Vec<Vec<[f32; 2]>> {
     let (width, height) = labels.dim();
     let inside = |i: usize, j: usize| {

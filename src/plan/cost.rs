@@ -97,7 +97,8 @@ impl Plan {
         self.predicted_step_seconds(NETWORK_SHARE * convolution_gflops)
     }
 
-    /// How much memory training on all cases should need at its peak, bytes, without what the operating system caches.
+    /// How much memory training on all cases should need at its peak, bytes, without what the operating
+    /// system caches.
     pub fn predicted_peak_bytes(&self) -> u64 {
         let voxels = self.patch.iter().product::<usize>() as f64;
         let sample = 4.0 * self.channels as f64 + 2.0;

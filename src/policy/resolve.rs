@@ -10,8 +10,8 @@ use crate::config::{NameOrFile, Named};
 use crate::plan::Plan;
 use crate::{Error, Result};
 
-/// Trainings of fewer steps do not reach what nnU-Net's list costs them: it loses 0.03 to 0.05 Dice in 800 to 2400 steps
-/// (docs/results.md).
+/// Trainings of fewer steps do not reach what nnU-Net's list costs them: it loses 0.03 to 0.05 Dice in 800 to
+/// 2400 steps (docs/results.md).
 pub const LONG_TRAINING: u64 = 5000;
 
 impl PolicyConfig {

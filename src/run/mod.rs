@@ -150,8 +150,8 @@ impl Run {
         Policy::read(&self.path("policy.toml"))
     }
 
-    /// Sets the folder up: plan, split, policy and data set description first, `config.toml` last, so that a run whose
-    /// configuration is there is complete.
+    /// Sets the folder up: plan, split, policy and data set description first, `config.toml` last, so that a
+    /// run whose configuration is there is complete.
     pub fn set_up(
         &self,
         config: &Config,

@@ -3,9 +3,9 @@
 //! Per case and region: overlap (Dice, IoU, sensitivity, precision), surfaces (HD95, normalised surface Dice),
 //! volumes, and lesions found and invented. Overlap counts and their means equal nnU-Net's evaluator; HD95 and
 //! surface Dice equal MONAI's `compute_hausdorff_distance(percentile=95)` and `compute_surface_dice` with their
-//! default `use_subvoxels=False` and the scan's `spacing`. Only voxels that count are looked at: those inside the mask, where there is one,
-//! and not marked `ignore` in the reference. All others are background in both segmentations, also for
-//! surfaces and lesions.
+//! default `use_subvoxels=False` and the scan's `spacing`. Only voxels that count are looked at: those inside
+//! the mask, where there is one, and not marked `ignore` in the reference. All others are background in both
+//! segmentations, also for surfaces and lesions.
 //!
 //! ```text
 //! Labels, Labels -> score -> Scores (per region) -> Summary -> summary.json, table

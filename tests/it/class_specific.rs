@@ -25,8 +25,8 @@ const EDGE: usize = 24;
 /// Trainings. Chance moves single probabilities a lot in so few updates.
 const SEEDS: u64 = 2;
 
-/// Noise smoothed `times` times by the mean of three voxels along each axis, of deviation 1: as a Gaussian with a sigma of
-/// `sqrt(2 / 3 * times)` voxels would.
+/// Noise smoothed `times` times by the mean of three voxels along each axis, of deviation 1: as a Gaussian
+/// with a sigma of `sqrt(2 / 3 * times)` voxels would.
 fn noise(random: &mut impl Rng, times: usize) -> Array3<f32> {
     let mut field = Array3::from_shape_simple_fn([EDGE; 3], || random.random::<f32>() - 0.5);
     for axis in (0..3).cycle().take(3 * times) {
@@ -42,9 +42,9 @@ fn noise(random: &mut impl Rng, times: usize) -> Array3<f32> {
     field.mapv(|value| value / deviation)
 }
 
-/// Scans of background alone, white noise, and in turn with them scans of lesion alone, noise that is smooth by a sigma
-/// of 0.8 to 2.7 voxels. A patch that held both would tie one class's operation to the other. (Brightness and contrast are
-/// no use here: the norms of the network hide them.)
+/// Scans of background alone, white noise, and in turn with them scans of lesion alone, noise that is smooth
+/// by a sigma of 0.8 to 2.7 voxels. A patch that held both would tie one class's operation to the other.
+/// (Brightness and contrast are no use here: the norms of the network hide them.)
 fn write_scans(folder: &Path, cases: usize) {
     for part in ["imagesTr", "labelsTr"] {
         std::fs::create_dir_all(folder.join(part)).unwrap();

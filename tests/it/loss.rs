@@ -1,5 +1,5 @@
-//! Tests of `segen::learn::loss` with the sums of the kernels: PyTorch's values (see tests/reference/make_methods.py) and
-//! worked examples.
+//! Tests of `segen::learn::loss` with the sums of the kernels: PyTorch's values (see
+//! tests/reference/make_methods.py) and worked examples.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use segen::config::ClassWeights;

@@ -1,5 +1,5 @@
-//! Tests of `segen::learn::method`: the passes against PyTorch (see tests/reference/make_methods.py), the label rule of
-//! asymmetric mixup, and a short training by every method.
+//! Tests of `segen::learn::method`: the passes against PyTorch (see tests/reference/make_methods.py), the
+//! label rule of asymmetric mixup, and a short training by every method.
 
 use std::path::Path;
 use std::time::Instant;

@@ -1,5 +1,5 @@
-//! Tests of `segen::image::nifti` against nibabel: `tests/reference/make_nifti.py` wrote the files of `tests/data/nifti` and
-//! what nibabel reads from them.
+//! Tests of `segen::image::nifti` against nibabel: `tests/reference/make_nifti.py` wrote the files of
+//! `tests/data/nifti` and what nibabel reads from them.
 
 mod hostile;
 mod writing;

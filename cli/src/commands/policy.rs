@@ -56,7 +56,8 @@ pub(crate) struct ShowArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TestTimeArgs {
-    /// Folder of a trained run, or its name under $nnUNet_results; it learns from cases that the run was not trained on
+    /// Folder of a trained run, or its name under $nnUNet_results; it learns from cases that the run was not
+    /// trained on
     run: PathBuf,
     /// File for the policy (TOML)
     #[arg(short, long, value_name = "FILE")]

@@ -57,9 +57,9 @@ pub struct Region {
 /// The meaning of label values. Value 0 is background; classes are 0, 1, ..., n - 1 without gaps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabelScheme {
-    /// Names of the trained classes, by label value unless `trained` says otherwise; `names[0]` is the background. Where `dataset.json` defines
-    /// regions, a value that no region has for itself is called `label 2` and so on, unless the optional key
-    /// `label_names` names it.
+    /// Names of the trained classes, by label value unless `trained` says otherwise; `names[0]` is the
+    /// background. Where `dataset.json` defines regions, a value that no region has for itself is called
+    /// `label 2` and so on, unless the optional key `label_names` names it.
     pub names: Vec<String>,
     /// What is scored: every foreground class by itself, or the regions that `dataset.json` defines.
     pub regions: Vec<Region>,
@@ -169,7 +169,8 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// What a command that reads the data set may read: its folder, and the files of its cases, which may lie elsewhere.
+    /// What a command that reads the data set may read: its folder, and the files of its cases, which may lie
+    /// elsewhere.
     pub fn inputs(&self) -> Vec<PathBuf> {
         let cases = self.training.iter().chain(&self.test);
         let files = cases.flat_map(|case| case.images.iter().chain(&case.labels).chain(&case.mask));

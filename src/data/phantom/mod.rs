@@ -9,7 +9,7 @@
 //!
 //! | kind | channels | labels | the ratio counts |
 //! |---|---|---|---|
-//! | `brats` | FLAIR, T1ce, T1, T2, skull-stripped, brain masks | 1 edema, 2 necrosis, 3 enhancing tumor; scored as regions | the whole tumour |
+//! | `brats` | FLAIR, T1ce, T1, T2, brain alone and its mask | regions of 1 edema, 2 necrosis, 3 enhancing | the tumour |
 //! | `atlas` | T1, whole head, brain masks | 1 lesion | the lesion |
 //! | `kits` | CT in Hounsfield units | 1 kidney, 2 tumor | the tumour |
 
