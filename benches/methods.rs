@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use rand::RngExt;
-use segen::batch::loader::{Batch, Input};
+use segen::batch::{Batch, Input};
 use segen::config::Config;
 use segen::learn::iteration::Iteration;
 use segen::learn::loss::Loss;

@@ -3,7 +3,6 @@
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt};
 
-use super::elastic::Elastic;
 use super::{Affine, Keep, Op, Over, Resampling, Sharing, Side};
 
 /// Everything that was drawn for one patch.
@@ -13,8 +12,6 @@ pub struct Draw {
     pub affine: Affine,
     /// Added to the sample position after that, voxels.
     pub shift: [f64; 3],
-    /// Added to the sample position as a smooth field.
-    pub elastic: Option<Elastic>,
     /// Labels that change places, because left and right do.
     pub swapped: Vec<[u8; 2]>,
     /// What happens to intensities after that, in this order.
@@ -27,12 +24,12 @@ pub struct Change {
     /// The channel.
     pub channel: usize,
     /// What is done to it.
-    pub kind: Kind,
+    pub kind: Intensity,
 }
 
 /// What [`Change`] does; see [`Op`] for the definitions.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kind {
+pub enum Intensity {
     /// `x + deviation * n`, n normal: a function of (key, channel, voxel).
     Noise {
         /// Standard deviation.
@@ -108,13 +105,7 @@ pub enum Kind {
 impl Draw {
     /// Changes nothing.
     pub fn identity() -> Self {
-        Self {
-            affine: Affine::IDENTITY,
-            shift: [0.0; 3],
-            elastic: None,
-            swapped: Vec::new(),
-            changes: Vec::new(),
-        }
+        Self { affine: Affine::IDENTITY, shift: [0.0; 3], swapped: Vec::new(), changes: Vec::new() }
     }
 
     /// Whether some change looks at the intensities of the whole image.
@@ -122,9 +113,9 @@ impl Draw {
         self.changes.iter().any(|change| {
             matches!(
                 change.kind,
-                Kind::Contrast { over: Over::Image, .. }
-                    | Kind::Gamma { over: Over::Image, .. }
-                    | Kind::Sharpen { over: Over::Image, .. }
+                Intensity::Contrast { over: Over::Image, .. }
+                    | Intensity::Gamma { over: Over::Image, .. }
+                    | Intensity::Sharpen { over: Over::Image, .. }
             )
         })
     }
@@ -159,17 +150,13 @@ impl Draw {
                     *shift += (0..3).map(|k| self.affine.0[axis][k] * moved[k]).sum::<f64>();
                 }
             }
-            Op::Elastic { spacing, displacement } => {
-                let (spacing, displacement) = (spacing.draw(random), displacement.draw(random));
-                self.elastic = Some(Elastic { spacing, displacement, key: random.next_u64() });
-            }
-            Op::Mask { channels: list } => self.each_of(list, Kind::Mask),
-            Op::Nonzero { channels: list } => self.each_of(list, Kind::Nonzero),
+            Op::Mask { channels: list } => self.each_of(list, Intensity::Mask),
+            Op::Nonzero { channels: list } => self.each_of(list, Intensity::Nonzero),
             intensity => self.add_intensity(intensity, sharing, channels, random),
         }
     }
 
-    fn each_of(&mut self, channels: &[usize], kind: Kind) {
+    fn each_of(&mut self, channels: &[usize], kind: Intensity) {
         self.changes.extend(channels.iter().map(|&channel| Change { channel, kind }));
     }
 
@@ -192,10 +179,10 @@ impl Draw {
 }
 
 /// The numbers of one intensity change; `None` where the channel is left as it is.
-fn intensity(op: &Op, sharing: Sharing, key: u64, random: &mut ChaCha8Rng) -> Option<Kind> {
+fn intensity(op: &Op, sharing: Sharing, key: u64, random: &mut ChaCha8Rng) -> Option<Intensity> {
     let chosen = |p: f64, random: &mut ChaCha8Rng| random.random::<f64>() < p;
     Some(match op {
-        Op::Noise { deviation } => Kind::Noise { deviation: deviation.draw(random), key },
+        Op::Noise { deviation } => Intensity::Noise { deviation: deviation.draw(random), key },
         Op::Blur { sigma, per_channel } => {
             if !chosen(*per_channel, random) {
                 return None;
@@ -204,34 +191,33 @@ fn intensity(op: &Op, sharing: Sharing, key: u64, random: &mut ChaCha8Rng) -> Op
                 Sharing::Independent => std::array::from_fn(|_| sigma.draw(random)),
                 Sharing::Shared => [sigma.draw(random); 3],
             };
-            Kind::Blur { sigma }
+            Intensity::Blur { sigma }
         }
-        Op::Sharpen { sigma, over } => Kind::Sharpen { sigma: sigma.draw(random), over: *over },
-        Op::Brightness { factor } => Kind::Multiply { factor: factor.draw(random) },
-        Op::Offset { amount } => Kind::Add { amount: amount.draw(random) },
-        Op::Contrast { factor, over } => Kind::Contrast { factor: factor.draw(random), over: *over },
+        Op::Sharpen { sigma, over } => Intensity::Sharpen { sigma: sigma.draw(random), over: *over },
+        Op::Brightness { factor } => Intensity::Multiply { factor: factor.draw(random) },
+        Op::Offset { amount } => Intensity::Add { amount: amount.draw(random) },
+        Op::Contrast { factor, over } => Intensity::Contrast { factor: factor.draw(random), over: *over },
         Op::LowResolution { zoom, per_channel, axes, resampling } => {
             if !chosen(*per_channel, random) {
                 return None;
             }
             let zoom = zoom.draw(random).min(1.0);
             let zoom = axes.map(|coarser| if coarser { zoom } else { 1.0 });
-            Kind::LowResolution { zoom, resampling: *resampling }
+            Intensity::LowResolution { zoom, resampling: *resampling }
         }
         Op::Gamma { exponent, side, over, keep } => {
-            Kind::Gamma { exponent: exponent.draw(random), side: *side, over: *over, keep: *keep }
+            Intensity::Gamma { exponent: exponent.draw(random), side: *side, over: *over, keep: *keep }
         }
-        Op::Constant { value } => Kind::Constant { value: value.draw(random) },
+        Op::Constant { value } => Intensity::Constant { value: value.draw(random) },
         Op::Erase { size } => {
             let centre = std::array::from_fn(|_| random.random());
-            Kind::Erase { centre, size: size.draw(random) }
+            Intensity::Erase { centre, size: size.draw(random) }
         }
         Op::Rotate { .. }
         | Op::Scale { .. }
         | Op::Mirror { .. }
         | Op::Flip { .. }
         | Op::Translate { .. }
-        | Op::Elastic { .. }
         | Op::Mask { .. }
         | Op::Nonzero { .. } => return None,
     })

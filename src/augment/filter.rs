@@ -1,6 +1,6 @@
 //! Changes of one channel of a patch that look at neighbours: smoothing and simulated low resolution.
 
-use super::wide::{lerp, wide};
+use super::vectorised::{lerp, vectorised};
 
 /// Gaussian smoothing with a sigma in voxels per axis; the patch is continued by reflection about its outer
 /// voxels. The kernel has the odd length nearest to 6 sigma + 1/2 and sums to 1, as in batchgeneratorsv2.
@@ -17,7 +17,7 @@ pub(super) fn blur(voxels: &mut [f32], patch: [usize; 3], sigma: [f64; 3]) {
     let mut ring = vec![0.0; planes * plane];
     let mut lines = vec![0.0; plane];
     let mut padded = vec![0.0; nz + 2 * margin];
-    wide(
+    vectorised(
         #[inline(always)]
         || {
             let mut smoothed = 0;
@@ -116,7 +116,7 @@ pub(super) fn low_resolution(voxels: &mut [f32], patch: [usize; 3], zoom: [f64; 
     let plane_size = coarse[1] * coarse[2];
     let mut plane = vec![0.0; plane_size];
     let mut line = vec![0.0; coarse[2]];
-    wide(
+    vectorised(
         #[inline(always)]
         || {
             for (out, &(below, above, w)) in voxels.chunks_exact_mut(patch[1] * patch[2]).zip(&along_x) {

@@ -2,7 +2,7 @@
 //!
 //! A patch that changes by statistics of its own looks different from its neighbours and from the same place on
 //! another grid; statistics of the whole image do not. Since a later change must see the image as the earlier
-//! ones left it, the image is carried along as a sketch: its range and the means of equally filled bins, which
+//! ones left it, the image is carried along as a histogram: its range and the means of equally filled bins, which
 //! change point by point as the voxels do.
 
 use std::sync::{Arc, OnceLock};
@@ -13,27 +13,27 @@ use super::intensity::{Point, Statistics};
 use crate::Result;
 use crate::prepare::Sample;
 
-/// Sketches of a sample's channels, made when first asked for and then kept.
+/// Histograms of a sample's channels, made when first asked for and then kept.
 #[derive(Debug, Default)]
-pub struct Sketches {
-    channels: OnceLock<Vec<Sketch>>,
+pub struct Histograms {
+    channels: OnceLock<Vec<Histogram>>,
 }
 
 /// The distribution of one channel.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Sketch {
+pub(super) struct Histogram {
     /// Lowest and highest value.
     range: [f32; 2],
     /// Means of bins that hold equally many voxels.
     bins: Vec<f32>,
 }
 
-/// Bins of a sketch.
+/// Bins of a histogram.
 const BINS: usize = 512;
-/// Voxels that a sketch looks at: all, or a regular part of them.
+/// Voxels that a histogram looks at: all, or a regular part of them.
 const LOOKED_AT: usize = 1 << 16;
 
-impl Sketches {
+impl Histograms {
     /// Nothing is known yet.
     pub fn new() -> Self {
         Self::default()
@@ -41,11 +41,11 @@ impl Sketches {
 
     /// Those of a scan (channel, x, y, z).
     pub fn of_images(images: ArrayView4<'_, f32>) -> Self {
-        let sketches: Vec<Sketch> = images.outer_iter().map(Sketch::of).collect();
-        Self { channels: OnceLock::from(sketches) }
+        let histograms: Vec<Histogram> = images.outer_iter().map(Histogram::of).collect();
+        Self { channels: OnceLock::from(histograms) }
     }
 
-    /// Makes the sketches where they are not known yet, from the case that `load` gives.
+    /// Makes the histograms where they are not known yet, from the case that `load` gives.
     ///
     /// # Errors
     /// Where it cannot be read.
@@ -56,19 +56,19 @@ impl Sketches {
         Ok(self)
     }
 
-    /// The sketches of a sample that is in memory.
-    pub(super) fn of(&self, sample: &Sample) -> &[Sketch] {
+    /// The histograms of a sample that is in memory.
+    pub(super) fn of(&self, sample: &Sample) -> &[Histogram] {
         self.channels
-            .get_or_init(|| sample.images.outer_iter().map(|channel| Sketch::of(channel.view())).collect())
+            .get_or_init(|| sample.images.outer_iter().map(|channel| Histogram::of(channel.view())).collect())
     }
 
-    /// The sketches, where they were made before; else none.
-    pub(super) fn known(&self) -> &[Sketch] {
+    /// The histograms, where they were made before; else none.
+    pub(super) fn known(&self) -> &[Histogram] {
         self.channels.get().map_or(&[], Vec::as_slice)
     }
 
-    /// The sketches of a sample that has to be read first.
-    pub(super) fn of_loaded(&self, load: impl FnOnce() -> Result<Sample>) -> Result<&[Sketch]> {
+    /// The histograms of a sample that has to be read first.
+    pub(super) fn of_loaded(&self, load: impl FnOnce() -> Result<Sample>) -> Result<&[Histogram]> {
         match self.channels.get() {
             Some(known) => Ok(known),
             None => Ok(self.of(&load()?)),
@@ -76,7 +76,7 @@ impl Sketches {
     }
 }
 
-impl Sketch {
+impl Histogram {
     fn of(channel: ArrayView3<'_, f32>) -> Self {
         let range = channel
             .iter()
@@ -100,7 +100,7 @@ impl Sketch {
         Statistics { mean, deviation: variance.sqrt(), low: self.range[0], high: self.range[1] }
     }
 
-    /// Changes the sketch as [`Point`] changes voxels. Noise leaves it as it is.
+    /// Changes the histogram as [`Point`] changes voxels. Noise leaves it as it is.
     pub(super) fn apply(&mut self, point: &Point<'_>) {
         point.apply_to_values(&mut self.bins);
         point.apply_to_values(&mut self.range);

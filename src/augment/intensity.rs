@@ -4,7 +4,7 @@
 //! on the vector width: every instruction set gives the same bits.
 
 use super::Side;
-use super::wide::wide;
+use super::vectorised::vectorised;
 
 /// Mean, standard deviation (of the sample, n - 1) and range of a channel.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -167,7 +167,7 @@ impl<'a> Fused<'a> {
         let row = place.shape[2].max(1);
         let rows = (BLOCK / row).max(1);
         let voxels = &mut *self.voxels;
-        wide(
+        vectorised(
             #[inline(always)]
             || {
                 for (number, block) in voxels.chunks_mut(rows * row).enumerate() {

@@ -10,16 +10,17 @@
 //! Definitions and defaults follow nnU-Net 2 (`nnUNetTrainer.get_training_transforms`, batchgeneratorsv2);
 //! those of learned policies are in [`crate::policy`].
 
+mod affine;
+mod channel;
 mod cut;
 mod draw;
-mod elastic;
 mod filter;
 mod histogram;
 mod intensity;
 mod laterality;
 mod magnitude;
-mod spatial;
-mod wide;
+mod read;
+mod vectorised;
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -27,14 +28,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
+pub use affine::Affine;
 pub use cut::{Cut, cut};
-pub use draw::{Change, Draw, Kind};
-pub use elastic::Elastic;
-pub use histogram::Sketches;
+pub use draw::{Change, Draw, Intensity};
+pub use histogram::Histograms;
 pub use intensity::normal;
 pub use laterality::{left_right_pairs, mirror_axes};
 pub use magnitude::Magnitude;
-pub use spatial::Affine;
 
 /// One kind of change, with the range that its magnitude is drawn from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,13 +69,6 @@ pub enum Op {
     Translate {
         /// By so many voxels along x, y, z.
         voxels: [Magnitude; 3],
-    },
-    /// Bends the image smoothly: displacements at the nodes of a coarse grid, cubic splines between.
-    Elastic {
-        /// Voxels between two nodes.
-        spacing: Magnitude,
-        /// Standard deviation of a node's displacement along each axis, voxels.
-        displacement: Magnitude,
     },
     /// Adds independent normal noise to every voxel; all channels have the same standard deviation.
     Noise {
@@ -179,7 +172,7 @@ pub enum Over {
     /// The patch; of several grids, the first.
     #[default]
     Patch,
-    /// The channel of the whole prepared sample (see [`Sketches`]), changed as the patch was so far.
+    /// The channel of the whole prepared sample (see [`Histograms`]), changed as the patch was so far.
     Image,
 }
 
@@ -245,10 +238,6 @@ impl Op {
             Self::Rotate { degrees } => ("degrees", degrees, -360.0, 360.0),
             Self::Scale { factor, .. } => ("factor", std::slice::from_ref(factor), 0.05, 20.0),
             Self::Translate { voxels } => ("voxels", voxels, -1e4, 1e4),
-            Self::Elastic { spacing, displacement } => {
-                check_magnitude(field, "displacement", *displacement, 0.0, 100.0)?;
-                ("spacing", std::slice::from_ref(spacing), 2.0, 1e4)
-            }
             Self::Noise { deviation } => ("deviation", std::slice::from_ref(deviation), 0.0, 1e6),
             Self::Blur { sigma, per_channel } => {
                 check_probability(field, "per_channel", *per_channel)?;

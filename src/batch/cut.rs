@@ -4,18 +4,17 @@ use std::sync::Arc;
 
 use ndarray::{Array3, Array4, s};
 
-use super::source::Opened;
+use super::source::CaseReader;
 use crate::Result;
-use crate::augment::{Cut, Draw, Sketches};
-use crate::network::Grid;
-use crate::network::{Field, Padding, Pathway};
-use crate::prepare::Placement;
-use crate::prepare::{Sample, Window};
+use crate::augment::{Cut, Draw, Histograms};
+use crate::network::{Field, Grid, Padding, Pathway};
+use crate::prepare::window::{Frame, corner_means};
+use crate::prepare::{Placement, Sample, Window};
 
 /// What a network sees of a case around a labelled box.
-pub(super) struct View<'a> {
-    pub(super) case: &'a Opened<'a>,
-    pub(super) sketches: &'a Sketches,
+pub(super) struct PatchCut<'a> {
+    pub(super) reader: &'a CaseReader<'a>,
+    pub(super) histograms: &'a Histograms,
     pub(super) field: &'a Field,
     /// The channels' means over the corners of the case.
     pub(super) corners: &'a [f32],
@@ -23,7 +22,7 @@ pub(super) struct View<'a> {
     pub(super) placement: &'a Placement,
 }
 
-impl View<'_> {
+impl PatchCut<'_> {
     /// Cuts the labelled box and every input of the field around it, changed as `draw` says. Writes each input as
     /// (channel, x, y, z) and the labels as (x, y, z).
     ///
@@ -32,29 +31,29 @@ impl View<'_> {
     pub(super) fn cut(&self, draw: &Draw, inputs: &mut [&mut [f32]], labels: &mut [u8]) -> Result<()> {
         let grids: Vec<Grid> = self.field.pathways.iter().map(Pathway::grid).collect();
         let cut = Cut { placement: self.placement, patch: self.field.output, grids: &grids, draw };
-        let shape = self.case.shape();
+        let shape = self.reader.shape();
         let (low, edges) = cut.seen();
         let end: [i64; 3] = std::array::from_fn(|axis| low[axis] + edges[axis] as i64);
         let leaves = (0..3).any(|axis| low[axis] < 0 || end[axis] > shape[axis] as i64);
         let padding =
             self.field.padding == Padding::Corners && self.corners.iter().any(|value| *value != 0.0);
         if !(padding && leaves) {
-            return self.case.cut(&cut, self.sketches, inputs, labels);
+            return self.reader.cut(&cut, self.histograms, inputs, labels);
         }
         // Elsewhere 0 stands for what lies outside: here it is put around the case.
-        let padded = self.case.padded(low, edges, self.corners)?;
+        let padded = self.reader.padded(Frame::of_box(low, edges), self.corners)?;
         let mut around = *self.placement;
         (0..3).for_each(|axis| around.start[axis] -= low[axis]);
         let known = match draw.needs_image() {
-            true => self.sketches.of_case(|| self.case.whole())?,
-            false => self.sketches,
+            true => self.histograms.of_case(|| self.reader.whole())?,
+            false => self.histograms,
         };
         Cut { placement: &around, ..cut }.from_sample(&padded, known, inputs, labels);
         Ok(())
     }
 }
 
-impl Opened<'_> {
+impl CaseReader<'_> {
     /// The whole case.
     ///
     /// # Errors
@@ -66,37 +65,19 @@ impl Opened<'_> {
         }
     }
 
-    /// The box of the case from `low`, with `corners` as the images and background beyond the case.
+    /// A box of the case that may reach beyond it, with `corners` as the images and background there.
     ///
     /// # Errors
     /// Where the case cannot be read.
-    fn padded(&self, low: [i64; 3], shape: [usize; 3], corners: &[f32]) -> Result<Sample> {
-        let edges = self.shape();
-        let first: [usize; 3] = std::array::from_fn(|axis| low[axis].clamp(0, edges[axis] as i64) as usize);
-        let end: [usize; 3] = std::array::from_fn(|axis| {
-            (low[axis] + shape[axis] as i64).clamp(first[axis] as i64, edges[axis] as i64) as usize
-        });
-        let inside: [usize; 3] = std::array::from_fn(|axis| end[axis] - first[axis]);
-        let window = self.window(first, inside)?;
-        let [x, y, z]: [std::ops::Range<usize>; 3] = std::array::from_fn(|axis| {
-            let offset = (first[axis] as i64 - low[axis]) as usize;
-            offset..offset + inside[axis]
-        });
-        let mut images = Array4::zeros((corners.len(), shape[0], shape[1], shape[2]));
-        for (mut channel, &corner) in images.outer_iter_mut().zip(corners) {
-            channel.fill(corner);
-        }
-        images.slice_mut(s![.., x.clone(), y.clone(), z.clone()]).assign(&window.images);
-        let place = |inner: &Array3<u8>| {
-            let mut outer = Array3::zeros(shape);
-            outer.slice_mut(s![x.clone(), y.clone(), z.clone()]).assign(inner);
-            outer
-        };
+    fn padded(&self, frame: Frame, corners: &[f32]) -> Result<Sample> {
+        let (first, edges) = frame.covered(self.shape());
+        let part = self.window(first, edges)?;
+        let frame = frame.over_part(first);
         Ok(Sample {
             id: self.id().to_owned(),
-            images,
-            labels: Some(place(&window.labels)),
-            mask: window.mask.as_ref().map(place),
+            images: frame.images(part.images.view(), corners),
+            labels: Some(frame.voxels(part.labels.view())),
+            mask: part.mask.map(|mask| frame.voxels(mask.view())),
             geometry: self.geometry().clone(),
             classes: Vec::new(),
         })
@@ -108,13 +89,14 @@ impl Opened<'_> {
     /// Where the case cannot be read.
     pub(super) fn corners(&self) -> Result<Vec<f32>> {
         let last = self.shape().map(|edge| edge.saturating_sub(1));
-        let mut sums = vec![0.0; self.channels()];
+        let mut corners = Array4::zeros((self.channels(), 2, 2, 2));
         for corner in 0..8 {
-            let at = std::array::from_fn(|axis| if corner >> axis & 1 == 1 { last[axis] } else { 0 });
-            let window = self.window(at, [1; 3])?;
-            sums.iter_mut().zip(&window.images).for_each(|(sum, &value)| *sum += f64::from(value));
+            let bits = [0, 1, 2].map(|axis| corner >> axis & 1);
+            // Of a case on disk no more is read than these eight voxels.
+            let voxel = self.window([0, 1, 2].map(|axis| bits[axis] * last[axis]), [1; 3])?;
+            corners.slice_mut(s![.., bits[0], bits[1], bits[2]]).assign(&voxel.images.slice(s![.., 0, 0, 0]));
         }
-        Ok(sums.into_iter().map(|sum| (sum / 8.0) as f32).collect())
+        Ok(corner_means(corners.view()))
     }
 
     /// A box that lies inside the case.

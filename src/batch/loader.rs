@@ -9,111 +9,13 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
-use super::sampler::{Purpose, Sampler, Twin, generator};
-use crate::augment::Draw;
-use crate::network::{Field, Padding};
-use crate::policy::{Chosen, Policy, Timeline};
-use crate::prepare::{IGNORE, Placement};
+use super::Batch;
+use super::maker::BatchMaker;
+use super::sampler::Sampler;
+use super::source::SampleSource;
+use crate::policy::{Policy, Timeline};
 use crate::{Error, Result};
-
-use super::source::{Opened, SampleSource};
-
-/// What one training step sees.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Batch {
-    /// The step it is for.
-    pub step: u64,
-    /// What the network takes: one array per input pathway, full resolution first.
-    pub inputs: Vec<Input>,
-    /// (batch, x, y, z): the labels of the voxels that the network gives logits for.
-    pub labels: Vec<u8>,
-    /// Edges of `labels`.
-    pub label_shape: [usize; 4],
-    /// Name of each patch's case.
-    pub cases: Vec<String>,
-    /// Label of the voxel that each patch is centred on.
-    pub centre_classes: Vec<u8>,
-    /// The foreground class that each patch was placed for, where it was placed for one.
-    pub sought: Vec<Option<u8>>,
-    /// What the policy chose for each patch.
-    pub chosen: Vec<Chosen>,
-    /// Voxels of each class over the batch, after augmentation; ignored voxels are in none, padding is in
-    /// the background.
-    pub class_voxels: Vec<u64>,
-    /// Set where voxels show mixtures of two labels: `labels` is then the first of them.
-    pub mixture: Option<Mixture>,
-    /// The same patches without augmentation, where they were asked for and differ.
-    pub twin: Option<Box<Self>>,
-    /// Seconds that one thread worked on it, by the clock.
-    pub seconds: f64,
-}
-
-/// The second labels of a batch of mixed patches.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Mixture {
-    /// As [`Batch::labels`].
-    pub labels: Vec<u8>,
-    /// What part of every voxel the first label is.
-    pub share: f32,
-}
-
-/// The images of a batch for one input pathway of the network.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Input {
-    /// (batch, channel, x, y, z), row-major.
-    pub values: Vec<f32>,
-    /// Edges of `values`.
-    pub shape: [usize; 5],
-}
-
-impl Input {
-    /// The images of one sample, (channel, x, y, z).
-    pub fn sample_mut(&mut self, index: usize) -> &mut [f32] {
-        let length = self.shape[1..].iter().product::<usize>();
-        &mut self.values[index * length..(index + 1) * length]
-    }
-}
-
-/// How often each class was seen over many batches.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
-    /// Patches in all.
-    pub patches: u64,
-    /// For each class, patches whose centre voxel has it; patches centred on an ignored voxel are in none.
-    pub centres: Vec<u64>,
-    /// For each class, patches that were placed to show a voxel of it.
-    pub sought: Vec<u64>,
-    /// For each class, its voxels, after augmentation; see [`Batch::class_voxels`].
-    pub voxels: Vec<u64>,
-}
-
-impl Seen {
-    /// Counts one batch more.
-    pub fn add(&mut self, batch: &Batch) {
-        let classes = self.voxels.len().max(batch.class_voxels.len());
-        self.voxels.resize(classes, 0);
-        self.centres.resize(classes, 0);
-        self.sought.resize(classes, 0);
-        self.patches += batch.centre_classes.len() as u64;
-        for class in &batch.centre_classes {
-            if let Some(count) = self.centres.get_mut(usize::from(*class)) {
-                *count += 1;
-            }
-        }
-        for class in batch.sought.iter().flatten() {
-            if let Some(count) = self.sought.get_mut(usize::from(*class)) {
-                *count += 1;
-            }
-        }
-        for (count, voxels) in self.voxels.iter_mut().zip(&batch.class_voxels) {
-            *count += voxels;
-        }
-    }
-}
 
 /// Makes batches ahead of the training loop. Dropping it stops and joins its threads.
 #[derive(Debug)]
@@ -122,7 +24,6 @@ pub struct Loader {
     threads: Vec<JoinHandle<()>>,
     next: u64,
     end: u64,
-    waited: Duration,
 }
 
 #[derive(Debug)]
@@ -171,14 +72,14 @@ impl Loader {
             stop: false,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
-        let recipe = Arc::new(Recipe { source, sampler, seed });
+        let maker = Arc::new(BatchMaker { source, sampler, seed });
         let threads = (0..threads.max(1))
             .map(|_| {
-                let (shared, recipe) = (Arc::clone(&shared), Arc::clone(&recipe));
-                std::thread::spawn(move || work(&shared, &recipe))
+                let (shared, maker) = (Arc::clone(&shared), Arc::clone(&maker));
+                std::thread::spawn(move || work(&shared, &maker))
             })
             .collect();
-        Self { shared, threads, next: steps.start, end: steps.end, waited: Duration::ZERO }
+        Self { shared, threads, next: steps.start, end: steps.end }
     }
 
     /// The batch of the next step, waiting for it where needed. Errors of a worker come out here, at the step
@@ -192,7 +93,6 @@ impl Loader {
                 "start the loader with more steps",
             ));
         }
-        let began = Instant::now();
         let mut state = self.shared.lock();
         let batch = loop {
             if let Some(batch) = state.ready.remove(&self.next) {
@@ -204,7 +104,6 @@ impl Loader {
         state.limit = self.end.min(state.limit.saturating_add(1));
         drop(state);
         self.shared.changed.notify_all();
-        self.waited += began.elapsed();
         batch
     }
 
@@ -212,16 +111,6 @@ impl Loader {
     pub fn publish(&self, steps_done: u64, changed: Option<Policy>) {
         self.shared.lock().policy.publish(steps_done, changed);
         self.shared.changed.notify_all();
-    }
-
-    /// Batches that lie ready.
-    pub fn ready(&self) -> usize {
-        self.shared.lock().ready.len()
-    }
-
-    /// How long [`Self::next`] has waited in all.
-    pub fn waited(&self) -> Duration {
-        self.waited
     }
 }
 
@@ -236,15 +125,7 @@ impl Drop for Loader {
     }
 }
 
-/// All that a batch depends on beside its step.
-#[derive(Debug)]
-struct Recipe {
-    source: Arc<SampleSource>,
-    sampler: Sampler,
-    seed: u64,
-}
-
-fn work(shared: &Shared, recipe: &Recipe) {
+fn work(shared: &Shared, maker: &BatchMaker) {
     let mut state = shared.lock();
     loop {
         if state.stop {
@@ -257,7 +138,7 @@ fn work(shared: &Shared, recipe: &Recipe) {
         };
         state.next += 1;
         drop(state);
-        let batch = catch_unwind(AssertUnwindSafe(|| recipe.batch(step, &policy))).unwrap_or_else(|panic| {
+        let batch = catch_unwind(AssertUnwindSafe(|| maker.batch(step, &policy))).unwrap_or_else(|panic| {
             let message = panic
                 .downcast_ref::<String>()
                 .map(String::as_str)
@@ -271,152 +152,21 @@ fn work(shared: &Shared, recipe: &Recipe) {
     }
 }
 
-impl Recipe {
-    fn batch(&self, step: u64, policy: &Policy) -> Result<Batch> {
-        let began = Instant::now();
-        self.sampler.check()?;
-        policy.check()?;
-        if self.source.is_empty() {
-            return Err(Error::config(
-                "training cases",
-                "there are none",
-                "check the split and `--fraction`",
-            ));
-        }
-        let Sampler { patch, batch, .. } = self.sampler;
-        let voxels = patch.iter().product::<usize>();
-        let field = self.source.field(patch);
-        if field.output != patch {
-            let what = format!("patches of {patch:?} for a network that labels {:?}", field.output);
-            return Err(Error::Internal { what });
-        }
-        let input = |[x, y, z]: [usize; 3]| Input { values: Vec::new(), shape: [batch, 0, x, y, z] };
-        let mut made = Batch {
-            step,
-            inputs: field.pathways.iter().map(|pathway| input(pathway.size)).collect(),
-            labels: vec![0; batch * voxels],
-            label_shape: [batch, patch[0], patch[1], patch[2]],
-            cases: Vec::with_capacity(batch),
-            centre_classes: Vec::with_capacity(batch),
-            sought: Vec::with_capacity(batch),
-            chosen: Vec::with_capacity(batch),
-            class_voxels: vec![0; self.source.classes()],
-            mixture: None,
-            twin: None,
-            seconds: 0.0,
-        };
-        let mut placements = Vec::with_capacity(batch);
-        let mut changed = false;
-        for index in 0..batch {
-            let mut random = generator(self.seed, step, index, Purpose::Placement);
-            let case = self.sampler.draw_case(self.source.len(), &mut random);
-            let opened = self.source.open(case)?;
-            let channels = opened.channels();
-            for input in &mut made.inputs {
-                if index == 0 {
-                    input.shape[1] = channels;
-                    input.values = vec![0.0; input.shape.iter().product()];
-                } else if input.shape[1] != channels {
-                    return Err(Error::config(
-                        "training cases",
-                        format!("case `{}` has {channels} channels, others {}", opened.id(), input.shape[1]),
-                        "run `segen check` on the data set",
-                    ));
-                }
-            }
-            let placement = self.sampler.place(index, case, &opened.sites()?, &mut random)?;
-            let mut random = generator(self.seed, step, index, Purpose::Augmentation);
-            let (chosen, mut draw) = policy.draw(placement.centre_class, channels, &mut random);
-            let mut gate = generator(self.seed, step, index, Purpose::Gate);
-            if !self.sampler.augments(placement.centre_class, &mut gate) {
-                draw = Draw::identity();
-            }
-            changed |= draw != Draw::identity();
-            placements.push(placement);
-            let mut inputs: Vec<&mut [f32]> =
-                made.inputs.iter_mut().map(|input| input.sample_mut(index)).collect();
-            let labels = &mut made.labels[index * voxels..(index + 1) * voxels];
-            self.cut(&opened, &field, &placement, &draw, &mut inputs, labels)?;
-            self.add_counts(opened.id(), labels, &mut made.class_voxels)?;
-            made.cases.push(opened.id().to_owned());
-            made.centre_classes.push(placement.centre_class);
-            made.sought.push(placement.sought);
-            made.chosen.push(chosen);
-        }
-        if changed && self.sampler.twin == Twin::Raw {
-            made.twin = Some(Box::new(self.raw(&made, &field, &placements)?));
-        }
-        made.seconds = began.elapsed().as_secs_f64();
-        Ok(made)
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::Augmentation;
 
-    /// The patches of a batch as they are.
-    fn raw(&self, made: &Batch, field: &Field, placements: &[Placement]) -> Result<Batch> {
-        let mut raw = made.clone();
-        raw.class_voxels.fill(0);
-        let voxels = raw.labels.len() / placements.len();
-        for (index, placement) in placements.iter().enumerate() {
-            let opened = self.source.open(placement.case)?;
-            let mut inputs: Vec<&mut [f32]> =
-                raw.inputs.iter_mut().map(|input| input.sample_mut(index)).collect();
-            let labels = &mut raw.labels[index * voxels..(index + 1) * voxels];
-            self.cut(&opened, field, placement, &Draw::identity(), &mut inputs, labels)?;
-            self.add_counts(opened.id(), labels, &mut raw.class_voxels)?;
-        }
-        Ok(raw)
-    }
-
-    fn cut(
-        &self,
-        opened: &Opened<'_>,
-        field: &Field,
-        placement: &Placement,
-        draw: &Draw,
-        inputs: &mut [&mut [f32]],
-        labels: &mut [u8],
-    ) -> Result<()> {
-        let corners = match field.padding {
-            Padding::Zero => &[],
-            Padding::Corners => self.source.corners(placement.case, opened)?,
-        };
-        let sketches = self.source.sketches(placement.case);
-        super::cut::View { case: opened, sketches, field, corners, placement }.cut(draw, inputs, labels)
-    }
-
-    /// Counts a patch's labels by class; an error where one is no class.
-    fn add_counts(&self, case: &str, labels: &[u8], class_voxels: &mut [u64]) -> Result<()> {
-        for (label, count) in count(labels).into_iter().enumerate().filter(|(_, count)| *count > 0) {
-            match class_voxels.get_mut(label) {
-                Some(voxels) => *voxels += count,
-                None if label == usize::from(IGNORE) => {}
-                None => {
-                    return Err(Error::config(
-                        "training cases",
-                        format!(
-                            "case `{case}` holds label {label}, but there are {} classes",
-                            self.source.classes()
-                        ),
-                        "prepare the data set again with its current `dataset.json`",
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// How often each value occurs. Labels come in long runs, so blocks of one value are counted at once.
-fn count(labels: &[u8]) -> [u64; 256] {
-    let mut counts = [0; 256];
-    let (blocks, rest) = labels.as_chunks::<64>();
-    for block in blocks {
-        let differs = block.iter().fold(0, |differs, label| differs | (label ^ block[0]));
-        if differs == 0 {
-            counts[usize::from(block[0])] += 64;
-        } else {
-            block.iter().for_each(|label| counts[usize::from(*label)] += 1);
+    #[test]
+    fn the_queue_is_bounded() {
+        // Without a case every batch is an error, which waits for its step as a batch does.
+        let source = Arc::new(SampleSource::in_memory(Vec::new(), 2));
+        let sampler = Sampler::new([8; 3], 1);
+        let mut loader = Loader::start(source, sampler, Augmentation::none(), 0, 0..1_000_000_000, 4, 3);
+        for _ in 0..5 {
+            assert!(loader.next().is_err());
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            assert!(loader.shared.lock().ready.len() <= 3);
         }
     }
-    rest.iter().for_each(|label| counts[usize::from(*label)] += 1);
-    counts
 }

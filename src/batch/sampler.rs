@@ -8,13 +8,12 @@
 use ndarray::ArrayView3;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use serde::{Deserialize, Serialize};
 
 use crate::prepare::{ClassVoxels, Placement, PreparedCase, Sample};
 use crate::{Error, Result};
 
 /// How patches are placed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sampler {
     /// Patch edges in voxels, (x, y, z).
     pub patch: [usize; 3],
@@ -22,20 +21,14 @@ pub struct Sampler {
     pub batch: usize,
     /// Which patches are centred on foreground.
     pub share: Share,
-    /// How often each class is sought by a foreground-centred patch, relative to the others; one weight per
-    /// class, background (ignored) first. `None`: all foreground classes alike.
-    pub class_weights: Option<Vec<f64>>,
     /// Which patches are augmented.
-    #[serde(default)]
     pub augmented: Augmented,
     /// Whether batches are also made without augmentation.
-    #[serde(default)]
     pub twin: Twin,
 }
 
 /// Which patches are augmented.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Augmented {
     /// Every one.
     #[default]
@@ -50,8 +43,7 @@ pub enum Augmented {
 }
 
 /// Whether batches are also made without augmentation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Twin {
     /// Only as they are trained on.
     #[default]
@@ -61,8 +53,7 @@ pub enum Twin {
 }
 
 /// Which patches of a batch are centred on a foreground voxel.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Share {
     /// The last third of every batch, as in nnU-Net: the places from round(0.67 batch) on, at least one where
     /// the batch has two or more.
@@ -159,14 +150,7 @@ impl Reference<'_> {
 impl Sampler {
     /// A sampler with nnU-Net's foreground share.
     pub fn new(patch: [usize; 3], batch: usize) -> Self {
-        Self {
-            patch,
-            batch,
-            share: Share::LastThird,
-            class_weights: None,
-            augmented: Augmented::All,
-            twin: Twin::None,
-        }
+        Self { patch, batch, share: Share::LastThird, augmented: Augmented::All, twin: Twin::None }
     }
 
     /// Refuses values that cannot be drawn from.
@@ -185,15 +169,6 @@ impl Sampler {
                 "sampler.share.probability",
                 format!("{p} is not a probability"),
                 "give a number from 0 to 1",
-            ));
-        }
-        if let Some(weights) = &self.class_weights
-            && weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0)
-        {
-            return Err(Error::config(
-                "sampler.class-weights",
-                format!("{weights:?} holds a negative or infinite weight"),
-                "give one finite weight of at least 0 per class",
             ));
         }
         Ok(())
@@ -236,7 +211,7 @@ impl Sampler {
             Share::LastThird => index as f64 >= (self.batch as f64 * (1.0 - 0.33)).round_ties_even(),
             Share::Probability(p) | Share::Centred(p) => random.random::<f64>() < p,
         };
-        let sought = if wants_foreground { self.draw_class(sites.classes, random) } else { None };
+        let sought = if wants_foreground { draw_class(sites.classes, random) } else { None };
         let known: u64 = sites.classes.iter().filter(|c| !c.positions.is_empty()).map(|c| c.count).sum();
         let volume = sites.shape.iter().product::<usize>() as u64;
         let start = match (self.centred(sought, sites, random), sought) {
@@ -276,7 +251,7 @@ impl Sampler {
         let background = || sites.classes.first().filter(|class| !class.positions.is_empty()).map(|_| 0);
         let class = match sought {
             Some(class) => class,
-            None => background().or_else(|| self.draw_class(sites.classes, random))?,
+            None => background().or_else(|| draw_class(sites.classes, random))?,
         };
         let voxel = draw_position(&sites.classes[class].positions, random);
         Some(std::array::from_fn(|axis| i64::from(voxel[axis]) - (self.patch[axis] / 2) as i64))
@@ -288,18 +263,13 @@ impl Sampler {
             low.max(i64::from(voxel[axis]) - (self.patch[axis] / 2) as i64)
         })
     }
+}
 
-    /// A foreground class that the case has, or `None`.
-    fn draw_class(&self, classes: &[ClassVoxels], random: &mut ChaCha8Rng) -> Option<usize> {
-        let weights = classes.iter().enumerate().map(|(class, voxels)| {
-            let weight = match &self.class_weights {
-                Some(weights) => weights.get(class).copied().unwrap_or(0.0),
-                None => 1.0,
-            };
-            if class == 0 || voxels.positions.is_empty() { 0.0 } else { weight }
-        });
-        draw_weighted(weights, random)
-    }
+/// A foreground class that the case has, all alike; `None` where it has none.
+fn draw_class(classes: &[ClassVoxels], random: &mut ChaCha8Rng) -> Option<usize> {
+    let drawable = |(class, voxels): (usize, &ClassVoxels)| class > 0 && !voxels.positions.is_empty();
+    let weights = classes.iter().enumerate().map(|class| f64::from(u8::from(drawable(class))));
+    draw_weighted(weights, random)
 }
 
 /// An index with probability proportional to its weight; `None` where all are 0. Uses one number in any case.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::sampler::Sites;
 use crate::Result;
-use crate::augment::{Cut, Sketches};
+use crate::augment::{Cut, Histograms};
 use crate::network::Field;
 use crate::prepare::{Geometry, PreparedCase, Sample};
 
@@ -13,19 +13,30 @@ use crate::prepare::{Geometry, PreparedCase, Sample};
 pub struct SampleSource {
     cases: Vec<Case>,
     classes: usize,
+    /// What a batch's labels are of.
+    labels: Labels,
     /// What the network sees, where that is more than the labelled patch.
     field: Option<Field>,
     /// Means over the corners of the cases, channel by channel, once they have been asked for.
     corners: Vec<OnceLock<Vec<f32>>>,
     /// What changes know of the whole images, once it has been asked for.
-    sketches: Vec<Sketches>,
+    histograms: Vec<Histograms>,
+}
+
+/// What a network labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Labels {
+    /// Every voxel of a patch.
+    Voxels,
+    /// A patch as a whole, by the class of its centre before augmentation.
+    Patches,
 }
 
 #[derive(Debug)]
 enum Case {
     Memory(Arc<Sample>),
-    /// Read at its first use and then kept.
-    Kept(PreparedCase, Mutex<Option<Arc<Sample>>>),
+    /// Read at its first use and from then on in memory.
+    Cached(PreparedCase, Mutex<Option<Arc<Sample>>>),
     /// Read anew for every patch, and only what the patch sees.
     Disk(PreparedCase),
 }
@@ -44,7 +55,7 @@ impl SampleSource {
         let place = |case: PreparedCase| match left.checked_sub(case.bytes()) {
             Some(rest) => {
                 left = rest;
-                Case::Kept(case, Mutex::new(None))
+                Case::Cached(case, Mutex::new(None))
             }
             None => Case::Disk(case),
         };
@@ -53,8 +64,8 @@ impl SampleSource {
 
     fn new(cases: Vec<Case>, classes: usize) -> Self {
         let corners = cases.iter().map(|_| OnceLock::new()).collect();
-        let sketches = cases.iter().map(|_| Sketches::new()).collect();
-        Self { cases, classes, field: None, corners, sketches }
+        let histograms = cases.iter().map(|_| Histograms::new()).collect();
+        Self { cases, classes, labels: Labels::Voxels, field: None, corners, histograms }
     }
 
     /// Makes batches as a network takes them that sees `field`; the sampler's patch is then `field.output`.
@@ -62,6 +73,17 @@ impl SampleSource {
     pub fn seen_by(mut self, field: Field) -> Self {
         self.field = Some(field);
         self
+    }
+
+    /// Makes batches for a network that classifies whole patches: (batch, 1, 1, 1) labels.
+    pub fn of_patches(mut self) -> Self {
+        self.labels = Labels::Patches;
+        self
+    }
+
+    /// What a batch's labels are of.
+    pub(super) fn labels(&self) -> Labels {
+        self.labels
     }
 
     /// Edges of the sampler's patch for a network that takes `segment`.
@@ -75,18 +97,18 @@ impl SampleSource {
     }
 
     /// Means over the corners of a case, channel by channel.
-    pub(super) fn corners(&self, case: usize, opened: &Opened<'_>) -> Result<&[f32]> {
+    pub(super) fn corners(&self, case: usize, reader: &CaseReader<'_>) -> Result<&[f32]> {
         let known = &self.corners[case];
         if known.get().is_none() {
             // Another thread may have been faster; it found the same.
-            drop(known.set(opened.corners()?));
+            drop(known.set(reader.corners()?));
         }
         Ok(known.get().map_or(&[], Vec::as_slice))
     }
 
     /// What changes know of the whole image of a case.
-    pub(super) fn sketches(&self, case: usize) -> &Sketches {
-        &self.sketches[case]
+    pub(super) fn histograms(&self, case: usize) -> &Histograms {
+        &self.histograms[case]
     }
 
     /// Number of cases.
@@ -104,30 +126,30 @@ impl SampleSource {
         self.classes
     }
 
-    pub(super) fn open(&self, case: usize) -> Result<Opened<'_>> {
+    pub(super) fn open(&self, case: usize) -> Result<CaseReader<'_>> {
         Ok(match &self.cases[case] {
-            Case::Memory(sample) => Opened::Memory(Arc::clone(sample)),
-            Case::Disk(case) => Opened::Disk(case),
-            Case::Kept(case, sample) => {
+            Case::Memory(sample) => CaseReader::Memory(Arc::clone(sample)),
+            Case::Disk(case) => CaseReader::Disk(case),
+            Case::Cached(case, sample) => {
                 // Held while reading, so that no case is read twice. Reading leaves nothing half done.
                 let mut sample = sample.lock().unwrap_or_else(PoisonError::into_inner);
                 let read = match &*sample {
                     Some(read) => Arc::clone(read),
                     None => Arc::clone(sample.insert(Arc::new(case.load()?))),
                 };
-                Opened::Memory(read)
+                CaseReader::Memory(read)
             }
         })
     }
 }
 
 /// A case that patches can be cut from.
-pub(super) enum Opened<'a> {
+pub(super) enum CaseReader<'a> {
     Memory(Arc<Sample>),
     Disk(&'a PreparedCase),
 }
 
-impl Opened<'_> {
+impl CaseReader<'_> {
     pub(super) fn id(&self) -> &str {
         match self {
             Self::Memory(sample) => &sample.id,
@@ -170,16 +192,16 @@ impl Opened<'_> {
     pub(super) fn cut(
         &self,
         cut: &Cut<'_>,
-        sketches: &Sketches,
+        histograms: &Histograms,
         images: &mut [&mut [f32]],
         labels: &mut [u8],
     ) -> Result<()> {
         match self {
             Self::Memory(sample) => {
-                cut.from_sample(sample, sketches, images, labels);
+                cut.from_sample(sample, histograms, images, labels);
                 Ok(())
             }
-            Self::Disk(case) => cut.from_case(case, sketches, images, labels),
+            Self::Disk(case) => cut.from_case(case, histograms, images, labels),
         }
     }
 }

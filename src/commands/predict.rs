@@ -99,7 +99,7 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
             ));
         }
     }
-    crate::learn::train::select_kernels(config)?;
+    crate::learn::job::select_kernels(config)?;
     let description: serde_json::Value = first.read_json("dataset.json")?;
     let (meaning, _) = Description::read(&first.path("dataset.json"))?;
     let scheme = meaning.labels.select(&config.task.classes)?;

@@ -82,7 +82,7 @@ pub fn learn(
     progress: &dyn Progress,
 ) -> Result<Learned> {
     let (network, weights, plan, config) = train::load(run)?;
-    crate::learn::train::select_kernels(&config)?;
+    crate::learn::job::select_kernels(&config)?;
     let manifest: Manifest = run.read_json("run.json")?;
     let mut dataset = Dataset::open(train::dataset_folder(run, dataset, &manifest)?)?;
     dataset.labels = dataset.labels.select(&config.task.classes)?;

@@ -10,9 +10,11 @@ use crate::data::dataset::{Case, Dataset, Trained};
 use crate::files::create_folder;
 use crate::image::nifti;
 use crate::learn::cases;
+use crate::learn::checkpoint;
 use crate::learn::checkpoint::Pointer;
+use crate::learn::job::{self, Job};
 use crate::learn::method::Method;
-use crate::learn::train::{self, Job, Outcome};
+use crate::learn::train::Outcome;
 use crate::network::{Network, Weights};
 use crate::plan::Plan;
 use crate::policy::Policy;
@@ -73,7 +75,7 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
     let mut dataset = Dataset::open(request.dataset)?;
     let mut config = resolve(request)?;
     dataset.labels = dataset.labels.select(&config.task.classes)?;
-    let path = train::select_kernels(&config)?;
+    let path = job::select_kernels(&config)?;
     let mut manifest = Manifest {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         processor: machine::processor(),
@@ -243,12 +245,8 @@ fn work(
     };
     let outcome = job.train(progress)?;
     let options = WindowOptions { step: config.validation.step, ..WindowOptions::default() };
-    let predictor = Predictor::new(
-        plan,
-        vec![(train::network(plan, config), &outcome.weights)],
-        options,
-        request.device,
-    )?;
+    let predictor =
+        Predictor::new(plan, vec![(job::network(plan, config), &outcome.weights)], options, request.device)?;
     let cases: Vec<_> = validation.iter().copied().zip(validation_prepared.iter().map(Some)).collect();
     let validation = predict_and_score(&predictor, dataset, plan, &cases, &run.path("validation"), progress)?;
     let labelled: Vec<_> =
@@ -367,8 +365,8 @@ pub fn predict_and_score(
 /// The network, weights and plan of a run, for prediction.
 pub fn load(run: &Run) -> Result<(Network, Weights, Plan, Config)> {
     let (config, plan) = (run.config()?, run.plan()?);
-    let network = train::network(&plan, &config);
-    let weights = train::weights(run, Pointer::Latest)?;
+    let network = job::network(&plan, &config);
+    let weights = checkpoint::weights(run, Pointer::Latest)?;
     if !network.fits(&weights) {
         return Err(Error::invalid(
             run.path("checkpoint"),

@@ -5,11 +5,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::learn::checkpoint::{Checkpoint, Pointer};
-use crate::learn::train::checkpoint_folder;
 use crate::picture::{self, Panel, Series};
 use crate::policy::Policy;
 use crate::policy::learn::Learner;
-use crate::run::{Run, read_events};
+use crate::run::Run;
+use crate::run::events::{Event, PolicyEvent, read_events};
 use crate::{Error, Result};
 
 /// The policy of a run at its start and at its end.
@@ -47,12 +47,12 @@ impl Shown {
                 "read the file, or name a run with a random or learned policy",
             ));
         }
-        let checkpoint = Checkpoint::pointed(&checkpoint_folder(run), Pointer::Latest)?;
+        let checkpoint = Checkpoint::pointed(&run.checkpoints(), Pointer::Latest)?;
         let learner = checkpoint.history.learner(&first)?;
         let events = read_events(&run.path("events.jsonl"))?;
-        let recorded = events.iter().filter(|event| event["event"] == "policy").filter_map(|event| {
-            let numbers = event["probabilities"].as_array()?.iter().map(Value::as_f64);
-            Some((event["step"].as_u64()?, numbers.collect::<Option<Vec<f64>>>()?))
+        let recorded = events.into_iter().filter_map(|event| match event {
+            Event::Policy(PolicyEvent { step, probabilities, .. }) => Some((step, probabilities)),
+            _ => None,
         });
         let updates = learner.as_ref().map_or(0, |learner: &Learner| learner.updates);
         let last = learner.map_or_else(|| first.clone(), |learner| first.with_logits(&learner.logits));

@@ -6,7 +6,7 @@ use std::time::Instant;
 use ndarray::{Array3, Array4, s};
 use serde::Serialize;
 
-use crate::augment::{Cut, Draw, Sketches};
+use crate::augment::{Cut, Draw, Histograms};
 use crate::config::policy::Start;
 use crate::data::dataset::Dataset;
 use crate::files::{Existing, Outputs, bytes_of};
@@ -193,7 +193,7 @@ impl Preview {
 /// One patch of a sample, to be cut again and again.
 struct Scene<'a> {
     sample: &'a Sample,
-    sketches: Sketches,
+    histograms: Histograms,
     placement: Placement,
     patch: [usize; 3],
     channels: usize,
@@ -213,7 +213,7 @@ impl<'a> Scene<'a> {
         let start = std::array::from_fn(|axis| i64::from(centre[axis]) - (plan.patch[axis] / 2) as i64);
         Self {
             sample,
-            sketches: Sketches::new(),
+            histograms: Histograms::new(),
             placement: Placement { case: 0, start, centre_class: 0, sought: None },
             patch: plan.patch,
             channels,
@@ -228,7 +228,7 @@ impl<'a> Scene<'a> {
         let grids = [Grid::patch(self.patch)];
         let cut = Cut { placement: &self.placement, patch: self.patch, grids: &grids, draw };
         if let (Some(image), Some(labels)) = (images.as_slice_mut(), labels.as_slice_mut()) {
-            cut.from_sample(self.sample, &self.sketches, &mut [image], labels);
+            cut.from_sample(self.sample, &self.histograms, &mut [image], labels);
         }
         (images, labels)
     }

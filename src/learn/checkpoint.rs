@@ -12,10 +12,12 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::optimiser::OptimiserState;
+use crate::batch::Batch;
 use crate::files::{create_folder, folder_beside, is_temporary, publish_folder, write_atomically};
 use crate::network::{Parameter, Weights};
 use crate::policy::Policy;
 use crate::policy::learn::Learner;
+use crate::run::Run;
 use crate::{Error, Result};
 
 /// Everything that training needs to go on as if it had never stopped. Random numbers need no state: every draw
@@ -73,6 +75,41 @@ pub struct Snapshot {
 }
 
 impl History {
+    /// Before the first step of a training of so many, on so many classes.
+    pub fn new(planned_steps: u64, classes: usize) -> Self {
+        let none = vec![0; classes];
+        Self {
+            planned_steps,
+            patches_per_centre_class: none.clone(),
+            voxels_per_class: none,
+            ..Self::default()
+        }
+    }
+
+    /// Counts one more batch that was trained on with this loss.
+    pub fn count(&mut self, batch: &Batch, loss: f64) {
+        for &class in &batch.centre_classes {
+            if let Some(count) = self.patches_per_centre_class.get_mut(usize::from(class)) {
+                *count += 1;
+            }
+        }
+        self.voxels_per_class.iter_mut().zip(&batch.class_voxels).for_each(|(sum, n)| *sum += n);
+        self.epoch_loss_sum += loss;
+    }
+
+    /// Takes in the score of one more epoch, `None` where there was nothing to score. Returns whether it is better
+    /// than all before it.
+    pub fn rank(&mut self, score: Option<f64>) -> bool {
+        let better = score.is_some() && score > self.best_score;
+        if better {
+            self.best_score = score;
+            self.epochs_without_better = 0;
+        } else {
+            self.epochs_without_better += 1;
+        }
+        better
+    }
+
     /// The state of the policy, where one learns.
     ///
     /// # Errors
@@ -303,6 +340,14 @@ impl Checkpoint {
             )),
         }
     }
+}
+
+/// Weights of a finished or running run.
+///
+/// # Errors
+/// Where there is no such checkpoint, or it is damaged.
+pub fn weights(run: &Run, pointer: Pointer) -> Result<Weights> {
+    Ok(Checkpoint::pointed(&run.checkpoints(), pointer)?.weights)
 }
 
 /// Complete checkpoints, newest first.

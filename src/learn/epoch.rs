@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
-use super::checkpoint::Checkpoint;
-use super::iteration::Passed;
+use super::checkpoint::{Checkpoint, History};
+use super::iteration::IterationReport;
+use super::job::Job;
 use super::monitor::ShiftMonitor;
-use super::train::{Job, seconds};
+use super::train::{EpochEnd, Epochs};
 use super::watch::{ShiftWatch, WatchOptions};
 use crate::Result;
 use crate::config::Named;
@@ -15,12 +14,13 @@ use crate::network::{Network, Weights};
 use crate::predict::windows::{Predictor, WindowOptions};
 use crate::prepare::{IGNORE, PreparedCase};
 use crate::progress::Progress;
-use crate::run::Events;
+use crate::run::draw_progress;
+use crate::run::events::{EpochEvent, Event, Events, LogitsEvent, SeenVoxels, ValidationScores, read_events};
 
-/// Sums over the current epoch that only the screen needs.
-#[derive(Default)]
-pub(super) struct Clock {
-    pub(super) wait: Duration,
+/// What the steps of an epoch took.
+#[derive(Debug, Default)]
+pub struct Clock {
+    wait: Duration,
     forward: Duration,
     backward: Duration,
     update: Duration,
@@ -28,11 +28,12 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) fn add(&mut self, wait: Duration, passed: &Passed, teaching: Duration) {
+    /// Adds a step that waited so long for its batch, and whose policy took so long.
+    pub(super) fn add(&mut self, wait: Duration, report: &IterationReport, policy: Duration) {
         self.wait += wait;
-        self.forward += passed.forward;
-        self.backward += passed.backward;
-        self.update += passed.update + teaching;
+        self.forward += report.forward;
+        self.backward += report.backward;
+        self.update += report.update + policy;
         self.steps += 1;
     }
 
@@ -40,12 +41,18 @@ impl Clock {
         self.wait + self.forward + self.backward + self.update
     }
 
-    pub(super) fn share(&self, part: Duration) -> f64 {
-        seconds(part) / seconds(self.total()).max(1e-9)
+    fn share(&self, part: Duration) -> f64 {
+        part.as_secs_f64() / self.total().as_secs_f64().max(1e-9)
     }
 
-    pub(super) fn describe(&self) -> String {
-        let step = 1e3 * seconds(self.total()) / f64::from(self.steps.max(1));
+    /// Share of the time that was spent waiting for batches.
+    pub fn share_waiting(&self) -> f64 {
+        self.share(self.wait)
+    }
+
+    /// In words.
+    pub fn describe(&self) -> String {
+        let step = 1e3 * self.total().as_secs_f64() / f64::from(self.steps.max(1));
         let percent = |part| 100.0 * self.share(part);
         let mut text = format!(
             "{step:.0} ms a step (forward {:.0} %, backward {:.0} %, update {:.0} %, waiting on data {:.0} %)",
@@ -54,49 +61,79 @@ impl Clock {
             percent(self.update),
             percent(self.wait)
         );
-        if self.share(self.wait) > 0.2 {
+        if self.share_waiting() > 0.2 {
             text.push_str("; raise `loader.threads`");
         }
         text
     }
 }
 
-impl<'a> Job<'a> {
-    /// What measures the shift of the logits, and a monitor that knows the epochs of earlier sessions.
-    pub(super) fn shift_watch(&self, network: &Network) -> Result<Option<(ShiftWatch, ShiftMonitor)>> {
-        let options = WatchOptions {
-            windows: self.config.validation.logit_windows,
-            patches_per_epoch: self.config.schedule.steps_per_epoch * self.plan.batch as u64,
-            seed: self.config.seed,
-        };
-        let watch = ShiftWatch::choose(self.plan, network, self.train, self.validation, &options)?;
-        let Some(watch) = watch else { return Ok(None) };
-        let mut monitor =
-            ShiftMonitor::new(self.classes, &self.method.rare, self.method.config.name.map(Named::name));
-        for event in crate::run::read_events(&self.run.path("events.jsonl"))? {
-            if event["event"] == "logits"
-                && let Ok(measured) = serde_json::from_value(event)
-            {
-                monitor.observe(&measured);
-            }
-        }
-        Ok(Some((watch, monitor)))
+/// The epochs of a segmentation: some validation cases are predicted and scored, and the shift of the logits is
+/// measured.
+#[derive(Debug)]
+pub(super) struct Validation<'a> {
+    job: &'a Job<'a>,
+    network: &'a Network,
+    shift: Option<(ShiftWatch, ShiftMonitor)>,
+}
+
+/// TP, FP and FN of every class, background first.
+type Confusion = Vec<[u64; 3]>;
+
+impl<'a> Validation<'a> {
+    /// Without the shift, which costs reading windows of the cases.
+    pub(super) fn without_shift(job: &'a Job<'a>, network: &'a Network) -> Self {
+        Self { job, network, shift: None }
     }
 
-    /// Validates, records the epoch, draws the curves. Returns whether this is the best epoch so far.
-    pub(super) fn end_epoch(
-        &self,
-        network: &Network,
-        state: &mut Checkpoint,
-        steps: u64,
-        clock: &Clock,
-        events: &mut Events,
-        progress: &dyn Progress,
-    ) -> Result<bool> {
-        let mut total = vec![[0u64; 3]; self.plan.classes];
+    /// From step `from` on, with a monitor of the shift that knows the epochs before it.
+    pub(super) fn new(job: &'a Job<'a>, network: &'a Network, from: u64) -> Result<Self> {
+        let options = WatchOptions {
+            windows: job.config.validation.logit_windows,
+            patches_per_epoch: job.config.schedule.steps_per_epoch * job.plan.batch as u64,
+            seed: job.config.seed,
+        };
+        let Some(watch) = ShiftWatch::choose(job.plan, network, job.train, job.validation, &options)? else {
+            return Ok(Self::without_shift(job, network));
+        };
+        let mut monitor =
+            ShiftMonitor::new(job.classes, &job.method.rare, job.method.config.name.map(Named::name));
+        let path = job.run.path("events.jsonl");
+        let events = if path.is_file() { read_events(&path)? } else { Vec::new() };
+        for event in events {
+            if let Event::Logits(LogitsEvent { step, shift, .. }) = event
+                && step < from
+            {
+                monitor.observe(&shift);
+            }
+        }
+        Ok(Self { job, network, shift: Some((watch, monitor)) })
+    }
+
+    /// The validation cases that are predicted after every epoch.
+    fn cases(&self) -> Vec<&'a PreparedCase> {
+        let validation = self.job.validation;
+        let count = self.job.config.validation.cases_per_epoch.min(validation.len());
+        (0..count).map(|i| &validation[i * validation.len() / count]).collect()
+    }
+
+    /// How long judging an epoch takes: that of one case times their number.
+    pub(super) fn time(&self, weights: &Weights) -> Result<Duration> {
         let timer = Instant::now();
-        for case in self.epoch_cases() {
-            for (sum, counts) in total.iter_mut().zip(self.confusion(network, &state.weights, case)?) {
+        let cases = self.cases();
+        if let Some(case) = cases.first() {
+            self.confusion(weights, case)?;
+        }
+        Ok(timer.elapsed() * cases.len() as u32)
+    }
+
+    /// Scores over all voxels of some validation cases, and what they come from.
+    fn scores(&self, weights: &Weights) -> Result<(ValidationScores, Confusion)> {
+        let timer = Instant::now();
+        let cases = self.cases();
+        let mut total = vec![[0u64; 3]; self.job.plan.classes];
+        for case in &cases {
+            for (sum, counts) in total.iter_mut().zip(self.confusion(weights, case)?) {
                 (0..3).for_each(|i| sum[i] += counts[i]);
             }
         }
@@ -106,72 +143,26 @@ impl<'a> Job<'a> {
         };
         let dice = scores(|[tp, fp, fn_]| (2 * tp, 2 * tp + fp + fn_));
         let defined: Vec<f64> = dice.iter().flatten().copied().collect();
-        let score = (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64);
-        let history = &mut state.history;
-        let loss = history.epoch_loss_sum / steps.max(1) as f64;
-        history.epoch_loss_sum = 0.0;
-        let better = score.is_some() && score > history.best_score;
-        if better {
-            history.best_score = score;
-            history.epochs_without_better = 0;
-        } else {
-            history.epochs_without_better += 1;
-        }
-        let epoch = (state.step - 1) / self.config.schedule.steps_per_epoch;
-        let sensitivity = scores(|[tp, _, fn_]| (tp, tp + fn_));
-        let precision = scores(|[tp, fp, _]| (tp, tp + fp));
-        events.record(&json!({
-            "event": "epoch", "step": state.step - 1, "epoch": epoch, "train_loss": loss,
-            "validation": {
-                "mean_dice": score, "dice": dice, "sensitivity": sensitivity, "precision": precision,
-                "cases": self.epoch_cases().iter().map(|c| c.id.clone()).collect::<Vec<_>>(),
-                "seconds": seconds(timer.elapsed()),
-            },
-            "seen": {
-                "patches_per_centre_class": history.patches_per_centre_class,
-                "voxels_per_class": history.voxels_per_class,
-            },
-            "share_waiting_on_data": clock.share(clock.wait),
-        }))?;
-        let shown = score.map_or("no reference".to_owned(), |s| format!("validation Dice {s:.3}"));
-        progress.note(&format!(
-            "epoch {epoch}, step {}: loss {loss:.4}, {shown}; {}",
-            state.step,
-            clock.describe()
-        ));
-        let overlooked = overlooked(&total, self.classes);
-        // Before the middle of a training that is nothing unusual.
-        if !overlooked.is_empty() && 2 * state.step >= history.planned_steps {
-            progress.note(&format!(
-                "no voxel of the validation cases is called {} after {} of {} steps: train longer, show the class more \
-                 often (`--method ce-80`), or give the loss a Dice term (`loss.dice=1`)",
-                overlooked.join(" or "),
-                state.step,
-                history.planned_steps
-            ));
-        }
-        crate::run::draw_progress(self.run, self.classes)?;
-        Ok(better)
-    }
-
-    /// The validation cases that are predicted after every epoch.
-    pub(super) fn epoch_cases(&self) -> Vec<&'a PreparedCase> {
-        let wanted = self.config.validation.cases_per_epoch.min(self.validation.len());
-        (0..wanted).map(|i| &self.validation[i * self.validation.len() / wanted]).collect()
+        let scores = ValidationScores {
+            mean_dice: (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64),
+            sensitivity: scores(|[tp, _, fn_]| (tp, tp + fn_)),
+            precision: scores(|[tp, fp, _]| (tp, tp + fp)),
+            dice,
+            cases: cases.iter().map(|case| case.id.clone()).collect(),
+            seconds: timer.elapsed().as_secs_f64(),
+        };
+        Ok((scores, total))
     }
 
     /// TP, FP, FN per class of one validation case on its prepared grid.
-    pub(super) fn confusion(
-        &self,
-        network: &Network,
-        weights: &Weights,
-        case: &PreparedCase,
-    ) -> Result<Vec<[u64; 3]>> {
+    fn confusion(&self, weights: &Weights, case: &PreparedCase) -> Result<Confusion> {
+        let job = self.job;
         let sample = case.load()?;
-        let mut counts = vec![[0u64; 3]; self.plan.classes];
+        let mut counts = vec![[0u64; 3]; job.plan.classes];
         let Some(labels) = &sample.labels else { return Ok(counts) };
-        let options = WindowOptions { step: self.config.validation.step, ..WindowOptions::default() };
-        let predictor = Predictor::new(self.plan, vec![(network.clone(), weights)], options, self.device)?;
+        let options = WindowOptions { step: job.config.validation.step, ..WindowOptions::default() };
+        let networks = vec![(self.network.clone(), weights)];
+        let predictor = Predictor::new(job.plan, networks, options, job.device)?;
         let mut first = 0;
         let mask = sample.mask.as_ref().map(|m| m.view());
         predictor.predict(
@@ -179,28 +170,24 @@ impl<'a> Job<'a> {
             mask,
             &mut |planes| {
                 let (classes, depth, ny, nz) = planes.dim();
-                for x in 0..depth {
-                    for y in 0..ny {
-                        for z in 0..nz {
-                            let at = [first + x, y, z];
-                            let truth = labels[at];
-                            if truth == IGNORE || mask.is_some_and(|mask| mask[at] == 0) {
-                                continue;
-                            }
-                            let mut best = 0;
-                            for class in 1..classes {
-                                if planes[[class, x, y, z]] > planes[[best, x, y, z]] {
-                                    best = class;
-                                }
-                            }
-                            let truth = usize::from(truth);
-                            if best == truth {
-                                counts[truth][0] += 1;
-                            } else {
-                                counts[best][1] += 1;
-                                counts[truth][2] += 1;
-                            }
-                        }
+                for (x, y, z) in
+                    (0..depth).flat_map(|x| (0..ny).flat_map(move |y| (0..nz).map(move |z| (x, y, z))))
+                {
+                    let at = [first + x, y, z];
+                    let truth = labels[at];
+                    if truth == IGNORE || mask.is_some_and(|mask| mask[at] == 0) {
+                        continue;
+                    }
+                    let higher =
+                        |class: usize, best: usize| planes[[class, x, y, z]] > planes[[best, x, y, z]];
+                    let found =
+                        (1..classes).fold(0, |best, class| if higher(class, best) { class } else { best });
+                    let truth = usize::from(truth);
+                    if found == truth {
+                        counts[truth][0] += 1;
+                    } else {
+                        counts[found][1] += 1;
+                        counts[truth][2] += 1;
                     }
                 }
                 first += depth;
@@ -208,6 +195,73 @@ impl<'a> Job<'a> {
             &mut |_| {},
         );
         Ok(counts)
+    }
+
+    /// Measures the shift of the logits, records it, and warns of overfitting.
+    fn watch_shift(
+        &mut self,
+        state: &Checkpoint,
+        events: &mut Events,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let Some((watch, monitor)) = &mut self.shift else { return Ok(()) };
+        let timer = Instant::now();
+        let shift = watch.measure(self.job.plan, self.network, &state.weights, self.job.device)?;
+        let warning = monitor.observe(&shift);
+        let seconds = timer.elapsed().as_secs_f64();
+        events.record(&Event::Logits(LogitsEvent { step: state.step - 1, shift, seconds }))?;
+        if let Some(warning) = warning {
+            progress.note(&warning);
+        }
+        Ok(())
+    }
+}
+
+impl Epochs for Validation<'_> {
+    /// Also draws the curves.
+    fn end(
+        &mut self,
+        epoch: &EpochEnd<'_>,
+        state: &mut Checkpoint,
+        events: &mut Events,
+        progress: &dyn Progress,
+    ) -> Result<bool> {
+        let (scores, confusion) = self.scores(&state.weights)?;
+        let score = scores.mean_dice;
+        let better = state.history.rank(score);
+        let History { patches_per_centre_class, voxels_per_class, planned_steps, .. } = &state.history;
+        events.record(&Event::Epoch(EpochEvent {
+            step: state.step - 1,
+            epoch: epoch.number,
+            train_loss: epoch.loss,
+            validation: scores,
+            seen: SeenVoxels {
+                patches_per_centre_class: patches_per_centre_class.clone(),
+                voxels_per_class: voxels_per_class.clone(),
+            },
+            share_waiting_on_data: epoch.clock.share_waiting(),
+        }))?;
+        let judged = score.map_or("no reference".to_owned(), |s| format!("validation Dice {s:.3}"));
+        progress.note(&format!(
+            "epoch {}, step {}: loss {:.4}, {judged}; {}",
+            epoch.number,
+            state.step,
+            epoch.loss,
+            epoch.clock.describe()
+        ));
+        let overlooked = overlooked(&confusion, self.job.classes);
+        // Before the middle of a training that is nothing unusual.
+        if !overlooked.is_empty() && 2 * state.step >= *planned_steps {
+            progress.note(&format!(
+                "no voxel of the validation cases is called {} after {} of {planned_steps} steps: train longer, show \
+                 the class more often (`--method ce-80`), or give the loss a Dice term (`loss.dice=1`)",
+                overlooked.join(" or "),
+                state.step,
+            ));
+        }
+        draw_progress(self.job.run, self.job.classes)?;
+        self.watch_shift(state, events, progress)?;
+        Ok(better)
     }
 }
 

@@ -6,12 +6,11 @@ use super::loss::LossValue;
 use super::method::Method;
 use super::objective::{Gradient, Objective};
 use super::optimiser::{self, OptimiserState};
-use super::{adversarial, mixup};
-use crate::batch::loader::Batch;
+use super::passes::{Pass, PassGradient};
+use crate::Result;
+use crate::batch::Batch;
 use crate::config::Optimiser;
-use crate::config::method::Mode;
 use crate::network::{Statistics, Weights};
-use crate::{Error, Result};
 
 /// How an iteration moves weights.
 #[derive(Debug)]
@@ -24,15 +23,13 @@ pub struct Iteration<'a> {
     pub optimiser: &'a Optimiser,
 }
 
-/// What an iteration saw.
+/// Losses of an iteration, and what it took.
 #[derive(Clone, Debug, Default)]
-pub struct Passed {
+pub struct IterationReport {
     /// Loss of the clean pass.
     pub clean: LossValue,
-    /// Loss on perturbed inputs.
-    pub adversarial: Option<f64>,
-    /// Loss on mixed inputs, and the share of the first patches.
-    pub mixup: Option<(f64, f64)>,
+    /// The further passes, in their order.
+    pub passes: Vec<PassReport>,
     /// L2 norm of the gradient of the first step, before it was shortened.
     pub gradient_norm: Option<f64>,
     /// Time of the forward passes.
@@ -43,18 +40,30 @@ pub struct Passed {
     pub update: Duration,
 }
 
-/// Weights on their way through an iteration.
-struct Moving<'a> {
+/// Loss of a further pass.
+#[derive(Clone, Debug)]
+pub struct PassReport {
+    /// Which pass.
+    pub pass: Pass,
+    /// Its loss.
+    pub loss: f64,
+    /// Its other numbers, by name.
+    pub numbers: Vec<(&'static str, f64)>,
+}
+
+/// The weights of an iteration and what moves them.
+struct Stepper<'a> {
+    optimiser: &'a Optimiser,
     weights: &'a mut Weights,
     state: &'a mut OptimiserState,
     rate: f64,
-    passed: Passed,
+    report: IterationReport,
 }
 
 impl Iteration<'_> {
-    /// Finishes an iteration whose clean pass gave the batch its gradient: the clean step, then the adversarial
-    /// pass (its direction at the weights after the clean step) and the mixup pass with their steps. `extra` is
-    /// what the latter two work on. Only the clean pass moves running statistics.
+    /// Finishes an iteration whose clean pass gave the batch its gradient: the clean step, then every further pass
+    /// on `extra`, each at the weights where the step before left them, with its own step. Only the clean pass moves
+    /// running statistics: the others see inputs that no scan has.
     ///
     /// # Errors
     /// Where a number is no longer finite; weights may then have moved.
@@ -65,55 +74,32 @@ impl Iteration<'_> {
         (batch, clean): (&Batch, Gradient),
         extra: &Batch,
         rate: f64,
-    ) -> Result<Passed> {
-        let mut moving = Moving { weights, state, rate, passed: Passed::default() };
-        moving.passed.clean = clean.value.clone();
-        let statistics = self.advance(&mut moving, clean);
-        moving.weights.follow(&statistics, batch.step);
-        if self.method.config.adversarial.mode != Mode::Off {
-            let pass = |error| named("adversarial", error);
-            let direction = adversarial::direction(&self.objective, self.method, moving.weights, extra);
-            let direction = direction.map_err(pass)?;
-            moving.passed.forward += direction.forward;
-            moving.passed.backward += direction.backward;
-            let moved = adversarial::perturb(self.method, extra, &direction.gradients);
-            let result = self.objective.gradient(moving.weights, &moved).map_err(pass)?;
-            moving.passed.adversarial = Some(result.value.total);
-            self.advance(&mut moving, result);
+    ) -> Result<IterationReport> {
+        let report = IterationReport { clean: clean.value.clone(), ..IterationReport::default() };
+        let mut stepper = Stepper { optimiser: self.optimiser, weights, state, rate, report };
+        let statistics = stepper.step(clean);
+        stepper.weights.follow(&statistics, batch.step);
+        for pass in self.method.passes() {
+            let PassGradient { gradient, numbers } =
+                pass.gradient(&self.objective, self.method, stepper.weights, extra)?;
+            stepper.report.passes.push(PassReport { pass, loss: gradient.value.total, numbers });
+            stepper.step(gradient);
         }
-        if self.method.config.mixup.mode != Mode::Off {
-            let mixed = mixup::mix(self.method, extra, self.objective.seed)?;
-            let result = self.objective.gradient(moving.weights, &mixed.batch);
-            let result = result.map_err(|error| named("mixup", error))?;
-            moving.passed.mixup = Some((result.value.total, mixed.share));
-            self.advance(&mut moving, result);
-        }
-        Ok(moving.passed)
-    }
-
-    /// Takes a step along a gradient. Returns what the pass measured.
-    fn advance(&self, moving: &mut Moving<'_>, result: Gradient) -> Vec<Statistics> {
-        moving.passed.forward += result.forward;
-        moving.passed.backward += result.backward;
-        self.step(moving, result.gradients);
-        result.statistics
-    }
-
-    fn step(&self, moving: &mut Moving<'_>, mut gradients: Vec<Vec<f32>>) {
-        let timer = Instant::now();
-        let norm = optimiser::clip(&mut gradients, self.optimiser.clip_norm);
-        moving.passed.gradient_norm.get_or_insert(norm);
-        optimiser::step(self.optimiser, moving.state, moving.weights, &gradients, moving.rate);
-        moving.passed.update += timer.elapsed();
+        Ok(stepper.report)
     }
 }
 
-/// Says in which pass training diverged.
-fn named(pass: &str, error: Error) -> Error {
-    match error {
-        Error::Diverged { step, what, mend } => {
-            Error::Diverged { step, what: format!("{what}, in the {pass} pass"), mend }
-        }
-        other => other,
+impl Stepper<'_> {
+    /// Moves the weights along a gradient. Returns what its pass measured.
+    fn step(&mut self, gradient: Gradient) -> Vec<Statistics> {
+        self.report.forward += gradient.forward;
+        self.report.backward += gradient.backward;
+        let timer = Instant::now();
+        let mut gradients = gradient.gradients;
+        let norm = optimiser::clip(&mut gradients, self.optimiser.clip_norm);
+        self.report.gradient_norm.get_or_insert(norm);
+        optimiser::step(self.optimiser, self.state, self.weights, &gradients, self.rate);
+        self.report.update += timer.elapsed();
+        gradient.statistics
     }
 }

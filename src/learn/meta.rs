@@ -19,8 +19,9 @@ use rayon::prelude::*;
 use segen_kernels::Precision;
 
 use super::objective::{Gradient, Objective};
+use super::optimiser;
 use crate::Result;
-use crate::batch::loader::Batch;
+use crate::batch::Batch;
 use crate::config::Conventions;
 use crate::config::policy::Learning;
 use crate::config::published::Difference;
@@ -137,10 +138,10 @@ impl<'a> Meta<'a> {
         rate: f64,
         validation: &Batch,
     ) -> Result<LookAhead> {
-        let precise = Precise::begin();
+        let full = FullPrecision::begin();
         // The training pass gave the losses at the weights themselves, unless it rounded.
         let known = Some(gradient.value.per_sample.as_slice());
-        let known = known.filter(|_| precise.before == Precision::F32);
+        let known = known.filter(|_| full.before == Precision::F32);
         let displacement = Displacement { difference: self.difference, length: self.displacement };
         let batches = Batches { meta: self, batch, validation };
         look_ahead(&batches, weights, (&gradient.gradients, rate), known, displacement)
@@ -172,16 +173,16 @@ impl Losses for Batches<'_> {
     }
 
     fn norm(&self, direction: &Vec<Vec<f32>>) -> f64 {
-        norm(direction)
+        optimiser::norm(direction)
     }
 }
 
 /// Convolutions in f32 while it lives: displaced losses differ from the third digit on at most, which bf16 loses.
-struct Precise {
+struct FullPrecision {
     before: Precision,
 }
 
-impl Precise {
+impl FullPrecision {
     fn begin() -> Self {
         let before = segen_kernels::precision();
         segen_kernels::set_precision(Precision::F32);
@@ -189,7 +190,7 @@ impl Precise {
     }
 }
 
-impl Drop for Precise {
+impl Drop for FullPrecision {
     fn drop(&mut self) {
         segen_kernels::set_precision(self.before);
     }
@@ -204,11 +205,4 @@ fn moved(weights: &Weights, direction: &[Vec<f32>], factor: f64) -> Weights {
         }
     });
     copy
-}
-
-/// L2 norm over all parameters, summed in module order.
-fn norm(gradients: &[Vec<f32>]) -> f64 {
-    let squares: Vec<f64> =
-        gradients.par_iter().map(|g| g.iter().map(|&v| f64::from(v) * f64::from(v)).sum()).collect();
-    squares.iter().sum::<f64>().sqrt()
 }

@@ -103,11 +103,6 @@ impl Method {
             epsilon: self.conventions.epsilon as f32,
         }
     }
-
-    /// Whether an iteration has passes beside the clean one.
-    pub fn has_extra_passes(&self) -> bool {
-        self.config.adversarial.mode != Mode::Off || self.config.mixup.mode != Mode::Off
-    }
 }
 
 #[cfg(test)]

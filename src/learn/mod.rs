@@ -1,17 +1,18 @@
 //! From batches to weights.
 
-pub mod adversarial;
+mod budget;
 pub mod cases;
 pub mod checkpoint;
 mod epoch;
 pub mod iteration;
+pub mod job;
 pub mod loss;
 pub mod meta;
 pub mod method;
-pub mod mixup;
 pub mod monitor;
 pub mod objective;
 pub mod optimiser;
+pub mod passes;
 pub mod policy;
 pub mod train;
 pub mod watch;

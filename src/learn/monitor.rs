@@ -1,6 +1,6 @@
 //! Tells the user, once, that the rare class is being overfitted.
 
-use super::watch::{Rate, Watched};
+use crate::run::events::{LogitShift, Rate};
 
 /// By how much the crossing rate of unseen voxels exceeds that of seen ones before it counts.
 const EXCESS: f64 = 0.2;
@@ -45,7 +45,7 @@ impl ShiftMonitor {
     /// Takes the measurement of one more epoch. When the crossing rate of a rare class on unseen voxels has
     /// exceeded that on seen ones by 0.2 for three epochs running, one sentence for the user, once in the
     /// monitor's life.
-    pub fn observe(&mut self, measured: &Watched) -> Option<String> {
+    pub fn observe(&mut self, measured: &LogitShift) -> Option<String> {
         for class in 0..self.classes.len() {
             let rate = |rates: &[Rate]| rates[class].crossing.filter(|_| rates[class].voxels >= VOXELS);
             let rates = rate(&measured.seen).zip(rate(&measured.unseen));
@@ -74,9 +74,9 @@ impl ShiftMonitor {
 mod tests {
     use super::*;
 
-    fn epoch(seen: f64, unseen: f64) -> Watched {
+    fn epoch(seen: f64, unseen: f64) -> LogitShift {
         let rate = |crossing| Rate { crossing: Some(crossing), margin: Some(1.0), voxels: 100 };
-        Watched { seen: vec![rate(0.0), rate(seen)], unseen: vec![rate(0.0), rate(unseen)] }
+        LogitShift { seen: vec![rate(0.0), rate(seen)], unseen: vec![rate(0.0), rate(unseen)] }
     }
 
     fn monitor() -> ShiftMonitor {

@@ -6,12 +6,12 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use segen_kernels::{Activation, Target};
 
 use super::loss::{Loss, LossValue};
-use crate::batch::loader::Batch;
+use crate::batch::Batch;
 use crate::network::{Bound, Mode, Network, Output, Pass, Statistics, Weights, values};
 use crate::{Error, Result};
 
 /// What is minimised, on which network, where.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Objective<'a> {
     /// The network.
     pub network: &'a Network,
@@ -227,7 +227,7 @@ impl LossValue {
 
 /// The inputs of a batch on a device, (batch, channel, x, y, z), one per pathway.
 fn inputs(batch: &Batch, device: &Device) -> Vec<Tensor<5>> {
-    let input = |input: &crate::batch::loader::Input| {
+    let input = |input: &crate::batch::Input| {
         Tensor::from_data(TensorData::new(input.values.clone(), input.shape), device)
     };
     batch.inputs.iter().map(input).collect()

@@ -33,21 +33,47 @@ impl OptimiserState {
     }
 }
 
-/// The learning rate of step `step` out of `steps`.
-pub fn learning_rate(optimiser: &Optimiser, step: u64, steps: u64) -> f64 {
-    let done = step as f64 / steps.max(1) as f64;
-    let halvings = optimiser.halve_at.iter().filter(|&&share| share <= done).count();
-    optimiser.learning_rate * (1.0 - done).max(0.0).powf(optimiser.poly_power) * 0.5f64.powi(halvings as i32)
+/// How the learning rate falls.
+#[derive(Clone, Copy, Debug)]
+pub enum LearningRate<'a> {
+    /// By a power of what is left, and halved at certain shares of the training.
+    Polynomial(&'a Optimiser),
+    /// As a half cosine, from this value to 0.
+    HalfCosine(f64),
 }
 
-/// Shortens the gradients to `norm` where they are longer (L2 over all parameters, summed in module order) and
-/// returns their length before.
-pub fn clip(gradients: &mut [Vec<f32>], norm: f64) -> f64 {
+impl LearningRate<'_> {
+    /// The learning rate of step `step` out of `steps`.
+    pub fn at(&self, step: u64, steps: u64) -> f64 {
+        let done = step as f64 / steps.max(1) as f64;
+        match self {
+            Self::Polynomial(optimiser) => {
+                let halvings = optimiser.halve_at.iter().filter(|&&share| share <= done).count();
+                let power = (1.0 - done).max(0.0).powf(optimiser.poly_power);
+                optimiser.learning_rate * power * 0.5f64.powi(halvings as i32)
+            }
+            Self::HalfCosine(start) => {
+                let turn = std::f64::consts::PI * step as f64 / steps.max(1) as f64;
+                start * 0.5 * (1.0 + turn.cos())
+            }
+        }
+    }
+}
+
+/// L2 norm over all parameters. Each is summed by itself and the sums in module order, so that it does not depend on
+/// the number of threads.
+pub fn norm(gradients: &[Vec<f32>]) -> f64 {
     let squares: Vec<f64> =
         gradients.par_iter().map(|g| g.iter().map(|&v| f64::from(v) * f64::from(v)).sum()).collect();
-    let length = squares.iter().sum::<f64>().sqrt();
-    if length > norm {
-        let factor = (norm / (length + 1e-6)) as f32;
+    squares.iter().sum::<f64>().sqrt()
+}
+
+/// Shortens the gradients to the norm `longest` where theirs is larger, and returns what it was.
+pub fn clip(gradients: &mut [Vec<f32>], longest: f64) -> f64 {
+    let length = norm(gradients);
+    if length > longest {
+        // As PyTorch's `clip_grad_norm_`, which keeps the quotient defined.
+        let factor = (longest / (length + 1e-6)) as f32;
         gradients.par_iter_mut().for_each(|g| g.iter_mut().for_each(|v| *v *= factor));
     }
     length
@@ -169,7 +195,7 @@ mod tests {
             ..Optimiser::default()
         };
         // 35 epochs of 2000 steps.
-        let rate = |epoch: u64| learning_rate(&optimiser, epoch * 2000, 70_000) / 1e-3;
+        let rate = |epoch: u64| LearningRate::Polynomial(&optimiser).at(epoch * 2000, 70_000) / 1e-3;
         assert_eq!(
             [0, 16, 17, 21, 22, 27, 30, 33, 34].map(rate),
             [1.0, 1.0, 0.5, 0.5, 0.25, 0.125, 0.0625, 0.03125, 0.03125]

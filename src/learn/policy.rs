@@ -8,7 +8,8 @@ use super::meta::{LookAhead, Meta};
 use super::objective::Gradient;
 use crate::Result;
 use crate::augment::Augmentation;
-use crate::batch::loader::{Batch, Loader};
+use crate::batch::Batch;
+use crate::batch::loader::Loader;
 use crate::batch::sampler::{Sampler, Share};
 use crate::batch::source::SampleSource;
 use crate::config::Conventions;
@@ -18,25 +19,35 @@ use crate::policy::learn::{Drawn, Learner, decay, gradient};
 use crate::policy::{Policy, Timeline};
 use crate::rng::generator;
 
-/// A policy while it learns.
+/// A policy that learns beside the training loop.
 #[derive(Debug)]
-pub struct Tutor<'a> {
+pub struct PolicyLearner<'a> {
+    meta: Meta<'a>,
     learning: &'a Learning,
     conventions: Conventions,
-    seed: u64,
-    planned: u64,
+    span: Span,
     /// The policy as it is now.
     policy: Policy,
     learner: Learner,
     timeline: Timeline,
     /// Batches of the policy's validation cases, one per update.
     loader: Loader,
-    adapt: fn(Batch) -> Batch,
+}
+
+/// The part of a training that is still to come.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Steps done.
+    pub step: u64,
+    /// Steps of the whole run.
+    pub planned: u64,
 }
 
 /// What an update did.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Update {
+pub struct PolicyUpdate {
     /// The policy after it.
     pub policy: Policy,
     /// Loss of the validation batch after the look-ahead step.
@@ -45,62 +56,54 @@ pub struct Update {
     pub updates: u64,
 }
 
-/// The run that a policy learns in.
-#[derive(Clone, Copy, Debug)]
-pub struct Lesson<'a> {
-    /// How it learns.
-    pub learning: &'a Learning,
-    /// Details that the published program has otherwise.
-    pub conventions: Conventions,
-    /// Seed of the run.
-    pub seed: u64,
-    /// Steps of the whole run.
-    pub planned: u64,
-    /// Steps done.
-    pub step: u64,
-    /// Makes of the loader's batches what the network takes.
-    pub adapt: fn(Batch) -> Batch,
-}
-
-impl<'a> Tutor<'a> {
+impl<'a> PolicyLearner<'a> {
     /// Starts with `policy`, or goes on from `state`. `source` holds the policy's validation cases, `sampler` is
     /// that of training.
     pub fn new(
-        lesson: Lesson<'a>,
-        policy: &Policy,
-        state: Option<PolicyState>,
+        meta: Meta<'a>,
+        (learning, conventions): (&'a Learning, Conventions),
+        span: Span,
+        (policy, state): (&Policy, Option<PolicyState>),
         source: Arc<SampleSource>,
         sampler: &Sampler,
     ) -> Self {
-        let Lesson { learning, conventions, seed, planned, step, adapt } = lesson;
         let state = state.unwrap_or_else(|| {
             let learner = Learner::new(policy);
             PolicyState { snapshots: vec![Snapshot { since: 0, logits: learner.logits.clone() }], learner }
         });
         let snapshots = state.snapshots.iter().map(|s| (s.since, policy.with_logits(&s.logits))).collect();
-        let updates = learning.updates(planned);
-        let updates = updates.start.max(step.div_ceil(learning.every))..updates.end;
+        let updates = learning.updates(span.planned);
+        let updates = updates.start.max(span.step.div_ceil(learning.every))..updates.end;
         // Another seed than that of training: the places of patches must not go together.
         let loader = Loader::start(
             source,
             validation_sampler(sampler, learning),
             Augmentation::none(),
-            seed ^ VALIDATION,
+            span.seed ^ VALIDATION,
             updates,
             1,
             2,
         );
         Self {
+            meta,
             learning,
             conventions,
-            seed,
-            planned,
+            span,
             policy: policy.with_logits(&state.learner.logits),
-            timeline: Timeline::learning(learning.delay, step, snapshots),
+            timeline: Timeline::learning(learning.delay, span.step, snapshots),
             learner: state.learner,
             loader,
-            adapt,
         }
+    }
+
+    /// Training steps from one update to the next.
+    pub fn every(&self) -> u64 {
+        self.learning.every
+    }
+
+    /// The policy as it is now.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// Which policies batches are drawn with, from the next step on.
@@ -124,21 +127,21 @@ impl<'a> Tutor<'a> {
     /// Where a loss is not finite or a validation case cannot be read.
     pub fn update(
         &mut self,
-        meta: &Meta<'_>,
         weights: &Weights,
         batch: &Batch,
         result: &Gradient,
         rate: f64,
-    ) -> Result<Option<Update>> {
-        let updates = self.learning.updates(self.planned);
+    ) -> Result<Option<PolicyUpdate>> {
+        let updates = self.learning.updates(self.span.planned);
         if !batch.step.is_multiple_of(self.learning.every)
             || !updates.contains(&(batch.step / self.learning.every))
         {
             return Ok(None);
         }
-        let validation = (self.adapt)(self.loader.next()?);
+        let validation = self.loader.next()?;
         let LookAhead { alignments, validation_loss } =
-            meta.look_ahead(weights, batch, result, rate, &validation)?;
+            self.meta.look_ahead(weights, batch, result, rate, &validation)?;
+        // Without a gradient on the validation batch no sample has helped or harmed.
         let Some(alignments) = alignments else { return Ok(None) };
         let drawn: Vec<Drawn> = batch
             .chosen
@@ -147,30 +150,24 @@ impl<'a> Tutor<'a> {
             .map(|(chosen, &centre_class)| Drawn { chosen: chosen.clone(), centre_class })
             .collect();
         let centred = self.learner.centre(&alignments, &drawn);
-        let mut random = generator(self.seed, &["policy update", &batch.step.to_string()]);
+        let mut random = generator(self.span.seed, &["policy update", &batch.step.to_string()]);
         let slope = gradient(&self.policy, &drawn, &centred, &self.conventions, &mut random);
         let first = self.learning.step_size(updates.end - updates.start);
-        let done = batch.step as f64 / self.planned.max(1) as f64;
+        let done = batch.step as f64 / self.span.planned.max(1) as f64;
         self.learner.step(&slope, first * decay(done));
         self.policy = self.policy.with_logits(&self.learner.logits);
         let updates = self.learner.updates;
-        Ok(Some(Update { policy: self.policy.clone(), validation_loss, updates }))
+        Ok(Some(PolicyUpdate { policy: self.policy.clone(), validation_loss, updates }))
     }
 
     /// How long an update takes, on a batch of any step; the policy stays as it is.
     ///
     /// # Errors
     /// As [`Self::update`].
-    pub fn time(
-        &mut self,
-        meta: &Meta<'_>,
-        weights: &Weights,
-        batch: &Batch,
-        result: &Gradient,
-    ) -> Result<Duration> {
-        let validation = (self.adapt)(self.loader.next()?);
+    pub fn time(&mut self, weights: &Weights, batch: &Batch, result: &Gradient) -> Result<Duration> {
+        let validation = self.loader.next()?;
         let timer = Instant::now();
-        meta.look_ahead(weights, batch, result, 0.0, &validation)?;
+        self.meta.look_ahead(weights, batch, result, 0.0, &validation)?;
         Ok(timer.elapsed())
     }
 
@@ -182,6 +179,7 @@ impl<'a> Tutor<'a> {
     }
 }
 
+/// Joins the seed of the run for the batches that a policy learns from.
 const VALIDATION: u64 = 0x706f_6c69_6379;
 
 /// A sampler like that of training for batches of the policy's own size. In so small a batch every patch is

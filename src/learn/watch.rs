@@ -1,7 +1,6 @@
 //! The shift, measured on a few fixed windows after every epoch.
 
 use rand::RngExt;
-use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::network::{Network, Weights};
@@ -10,32 +9,13 @@ use crate::predict::voxels::{draw, margin};
 use crate::predict::windows::{Predictor, WindowOptions};
 use crate::prepare::{IGNORE, PreparedCase, Window};
 use crate::rng::generator;
+use crate::run::events::{LogitShift, Rate};
 
 /// Voxels of one class that are looked at in one window, at most.
 const VOXELS: usize = 64;
 /// Share of an epoch's work that windows may take. A training step takes about three forward passes of each of
 /// its patches, a window one.
 const SHARE: f64 = 0.02;
-
-/// Crossing rate and mean margin of one class.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Rate {
-    /// Share of voxels with a margin below 0.
-    pub crossing: Option<f64>,
-    /// Mean margin.
-    pub margin: Option<f64>,
-    /// Voxels measured.
-    pub voxels: usize,
-}
-
-/// One measurement: a rate per class, background first.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Watched {
-    /// On training cases.
-    pub seen: Vec<Rate>,
-    /// On validation cases.
-    pub unseen: Vec<Rate>,
-}
 
 /// Fixed windows of training and validation cases, and voxels in them.
 #[derive(Clone, Debug)]
@@ -112,10 +92,10 @@ impl ShiftWatch {
         network: &Network,
         weights: &Weights,
         device: &burn::tensor::Device,
-    ) -> Result<Watched> {
+    ) -> Result<LogitShift> {
         let networks = vec![(network.clone(), weights)];
         let predictor = Predictor::new(plan, networks, WindowOptions::default(), device)?;
-        Ok(Watched {
+        Ok(LogitShift {
             seen: self.rates(&self.seen, &predictor)?,
             unseen: self.rates(&self.unseen, &predictor)?,
         })

@@ -1,17 +1,16 @@
 //! Windows seen in several changed forms, whose results are carried back and averaged (test-time augmentation).
 
 use burn::tensor::{Tensor, TensorData};
-use ndarray::{Array3, Array4, ArrayView3, ArrayView4, s};
+use ndarray::{ArrayView3, ArrayView4};
 use segen_kernels::Activation;
 use serde::{Deserialize, Serialize};
 
 use super::windows::Predictor;
-use crate::augment::{Cut, Draw, Sketches, add_rules};
-use crate::network::Grid;
-use crate::network::{Mode, Pathway, values};
+use crate::augment::{Cut, Draw, Histograms, add_rules};
+use crate::network::{Grid, Mode, Pathway, values};
 use crate::policy::Policy;
-use crate::prepare::Placement;
-use crate::prepare::Sample;
+use crate::prepare::window::Frame;
+use crate::prepare::{Placement, Sample};
 use crate::rng::generator;
 use crate::{Error, Result};
 
@@ -50,7 +49,7 @@ pub(super) struct Scan<'a> {
     /// (channel, x, y, z).
     pub(super) images: ArrayView4<'a, f32>,
     pub(super) mask: Option<ArrayView3<'a, u8>>,
-    pub(super) sketches: Sketches,
+    pub(super) histograms: Histograms,
     /// What stands for voxels beyond it, channel by channel.
     pub(super) padding: Vec<f32>,
 }
@@ -59,17 +58,17 @@ impl View {
     /// A choice of a test-time policy, for scans of so many channels. Whatever it draws is the same every time.
     ///
     /// # Errors
-    /// Where it cannot be undone: it moves or bends the image.
+    /// Where it cannot be undone: it moves the image.
     pub fn of(policy: &Policy, choice: usize, channels: usize) -> Result<Self> {
         let name = &policy.groups[0].choices[choice].name;
         let mut random = generator(0, &["test time", name]);
         let mut draw = policy.draw_choice(0, choice, channels, &mut random);
         add_rules(&policy.rules, &mut draw, channels, &mut random);
-        let inverse = draw.affine.inverse().filter(|_| draw.elastic.is_none() && draw.shift == [0.0; 3]);
+        let inverse = draw.affine.inverse().filter(|_| draw.shift == [0.0; 3]);
         let Some(affine) = inverse else {
             return Err(Error::config(
                 format!("groups.{}.{name}", policy.groups[0].name),
-                "it moves or bends the image, which is not undone after a prediction",
+                "it moves the image, which is not undone after a prediction",
                 "use turns, mirror images, scaling and intensities only",
             ));
         };
@@ -96,7 +95,7 @@ impl View {
         let [x, y, z] = patch;
         let mut out = vec![0.0; volumes.len()];
         match ArrayView4::from_shape((classes + 1, x, y, z), &volumes) {
-            Ok(images) => cut.from_images(images, None, &Sketches::new(), &mut [&mut out]),
+            Ok(images) => cut.from_images(images, None, &Histograms::new(), &mut [&mut out]),
             Err(error) => unreachable!("one volume per class and one more: {error}"),
         }
         out
@@ -183,45 +182,18 @@ impl Scan<'_> {
         let placement = Placement { case: 0, start, centre_class: 0, sought: None };
         let cut = Cut { placement: &placement, patch, grids: &grids, draw };
         if self.padding.iter().all(|value| *value == 0.0) {
-            cut.from_images(self.images, self.mask, &self.sketches, &mut inputs);
+            cut.from_images(self.images, self.mask, &self.histograms, &mut inputs);
             return out;
         }
         // The cut continues a scan by zeros; here what stands beyond it is put around it first.
         let (low, edges) = cut.seen();
-        let (images, mask) = self.around(low, edges);
+        let frame = Frame::of_box(low, edges);
+        let images = frame.images(self.images, &self.padding);
+        let mask = self.mask.map(|mask| frame.voxels(mask));
         let placement = Placement { start: std::array::from_fn(|axis| start[axis] - low[axis]), ..placement };
         let cut = Cut { placement: &placement, ..cut };
-        cut.from_images(images.view(), mask.as_ref().map(|mask| mask.view()), &self.sketches, &mut inputs);
+        cut.from_images(images.view(), mask.as_ref().map(|mask| mask.view()), &self.histograms, &mut inputs);
         out
-    }
-
-    /// A box of the scan with its padding.
-    fn around(&self, low: [i64; 3], edges: [usize; 3]) -> (Array4<f32>, Option<Array3<u8>>) {
-        let (channels, nx, ny, nz) = self.images.dim();
-        let shape = [nx, ny, nz];
-        let first: [usize; 3] = std::array::from_fn(|a| low[a].clamp(0, shape[a] as i64) as usize);
-        let end: [usize; 3] = std::array::from_fn(|a| {
-            (low[a] + edges[a] as i64).clamp(first[a] as i64, shape[a] as i64) as usize
-        });
-        let [x, y, z] = [0, 1, 2].map(|a: usize| first[a]..end[a]);
-        let [i, j, k] = [0, 1, 2].map(|a: usize| {
-            let at = (first[a] as i64 - low[a]) as usize;
-            // A box beyond the scan holds nothing of it.
-            let at = at.min(edges[a]);
-            at..at + (end[a] - first[a])
-        });
-        let mut images = Array4::zeros((channels, edges[0], edges[1], edges[2]));
-        for (mut channel, value) in images.outer_iter_mut().zip(&self.padding) {
-            channel.fill(*value);
-        }
-        let inside = self.images.slice(s![.., x.clone(), y.clone(), z.clone()]);
-        images.slice_mut(s![.., i.clone(), j.clone(), k.clone()]).assign(&inside);
-        let mask = self.mask.map(|mask| {
-            let mut around = Array3::zeros(edges);
-            around.slice_mut(s![i, j, k]).assign(&mask.slice(s![x, y, z]));
-            around
-        });
-        (images, mask)
     }
 }
 
@@ -263,8 +235,8 @@ impl Predictor {
         mask: Option<ArrayView3<'a, u8>>,
         need_image: bool,
     ) -> Scan<'a> {
-        let sketches = if need_image { Sketches::of_images(images) } else { Sketches::new() };
-        Scan { images, mask, sketches, padding: self.padding(images) }
+        let histograms = if need_image { Histograms::of_images(images) } else { Histograms::new() };
+        Scan { images, mask, histograms, padding: self.padding(images) }
     }
 
     /// What the networks find in one form of windows, carried back: for each window (class, x, y, z) and the part of

@@ -9,13 +9,14 @@
 //! one flush with the end of the volume, and all voxels of a window count alike.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ndarray::{Array3, ArrayView3, ArrayView4, s};
+use ndarray::{Array3, Array5, ArrayView3, ArrayView4, s};
 use segen_kernels::Activation;
 
 use super::forms::Views;
 use crate::image::volume::Labels;
 use crate::network::{Bound, Field, Mode, Network, Padding, Pass, Pathway, Weights, values};
 use crate::plan::Plan;
+use crate::prepare::window::{Frame, corner_means};
 use crate::prepare::{Restorer, Sample};
 use crate::{Error, Result};
 
@@ -193,17 +194,9 @@ impl Predictor {
 
     /// What stands for voxels beyond the volume, channel by channel.
     pub(super) fn padding(&self, images: ArrayView4<f32>) -> Vec<f32> {
-        let (channels, nx, ny, nz) = images.dim();
         match self.field.padding {
-            Padding::Zero => vec![0.0; channels],
-            Padding::Corners => {
-                let corner = |channel: usize, bits: usize| {
-                    let at = |edge: usize, bit: usize| (bits >> bit & 1) * (edge - 1);
-                    f64::from(images[[channel, at(nx, 0), at(ny, 1), at(nz, 2)]])
-                };
-                let mean = |channel| (0..8).map(|bits| corner(channel, bits)).sum::<f64>() / 8.0;
-                (0..channels).map(|channel| mean(channel) as f32).collect()
-            }
+            Padding::Zero => vec![0.0; self.channels],
+            Padding::Corners => corner_means(images),
         }
     }
 
@@ -263,28 +256,23 @@ impl Predictor {
         pathway: &Pathway,
         flip: [bool; 3],
     ) -> Vec<f32> {
-        let (channels, nx, ny, nz) = images.dim();
-        let shape = [nx, ny, nz];
-        let size = pathway.size.iter().product::<usize>();
-        let mut out = padding.repeat(group.len() * size);
-        for (place, window) in group.iter().zip(out.chunks_exact_mut(size * channels)) {
-            let source = |axis: usize, index: usize| {
-                let at = pathway.at(index);
-                let at = if flip[axis] { self.patch[axis] as i64 - 1 - at } else { at };
-                usize::try_from(place[axis] + at).ok().filter(|&p| p < shape[axis])
+        let (before, scale) = (pathway.before as i64, pathway.scale as i64);
+        // A mirrored window is read backwards from its other end.
+        let start = |axis: usize| match flip[axis] {
+            true => self.patch[axis] as i64 - 1 + before,
+            false => -before,
+        };
+        let [x, y, z] = pathway.size;
+        let mut out = Array5::zeros((group.len(), x, y, z, images.dim().0));
+        for (place, window) in group.iter().zip(out.outer_iter_mut()) {
+            let frame = Frame {
+                start: std::array::from_fn(|axis| place[axis] + start(axis)),
+                step: flip.map(|backwards| if backwards { -scale } else { scale }),
+                size: pathway.size,
             };
-            for (x, y, row) in rows(window, pathway.size, channels) {
-                let (Some(sx), Some(sy)) = (source(0, x), source(1, y)) else { continue };
-                for (z, voxel) in row.chunks_exact_mut(channels).enumerate() {
-                    if let Some(sz) = source(2, z) {
-                        for (channel, value) in voxel.iter_mut().enumerate() {
-                            *value = images[[channel, sx, sy, sz]];
-                        }
-                    }
-                }
-            }
+            frame.read_images(images, padding, window.permuted_axes([3, 0, 1, 2]));
         }
-        out
+        out.into_raw_vec_and_offset().0
     }
 
     #[expect(clippy::too_many_arguments, reason = "an inner loop; every argument is a coordinate")]
@@ -378,16 +366,6 @@ fn stream(
     let mask = sample.mask.as_ref().map(|m| m.view());
     predictor.predict(sample.images.view(), mask, &mut |planes| restorer.push(planes), advance);
     restorer.finish()
-}
-
-/// The (x, y) rows of one window.
-fn rows(
-    window: &mut [f32],
-    patch: [usize; 3],
-    channels: usize,
-) -> impl Iterator<Item = (usize, usize, &mut [f32])> {
-    let rows = window.chunks_exact_mut(patch[2] * channels).enumerate();
-    rows.map(move |(i, row)| (i / patch[1], i % patch[1], row))
 }
 
 /// First voxels of the windows along one axis: evenly spread, at most `step` patch edges apart, the last one

@@ -26,6 +26,7 @@ mod normalise;
 mod restore;
 pub(crate) mod scan;
 mod stamp;
+pub mod window;
 mod place;
 pub(crate) mod workers;
 

@@ -1,7 +1,5 @@
-//! The run folder: what stands where, `events.jsonl`, `run.json`.
+//! The run folder: what stands where, `run.json`, what a training says while it runs.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -9,10 +7,16 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::files::{Existing, Outputs, bytes_of, write_atomically};
-use crate::picture::{self, Panel, Series};
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::{Error, Result};
+
+mod curves;
+pub mod events;
+
+pub use curves::draw_progress;
+pub(crate) use curves::progress_panels;
+pub use events::{Event, Events, read_events};
 
 /// A folder that holds one run.
 #[derive(Clone, Debug)]
@@ -110,6 +114,11 @@ impl Run {
         std::iter::once(self.folder.clone()).chain(dataset).collect()
     }
 
+    /// The folder of its checkpoints.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path("checkpoint")
+    }
+
     /// Whether a run has been set up here.
     pub fn exists(&self) -> bool {
         self.path("config.toml").is_file()
@@ -203,92 +212,6 @@ fn json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>> {
         serde_json::to_vec_pretty(value).map_err(|e| Error::io("write", path, std::io::Error::other(e)))?;
     text.push(b'\n');
     Ok(text)
-}
-
-/// Appends to `events.jsonl`, one JSON object a line.
-#[derive(Debug)]
-pub struct Events {
-    path: PathBuf,
-    file: File,
-}
-
-impl Events {
-    /// Opens the file of a run that stands at `step`: events of later steps, and a last line that was cut off,
-    /// are removed.
-    pub fn open(run: &Run, step: u64) -> Result<Self> {
-        let path = run.path("events.jsonl");
-        if path.exists() {
-            let kept: String = read_events(&path)?
-                .into_iter()
-                .filter(|event| event["step"].as_u64().is_none_or(|s| s < step))
-                .map(|event| format!("{event}\n"))
-                .collect();
-            write_atomically(&path, kept.as_bytes())?;
-        }
-        let file =
-            File::options().create(true).append(true).open(&path).map_err(|e| Error::io("open", &path, e))?;
-        Ok(Self { path, file })
-    }
-
-    /// Appends one event. `step` is the number of the step it belongs to, counted from 0.
-    pub fn record(&mut self, event: &Value) -> Result<()> {
-        self.file.write_all(format!("{event}\n").as_bytes()).map_err(|e| Error::io("write", &self.path, e))
-    }
-}
-
-/// All whole events of a file, in order. A last line that is not whole is left out.
-pub fn read_events(path: &Path) -> Result<Vec<Value>> {
-    let file = File::open(path).map_err(|e| Error::io("read", path, e))?;
-    let mut events = Vec::new();
-    for line in BufReader::new(file).lines() {
-        let line = line.map_err(|e| Error::io("read", path, e))?;
-        match serde_json::from_str(&line) {
-            Ok(event) => events.push(event),
-            Err(_) => break,
-        }
-    }
-    Ok(events)
-}
-
-/// Draws `progress.png` from `events.jsonl`: loss, scores of the validation cases, time per step.
-pub fn draw_progress(run: &Run, classes: &[String]) -> Result<()> {
-    let events = read_events(&run.path("events.jsonl"))?;
-    picture::curves(&run.path("progress.png"), &progress_panels(&events, classes))
-}
-
-/// The charts of `progress.png`.
-pub(crate) fn progress_panels(events: &[Value], classes: &[String]) -> Vec<Panel> {
-    let of = |kind: &str| events.iter().filter(move |e| e["event"] == kind).collect::<Vec<_>>();
-    let (steps, epochs) = (of("step"), of("epoch"));
-    let line = |name: &str, from: &[&Value], pointer: &str| Series {
-        name: name.to_owned(),
-        points: from
-            .iter()
-            .filter_map(|e| Some((e["step"].as_f64()?, e.pointer(pointer)?.as_f64()?)))
-            .collect(),
-    };
-    let panel = |title: &str, y_label: &str, series: Vec<Series>| Panel {
-        title: title.to_owned(),
-        x_label: "step".to_owned(),
-        y_label: y_label.to_owned(),
-        series,
-        ..Panel::default()
-    };
-    let per_class = |key: &str| -> Vec<Series> {
-        let foreground = classes.iter().skip(1).enumerate();
-        foreground.map(|(i, name)| line(name, &epochs, &format!("/validation/{key}/{i}"))).collect()
-    };
-    let mut panels = vec![panel(
-        "Loss",
-        "loss",
-        vec![line("every step", &steps, "/loss"), line("mean of an epoch", &epochs, "/train_loss")],
-    )];
-    for (title, key) in
-        [("Validation Dice", "dice"), ("Sensitivity", "sensitivity"), ("Precision", "precision")]
-    {
-        panels.push(Panel { y_range: Some((0.0, 1.0)), ..panel(title, key, per_class(key)) });
-    }
-    panels
 }
 
 /// What the system says of this process and machine; empty or 0 where it says nothing.

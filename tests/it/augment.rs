@@ -5,8 +5,8 @@ use ndarray::{Array3, Array4};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use segen::augment::{
-    Affine, Augmentation, Change, Cut, Draw, Elastic, Keep, Kind, Magnitude, Op, Over, Resampling, Rule,
-    Sharing, Side, Sketches, cut, left_right_pairs, mirror_axes, normal,
+    Affine, Augmentation, Change, Cut, Draw, Histograms, Intensity, Keep, Magnitude, Op, Over, Resampling,
+    Rule, Sharing, Side, cut, left_right_pairs, mirror_axes, normal,
 };
 use segen::batch::sampler::{Purpose, generator};
 use segen::network::Grid;
@@ -150,7 +150,7 @@ fn intensity_changes_equal_batchgenerators() {
     let sample = reference.sample();
     let shape = shape_of(&sample);
     let mut tested = 0;
-    let mut test = |name: &str, kind: Kind, tolerance: f32| {
+    let mut test = |name: &str, kind: Intensity, tolerance: f32| {
         let draw = changed(vec![Change { channel: 0, kind }]);
         let (images, _) = cut_at(&sample, &centred(shape, shape), shape, &draw);
         let voxels = shape.iter().product::<usize>();
@@ -160,20 +160,23 @@ fn intensity_changes_equal_batchgenerators() {
         tested += 1;
     };
     for name in reference.names("blur") {
-        test(&name, Kind::Blur { sigma: three(&reference.entry(&name)["sigma"]) }, 3e-6);
+        test(&name, Intensity::Blur { sigma: three(&reference.entry(&name)["sigma"]) }, 3e-6);
     }
-    test("brightness", Kind::Multiply { factor: 1.2 }, 0.0);
+    test("brightness", Intensity::Multiply { factor: 1.2 }, 0.0);
     for name in reference.names("contrast") {
         test(
             &name,
-            Kind::Contrast { factor: reference.entry(&name)["factor"].as_f64().unwrap(), over: Over::Patch },
+            Intensity::Contrast {
+                factor: reference.entry(&name)["factor"].as_f64().unwrap(),
+                over: Over::Patch,
+            },
             2e-6,
         );
     }
     for name in reference.names("low_resolution") {
         test(
             &name,
-            Kind::LowResolution {
+            Intensity::LowResolution {
                 zoom: three(&reference.entry(&name)["zoom"]),
                 resampling: Resampling::NearestLinear,
             },
@@ -184,7 +187,7 @@ fn intensity_changes_equal_batchgenerators() {
         let entry = reference.entry(&name);
         let side = if entry["inverted"] == true { Side::Inverted } else { Side::Direct };
         let exponent = entry["exponent"].as_f64().unwrap();
-        test(&name, Kind::Gamma { exponent, side, over: Over::Patch, keep: Keep::Moments }, 2e-5);
+        test(&name, Intensity::Gamma { exponent, side, over: Over::Patch, keep: Keep::Moments }, 2e-5);
     }
     assert_eq!(tested, 12);
 }
@@ -230,7 +233,7 @@ fn noise_is_standard_normal_and_a_function_of_key_channel_and_voxel() {
     }
     // A patch adds exactly this field, whatever its size.
     let sample = Reference::open().sample();
-    let kind = Kind::Noise { deviation: 0.5, key: 9 };
+    let kind = Intensity::Noise { deviation: 0.5, key: 9 };
     for patch in [[6, 7, 11], [16, 13, 19]] {
         let placement = centred(shape_of(&sample), patch);
         let draw = changed(vec![Change { channel: 1, kind }]);
@@ -408,8 +411,8 @@ fn voxels_that_were_zero_in_all_channels_stay_zero() {
     let shape = shape_of(&sample);
     sample.images.slice_mut(ndarray::s![.., ..5, .., ..]).fill(0.0);
     sample.images.slice_mut(ndarray::s![1, 5..7, .., ..]).fill(0.0);
-    let changes = [0, 1].map(|channel| Change { channel, kind: Kind::Noise { deviation: 1.0, key: 1 } });
-    let nonzero = [0, 1].map(|channel| Change { channel, kind: Kind::Nonzero });
+    let changes = [0, 1].map(|channel| Change { channel, kind: Intensity::Noise { deviation: 1.0, key: 1 } });
+    let nonzero = [0, 1].map(|channel| Change { channel, kind: Intensity::Nonzero });
     let draw = changed([changes, nonzero].concat());
     let (images, _) = cut_at(&sample, &centred(shape, shape), shape, &draw);
     for (at, voxel) in images.iter().enumerate() {
@@ -444,27 +447,27 @@ fn the_basic_list_has_the_published_probabilities_and_ranges() {
         counts[0] += u32::from((determinant.abs() - 1.0).abs() > 1e-9);
         for change in &draw.changes {
             match change.kind {
-                Kind::Noise { deviation, .. } => {
+                Intensity::Noise { deviation, .. } => {
                     assert!((0.0..0.1).contains(&deviation));
                     counts[1] += 1;
                 }
-                Kind::Blur { sigma } => {
+                Intensity::Blur { sigma } => {
                     assert!(sigma.iter().all(|s| (0.5..1.0).contains(s)));
                     counts[2] += 1;
                 }
-                Kind::Multiply { factor } => {
+                Intensity::Multiply { factor } => {
                     assert!((0.75..1.25).contains(&factor));
                     counts[3] += 1;
                 }
-                Kind::Contrast { factor, over: Over::Patch } => {
+                Intensity::Contrast { factor, over: Over::Patch } => {
                     assert!((0.75..1.25).contains(&factor));
                     counts[4] += 1;
                 }
-                Kind::LowResolution { zoom, resampling: Resampling::NearestLinear } => {
+                Intensity::LowResolution { zoom, resampling: Resampling::NearestLinear } => {
                     assert!(zoom.iter().all(|z| (0.5..1.0).contains(z)));
                     counts[5] += 1;
                 }
-                Kind::Gamma { exponent, side, over: Over::Patch, keep: Keep::Moments } => {
+                Intensity::Gamma { exponent, side, over: Over::Patch, keep: Keep::Moments } => {
                     assert!((0.7..1.5).contains(&exponent));
                     counts[if side == Side::Inverted { 6 } else { 7 }] += 1;
                 }
@@ -625,7 +628,7 @@ fn cut_on(
     let mut labels = vec![77; patch.iter().product()];
     let mut outputs: Vec<&mut [f32]> = images.iter_mut().map(Vec::as_mut_slice).collect();
     let cut = Cut { placement, patch, grids, draw };
-    cut.from_sample(sample, &Sketches::new(), &mut outputs, &mut labels);
+    cut.from_sample(sample, &Histograms::new(), &mut outputs, &mut labels);
     images
 }
 
@@ -670,18 +673,18 @@ fn grids_agree_on_shared_voxels_under_every_pointwise_and_spatial_draw() {
     let grids =
         [Grid::patch(patch), Grid::around(patch, [3, 3, 3], [3; 3]), Grid::around(patch, [1, 1, 3], [5; 3])];
     let both = |kind| [0, 1].map(|channel| Change { channel, kind }).to_vec();
-    let gamma = |over, keep| Kind::Gamma { exponent: 1.3, side: Side::Inverted, over, keep };
+    let gamma = |over, keep| Intensity::Gamma { exponent: 1.3, side: Side::Inverted, over, keep };
     let mut draws: Vec<Draw> = [
-        Kind::Noise { deviation: 0.3, key: 5 },
-        Kind::Multiply { factor: 1.3 },
-        Kind::Add { amount: -0.2 },
-        Kind::Contrast { factor: 1.4, over: Over::Patch },
-        Kind::Contrast { factor: 0.7, over: Over::Image },
+        Intensity::Noise { deviation: 0.3, key: 5 },
+        Intensity::Multiply { factor: 1.3 },
+        Intensity::Add { amount: -0.2 },
+        Intensity::Contrast { factor: 1.4, over: Over::Patch },
+        Intensity::Contrast { factor: 0.7, over: Over::Image },
         gamma(Over::Patch, Keep::Moments),
         gamma(Over::Image, Keep::Moments),
         gamma(Over::Image, Keep::Range),
-        Kind::Constant { value: 0.25 },
-        Kind::Erase { centre: [0.4, 0.6, 0.5], size: 0.5 },
+        Intensity::Constant { value: 0.25 },
+        Intensity::Erase { centre: [0.4, 0.6, 0.5], size: 0.5 },
     ]
     .map(|kind| changed(both(kind)))
     .into();
@@ -689,8 +692,6 @@ fn grids_agree_on_shared_voxels_under_every_pointwise_and_spatial_draw() {
     draws.push(changed(all));
     draws.push(spatial([20.0, -35.0, 90.0], [1.2, 0.9, 1.0]));
     draws.push(Draw { shift: [1.25, -2.0, 0.5], ..spatial([0.0, 0.0, 12.0], [1.0; 3]) });
-    let elastic = Some(Elastic { spacing: 6.0, displacement: 1.5, key: 3 });
-    draws.push(Draw { elastic, ..spatial([0.0, 10.0, 0.0], [1.0; 3]) });
     for draw in draws {
         let images = cut_on(&sample, &placement, patch, &grids, &draw);
         for (grid, image) in grids.iter().zip(&images).skip(1) {
@@ -724,14 +725,14 @@ fn filters_act_on_coarser_grids_with_their_scale_divided() {
     let whole = Placement { case: 0, start: [0; 3], centre_class: 0, sought: None };
     let on = |kind| changed(vec![Change { channel: 0, kind }]);
     for (fine, divided) in [
-        (Kind::Blur { sigma: [1.0, 1.5, 2.0] }, Kind::Blur { sigma: [0.5, 0.75, 1.0] }),
+        (Intensity::Blur { sigma: [1.0, 1.5, 2.0] }, Intensity::Blur { sigma: [0.5, 0.75, 1.0] }),
         (
-            Kind::LowResolution { zoom: [0.4; 3], resampling: Resampling::NearestLinear },
-            Kind::LowResolution { zoom: [0.8; 3], resampling: Resampling::NearestLinear },
+            Intensity::LowResolution { zoom: [0.4; 3], resampling: Resampling::NearestLinear },
+            Intensity::LowResolution { zoom: [0.8; 3], resampling: Resampling::NearestLinear },
         ),
         (
-            Kind::LowResolution { zoom: [0.4; 3], resampling: Resampling::LinearNearest },
-            Kind::LowResolution { zoom: [0.8; 3], resampling: Resampling::LinearNearest },
+            Intensity::LowResolution { zoom: [0.4; 3], resampling: Resampling::LinearNearest },
+            Intensity::LowResolution { zoom: [0.8; 3], resampling: Resampling::LinearNearest },
         ),
     ] {
         let grid = Grid { shape, stride: [stride; 3], start: [0; 3] };
@@ -741,7 +742,7 @@ fn filters_act_on_coarser_grids_with_their_scale_divided() {
     }
     // A scan that is finer than the grid shows on it as it is.
     let grid = Grid { shape, stride: [stride; 3], start: [0; 3] };
-    let fine = Kind::LowResolution { zoom: [0.7; 3], resampling: Resampling::LinearNearest };
+    let fine = Intensity::LowResolution { zoom: [0.7; 3], resampling: Resampling::LinearNearest };
     let plain = cut_on(&sample, &whole, patch, &[grid], &Draw::identity());
     assert_eq!(bits(&cut_on(&sample, &whole, patch, &[grid], &on(fine))[0]), bits(&plain[0]));
 }
@@ -757,15 +758,20 @@ fn sharpening_low_resolution_and_powers_equal_their_references() {
         let entry = reference.entry(&name);
         let number = |key: &str| entry[key].as_f64().unwrap();
         let (kind, tolerance) = match name.split('.').nth(1).unwrap() {
-            "sharpen" => (Kind::Sharpen { sigma: number("sigma"), over: Over::Patch }, 3e-5),
+            "sharpen" => (Intensity::Sharpen { sigma: number("sigma"), over: Over::Patch }, 3e-5),
             "coarse" => {
                 let zoom = three(&entry["zoom"]);
-                (Kind::LowResolution { zoom, resampling: Resampling::LinearNearest }, 5e-6)
+                (Intensity::LowResolution { zoom, resampling: Resampling::LinearNearest }, 5e-6)
             }
             "gamma" => {
                 let side = if entry["inverted"] == true { Side::Inverted } else { Side::Direct };
                 (
-                    Kind::Gamma { exponent: number("exponent"), side, over: Over::Image, keep: Keep::Range },
+                    Intensity::Gamma {
+                        exponent: number("exponent"),
+                        side,
+                        over: Over::Image,
+                        keep: Keep::Range,
+                    },
                     2e-5,
                 )
             }
@@ -782,7 +788,7 @@ fn sharpening_keeps_constants() {
     let images = Array4::from_elem((1, 9, 8, 7), 1.5);
     let sample = support::sample("flat", images, Array3::zeros((9, 8, 7)));
     for sigma in [0.5, 0.7, 0.9] {
-        let kind = Kind::Sharpen { sigma, over: Over::Patch };
+        let kind = Intensity::Sharpen { sigma, over: Over::Patch };
         let patch = [9, 8, 7];
         let draw = changed(vec![Change { channel: 0, kind }]);
         let (images, _) = cut_at(&sample, &centred(patch, patch), patch, &draw);
@@ -798,22 +804,22 @@ fn statistics_of_the_image_make_a_patch_change_as_the_whole_does() {
     let patch = [7, 6, 9];
     let placement = Placement { case: 0, start: [3, 2, 4], centre_class: 0, sought: None };
     for kinds in [
-        vec![Kind::Contrast { factor: 1.3, over: Over::Image }],
+        vec![Intensity::Contrast { factor: 1.3, over: Over::Image }],
         vec![
-            Kind::Multiply { factor: 1.2 },
-            Kind::Add { amount: 0.3 },
-            Kind::Contrast { factor: 0.8, over: Over::Image },
+            Intensity::Multiply { factor: 1.2 },
+            Intensity::Add { amount: 0.3 },
+            Intensity::Contrast { factor: 0.8, over: Over::Image },
         ],
-        vec![Kind::Gamma { exponent: 1.4, side: Side::Direct, over: Over::Image, keep: Keep::Moments }],
-        vec![Kind::Gamma { exponent: 0.7, side: Side::Inverted, over: Over::Image, keep: Keep::Range }],
+        vec![Intensity::Gamma { exponent: 1.4, side: Side::Direct, over: Over::Image, keep: Keep::Moments }],
+        vec![Intensity::Gamma { exponent: 0.7, side: Side::Inverted, over: Over::Image, keep: Keep::Range }],
     ] {
         let changes = kinds.iter().map(|kind| Change { channel: 0, kind: *kind }).collect();
         let (part, _) = cut_at(&sample, &placement, patch, &changed(changes));
-        // The whole by statistics of its own voxels, which the sketch only approximates.
-        let own = |kind: &Kind| match *kind {
-            Kind::Contrast { factor, .. } => Kind::Contrast { factor, over: Over::Patch },
-            Kind::Gamma { exponent, side, keep, .. } => {
-                Kind::Gamma { exponent, side, over: Over::Patch, keep }
+        // The whole by statistics of its own voxels, which the histogram only approximates.
+        let own = |kind: &Intensity| match *kind {
+            Intensity::Contrast { factor, .. } => Intensity::Contrast { factor, over: Over::Patch },
+            Intensity::Gamma { exponent, side, keep, .. } => {
+                Intensity::Gamma { exponent, side, over: Over::Patch, keep }
             }
             other => other,
         };
@@ -855,31 +861,6 @@ fn mirrored_labels_change_sides() {
 }
 
 #[test]
-fn an_elastic_field_is_smooth_and_has_the_stated_size() {
-    // A ramp along x shows the displacement of every voxel.
-    let shape = [40, 40, 40];
-    let images = Array4::from_shape_fn((1, 80, 80, 80), |(_, x, _, _)| x as f32);
-    let sample = support::sample("ramp", images, Array3::zeros((80, 80, 80)));
-    let placement = centred([80; 3], shape);
-    let (mut squares, mut count) = (0.0, 0.0);
-    for key in 0..6 {
-        let elastic = Some(Elastic { spacing: 4.0, displacement: 2.0, key });
-        let (bent, _) = cut_at(&sample, &placement, shape, &Draw { elastic, ..Draw::identity() });
-        let (plain, _) = cut_at(&sample, &placement, shape, &Draw::identity());
-        let moved: Vec<f32> = bent.iter().zip(&plain).map(|(b, p)| b - p).collect();
-        squares += moved.iter().map(|d| f64::from(*d).powi(2)).sum::<f64>();
-        count += moved.len() as f64;
-        for pair in moved.as_chunks::<40>().0.iter().flat_map(|row| row.windows(2)) {
-            assert!((pair[0] - pair[1]).abs() < 1.5, "neighbours differ by {}", (pair[0] - pair[1]).abs());
-        }
-    }
-    // Splines average their nodes: along each axis they keep the mean of the sum of squared weights, 0.479.
-    let expected = 2.0 * 0.479_f64.powf(1.5);
-    let deviation = (squares / count).sqrt();
-    assert!((deviation / expected - 1.0).abs() < 0.1, "{deviation} instead of {expected}");
-}
-
-#[test]
 fn deepmedics_list_has_its_probabilities_and_ranges() {
     let list = Augmentation::deepmedic(&["background", "lesion"]);
     list.check().unwrap();
@@ -890,8 +871,8 @@ fn deepmedics_list_has_its_probabilities_and_ranges() {
         mirrored += f64::from(u8::from(draw.affine.0[0][0] < 0.0));
         for change in &draw.changes {
             match change.kind {
-                Kind::Add { amount } => shifts.push(amount),
-                Kind::Multiply { factor } => factors.push(factor - 1.0),
+                Intensity::Add { amount } => shifts.push(amount),
+                Intensity::Multiply { factor } => factors.push(factor - 1.0),
                 other => panic!("{other:?}"),
             }
         }

@@ -15,7 +15,7 @@ use segen::network::{Mode, Pass, values};
 use segen::predict::windows::{Predictor, WindowOptions};
 use segen::prepare;
 use segen::progress::Silent;
-use segen::run::{Run, read_events};
+use segen::run::{Event, Run, read_events};
 
 const SETS: [&str; 6] = [
     "plan.patch=[16, 16, 16]",
@@ -48,7 +48,7 @@ fn voxels_are_drawn_case_balanced_and_their_logits_are_those_of_the_network() {
     let prepared =
         prepare::prepare_all(&dataset, &plan.recipe(), &cases, &folder.path().join("cache"), &Silent)
             .unwrap();
-    let network = segen::learn::train::network(&plan, &config);
+    let network = segen::learn::job::network(&plan, &config);
     let weights = network.initialise(5);
     let device = Device::flex();
     let predictor =
@@ -111,13 +111,13 @@ fn a_run_records_its_shift_and_reports_it() {
     };
     train::run(&request, &Silent).unwrap();
     let events = read_events(&run.path("events.jsonl")).unwrap();
-    let measured: Vec<_> = events.iter().filter(|e| e["event"] == "logits").collect();
+    let measured: Vec<_> =
+        events.iter().filter_map(|e| if let Event::Logits(e) = e { Some(&e.shift) } else { None }).collect();
     assert_eq!(measured.len(), 2, "one for every epoch");
-    for event in measured {
-        for origin in ["seen", "unseen"] {
-            let lesion = &event[origin][1];
-            assert!(lesion["voxels"].as_u64().unwrap() > 0);
-            assert!((0.0..=1.0).contains(&lesion["crossing"].as_f64().unwrap()));
+    for shift in measured {
+        for lesion in [&shift.seen[1], &shift.unseen[1]] {
+            assert!(lesion.voxels > 0);
+            assert!((0.0..=1.0).contains(&lesion.crossing.unwrap()));
         }
     }
     assert!(run.path("train/summary.json").is_file());

@@ -4,7 +4,7 @@ use burn::tensor::activation::{leaky_relu, log_softmax};
 use burn::tensor::module::{conv_transpose3d, conv3d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use segen::batch::loader::{Batch, Input};
+use segen::batch::{Batch, Input};
 use segen::config::DiceReduction;
 use segen::config::published::Difference;
 use segen::learn::loss::{DICE_SMOOTH, Loss};

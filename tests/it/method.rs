@@ -5,26 +5,28 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use segen::batch::loader::{Batch, Input, Loader};
+use segen::batch::loader::Loader;
 use segen::batch::sampler::{Augmented, Sampler, Share, Twin};
 use segen::batch::source::SampleSource;
+use segen::batch::{Batch, Input};
 use segen::commands::train;
 use segen::config::method::{Adversarial, MethodConfig, MethodName, Mixup, Mode};
 use segen::config::published::Partner;
 use segen::config::{Config, Named};
 use segen::data::dataset::Dataset;
 use segen::data::phantom::{self, Kind, PhantomOptions};
-use segen::learn::adversarial::{direction, perturb};
+use segen::learn::job::Job;
 use segen::learn::loss::Loss;
 use segen::learn::method::Method;
-use segen::learn::mixup::{combine, label_of_mixture, mix};
 use segen::learn::objective::{Gradient, Objective};
-use segen::learn::train::{Job, Outcome};
+use segen::learn::passes::adversarial::{direction, perturb};
+use segen::learn::passes::mixup::{combine, label_of_mixture, mix};
+use segen::learn::train::Outcome;
 use segen::network::Weights;
 use segen::policy::Policy;
 use segen::prepare::{self, IGNORE, PreparedCase};
 use segen::progress::Silent;
-use segen::run::{Run, Split, read_events};
+use segen::run::{Event, Run, Split, read_events};
 use segen_kernels::UNLABELLED;
 use serde_json::Value;
 
@@ -324,12 +326,13 @@ fn every_method_trains_by_name_and_differs_from_the_others() {
             assert_ne!(*weights, outcome.weights, "{name} does what {other} does");
         }
         let events = read_events(&run.path("events.jsonl")).unwrap();
-        let steps: Vec<_> = events.iter().filter(|event| event["event"] == "step").collect();
+        let steps: Vec<_> =
+            events.iter().filter_map(|e| if let Event::Step(step) = e { Some(step) } else { None }).collect();
         assert_eq!(steps.len(), 4);
         let combination = name == "asym-combination";
         for step in steps {
-            assert!(step["loss"].as_f64().unwrap().is_finite());
-            let number = |key: &str| step[key].as_f64().is_some_and(f64::is_finite);
+            assert!(step.loss.is_finite());
+            let number = |key: &str| step.passes.get(key).copied().flatten().is_some_and(f64::is_finite);
             assert_eq!(number("adversarial_loss"), name.ends_with("adversarial") || combination, "{name}");
             assert_eq!(number("mixup_loss"), name.ends_with("mixup") || combination, "{name}");
         }

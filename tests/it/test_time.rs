@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use ndarray::{Array3, Array4};
-use segen::augment::{Cut, Sketches};
+use segen::augment::{Cut, Histograms};
 use segen::commands::test_time::{Options, teach};
 use segen::network::Grid;
 use segen::network::{Network, Weights};
@@ -35,7 +35,7 @@ fn seen(view: &View, scan: &Array4<f32>, patch: [usize; 3]) -> Vec<f32> {
     let placement = Placement { case: 0, start: [0; 3], centre_class: 0, sought: None };
     let cut = Cut { placement: &placement, patch, grids: &[Grid::patch(patch)], draw: &view.draw };
     let mut out = vec![0.0; patch.iter().product()];
-    cut.from_images(scan.view(), None, &Sketches::of_images(scan.view()), &mut [&mut out]);
+    cut.from_images(scan.view(), None, &Histograms::of_images(scan.view()), &mut [&mut out]);
     out
 }
 

@@ -6,7 +6,7 @@ use segen::run::machine;
 pub(crate) struct Args {}
 
 pub(crate) fn run(_args: Args, output: &Output) -> anyhow::Result<Exit> {
-    let path = segen::learn::train::select_kernels(&segen::config::Config::default())?;
+    let path = segen::learn::job::select_kernels(&segen::config::Config::default())?;
     let speed = segen_kernels::convolution_speed();
     let threads = rayon::current_num_threads();
     if output.json() {

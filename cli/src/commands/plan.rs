@@ -80,7 +80,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     if output.json() {
         output.data(&serde_json::to_string_pretty(&plan).context("the plan as JSON")?);
     } else {
-        segen::learn::train::select_kernels(&config)?;
+        segen::learn::job::select_kernels(&config)?;
         output.data(&plan.describe(segen_kernels::convolution_speed()));
     }
     Ok(Exit::Done)

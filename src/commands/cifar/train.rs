@@ -2,31 +2,34 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::seq::SliceRandom;
 use segen_kernels::Activation;
 use serde::Serialize;
-use serde_json::json;
 
 use super::{Arm, CLASSES, CifarConfig, EDGE, Pictures, bad, policy};
-use crate::batch::loader::{Batch, Loader};
+use crate::batch::loader::Loader;
 use crate::batch::sampler::{Sampler, Share};
 use crate::batch::source::SampleSource;
-use crate::config::{Conventions, DiceReduction, Optimiser, OptimiserKind};
+use crate::config::{CheckpointConfig, Conventions, DiceReduction, Optimiser, OptimiserKind};
 use crate::files::{create_folder, write_atomically};
+use crate::learn::checkpoint::{Checkpoint, History};
+use crate::learn::iteration::Iteration;
 use crate::learn::loss::Loss;
 use crate::learn::meta::Meta;
+use crate::learn::method::Method;
 use crate::learn::objective::Objective;
-use crate::learn::optimiser::{self, OptimiserState};
-use crate::learn::policy::{Lesson, Tutor};
+use crate::learn::optimiser::{LearningRate, OptimiserState};
+use crate::learn::policy::{PolicyLearner, Span};
+use crate::learn::train::{self, Batches, EpochEnd, Epochs, Training};
 use crate::network::{Mode, Network, Pass, Weights, WideResNet, values};
 use crate::picture::{self, Panel, Series};
 use crate::policy::{Policy, Timeline};
 use crate::progress::Progress;
 use crate::rng::generator;
-use crate::run::{Events, Run};
+use crate::run::Run;
+use crate::run::events::{EpochEvent, Event, Events};
 use crate::{Error, Result};
 
 /// A training on CIFAR-10.
@@ -63,8 +66,8 @@ pub struct Outcome {
 const SHOWN: usize = 5;
 
 impl Cifar<'_> {
-    /// Trains, scores, and fills `run` with `config.toml`, `events.jsonl`, `policy.toml` (the last policy),
-    /// `policy.png` and `result.json`.
+    /// Trains, scores, and fills `run` with `config.toml`, `events.jsonl`, `checkpoint/`, `policy.toml` (the last
+    /// policy), `policy.png` and `result.json`.
     ///
     /// # Errors
     /// Where a value of the configuration cannot be used, a file cannot be written, or training diverges.
@@ -77,84 +80,82 @@ impl Cifar<'_> {
         write_atomically(&run.path("config.toml"), text.as_bytes())?;
         let network = Network::WideResNet(WideResNet::new(config.depth, config.width, 3, CLASSES));
         let (learned_from, trained_on) = self.split();
+        let first = policy(config.operations);
+        let mut policies = Policies { history: vec![(0, first.clone())] };
+        let trained = self.run_loop(run, &network, (&trained_on, &learned_from), &mut policies, progress)?;
+        let last = policies.last();
+        let ((first_sum, _), (last_sum, last_most)) = (bad(&first), bad(last));
+        let outcome = Outcome {
+            test_accuracy: self.accuracy(&network, &trained.weights),
+            pictures: [trained_on.len(), learned_from.len(), self.test.len()],
+            steps: trained.steps,
+            train_seconds: trained.train_seconds,
+            bad_probability: [first_sum, last_sum],
+            largest_bad: last_most * last.len() as f64,
+        };
+        write_atomically(&run.path("policy.toml"), last.to_toml().as_bytes())?;
+        run.write_json("result.json", &outcome)?;
+        draw(&policies.history, &run.path("policy.png"))?;
+        Ok(outcome)
+    }
+
+    /// The training itself.
+    fn run_loop(
+        &self,
+        run: &Run,
+        network: &Network,
+        (trained_on, learned_from): (&[usize], &[usize]),
+        policies: &mut Policies,
+        progress: &dyn Progress,
+    ) -> Result<train::Outcome> {
+        let config = self.config;
+        let first = policies.last().clone();
         let steps_per_epoch = trained_on.len().div_ceil(config.batch) as u64;
         let planned = config.epochs * steps_per_epoch;
-        let mut now = policy(config.operations);
-        let first = bad(&now);
         let mut sampler = Sampler::new([EDGE, EDGE, 1], config.batch);
         sampler.share = Share::Probability(0.0);
-        let mut tutor = (config.policy == Arm::Learned).then(|| {
-            let lesson = Lesson {
-                learning: &config.learning,
-                conventions: Conventions::OWN,
-                seed: config.seed,
-                planned,
-                step: 0,
-                adapt: whole,
-            };
-            Tutor::new(lesson, &now, None, self.source(&learned_from), &sampler)
-        });
-        let timeline = tutor.as_ref().map_or_else(|| Timeline::fixed(now.clone()), Tutor::timeline);
-        let mut loader = Loader::start(
-            self.source(&trained_on),
-            sampler,
-            timeline,
-            config.seed,
-            0..planned,
-            config.threads,
-            4,
-        );
         let objective = Objective {
-            network: &network,
+            network,
             loss: Loss { cross_entropy: 1.0, dice: 0.0, reduction: DiceReduction::Sample, ..Loss::default() },
             device: self.device,
             seed: config.seed,
         };
-        let meta = Meta::new(&objective, &objective, &config.learning, &Conventions::OWN);
-        let mut weights = network.initialise(config.seed);
-        let rule = self.rule();
-        let mut state = OptimiserState::new(rule.kind, &weights);
-        let mut events = Events::open(run, 0)?;
-        let mut history = vec![(0, now.probabilities(0, 0))];
-        let began = Instant::now();
-        progress.begin("training", planned);
-        for step in 0..planned {
-            let batch = whole(loader.next()?);
-            let result = objective.gradient(&weights, &batch)?;
-            let turn = std::f64::consts::PI * step as f64 / planned as f64;
-            let rate = config.learning_rate * 0.5 * (1.0 + turn.cos());
-            if let Some(tutor) = &mut tutor {
-                let update = tutor.update(&meta, &weights, &batch, &result, rate)?;
-                let changed = update.map(|update| update.policy);
-                now = changed.clone().unwrap_or(now);
-                tutor.publish(step + 1, changed, &loader);
-            }
-            optimiser::step(&rule, &mut state, &mut weights, &result.gradients, rate);
-            weights.follow(&result.statistics, step);
-            progress.advance(1);
-            if (step + 1).is_multiple_of(steps_per_epoch) {
-                history.push((step + 1, now.probabilities(0, 0)));
-                events.record(&json!({
-                    "event": "epoch", "step": step, "loss": result.value.total, "learning_rate": rate,
-                    "bad_probability": bad(&now).0, "probabilities": now.probabilities(0, 0),
-                }))?;
-            }
-        }
-        progress.end();
-        let train_seconds = began.elapsed().as_secs_f64();
-        let last = bad(&now);
-        let outcome = Outcome {
-            test_accuracy: self.accuracy(&network, &weights),
-            pictures: [trained_on.len(), learned_from.len(), self.test.len()],
-            steps: planned,
-            train_seconds,
-            bad_probability: [first.0, last.0],
-            largest_bad: last.1 * now.len() as f64,
+        let learner = (config.policy == Arm::Learned).then(|| {
+            let meta = Meta::new(&objective, &objective, &config.learning, &Conventions::OWN);
+            let span = Span { seed: config.seed, step: 0, planned };
+            PolicyLearner::new(
+                meta,
+                (&config.learning, Conventions::OWN),
+                span,
+                (&first, None),
+                self.source(learned_from),
+                &sampler,
+            )
+        });
+        let timeline = learner.as_ref().map_or_else(|| Timeline::fixed(first), PolicyLearner::timeline);
+        let source = self.source(trained_on);
+        let clean = Loader::start(source, sampler, timeline, config.seed, 0..planned, config.threads, 4);
+        let weights = network.initialise(config.seed);
+        let optimiser = self.rule();
+        let method = Method::none(CLASSES);
+        let training = Training {
+            state: Checkpoint {
+                step: 0,
+                history: History::new(planned, CLASSES),
+                optimiser: OptimiserState::new(optimiser.kind, &weights),
+                weights,
+            },
+            iteration: Iteration { objective: objective.clone(), method: &method, optimiser: &optimiser },
+            rate: LearningRate::HalfCosine(config.learning_rate),
+            batches: Batches { clean, independent: None },
+            learner,
+            epochs: policies,
+            steps_per_epoch,
+            patience: None,
+            checkpoint: &CheckpointConfig::default(),
+            run,
         };
-        write_atomically(&run.path("policy.toml"), now.to_toml().as_bytes())?;
-        run.write_json("result.json", &outcome)?;
-        draw(&now, &history, &run.path("policy.png"))?;
-        Ok(outcome)
+        training.run(progress)
     }
 
     fn check(&self, run: &Run) -> Result<()> {
@@ -203,6 +204,8 @@ impl Cifar<'_> {
             learning_rate: self.config.learning_rate,
             momentum: 0.9,
             weight_decay: 5e-4,
+            // As published: nothing is clipped.
+            clip_norm: f64::INFINITY,
             ..Optimiser::default()
         }
     }
@@ -221,7 +224,7 @@ impl Cifar<'_> {
 
     fn source(&self, pictures: &[usize]) -> Arc<SampleSource> {
         let samples = pictures.iter().map(|&index| self.training.sample(index)).collect();
-        Arc::new(SampleSource::in_memory(samples, CLASSES))
+        Arc::new(SampleSource::in_memory(samples, CLASSES).of_patches())
     }
 
     fn accuracy(&self, network: &Network, weights: &Weights) -> f64 {
@@ -245,15 +248,45 @@ impl Cifar<'_> {
     }
 }
 
-/// A batch of patches as one of pictures: each has the class of its middle, which no operation moves out of sight.
-fn whole(batch: Batch) -> Batch {
-    let size = batch.label_shape[0];
-    Batch { labels: batch.centre_classes.clone(), label_shape: [size, 1, 1, 1], ..batch }
+/// What is done after an epoch on pictures: none is scored before the end, only the policy is followed.
+#[derive(Debug)]
+struct Policies {
+    /// Steps done, and the policy then; never empty.
+    history: Vec<(u64, Policy)>,
+}
+
+impl Policies {
+    fn last(&self) -> &Policy {
+        &self.history[self.history.len() - 1].1
+    }
+}
+
+impl Epochs for Policies {
+    fn end(
+        &mut self,
+        epoch: &EpochEnd<'_>,
+        state: &mut Checkpoint,
+        events: &mut Events,
+        _: &dyn Progress,
+    ) -> Result<bool> {
+        let now = epoch.policy.unwrap_or(self.last()).clone();
+        self.history.push((state.step, now));
+        events.record(&Event::Epoch(EpochEvent {
+            step: state.step - 1,
+            epoch: epoch.number,
+            train_loss: epoch.loss,
+            share_waiting_on_data: epoch.clock.share_waiting(),
+            ..EpochEvent::default()
+        }))?;
+        Ok(false)
+    }
 }
 
 /// Draws the summed probability of the bad operations and those of the likeliest good ones.
-fn draw(policy: &Policy, history: &[(u64, Vec<f64>)], path: &Path) -> Result<()> {
-    let Some(group) = policy.groups.first() else { return Ok(()) };
+fn draw(policies: &[(u64, Policy)], path: &Path) -> Result<()> {
+    let Some(group) = policies.first().and_then(|(_, policy)| policy.groups.first()) else { return Ok(()) };
+    let history: Vec<(u64, Vec<f64>)> =
+        policies.iter().map(|(step, policy)| (*step, policy.probabilities(0, 0))).collect();
     let is_bad = |index: usize| group.choices[index].name.starts_with(super::BAD);
     let points = |value: &dyn Fn(&[f64]) -> f64| -> Vec<(f64, f64)> {
         history.iter().map(|(step, p)| (*step as f64, value(p))).collect()

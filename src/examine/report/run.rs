@@ -1,7 +1,5 @@
 //! One run: what it was, its curves, its scores, its logits.
 
-use serde_json::Value;
-
 use super::page::{Page, number, texts};
 use super::{Figures, overlays};
 use crate::config::Config;
@@ -11,7 +9,8 @@ use crate::examine::policy::{self, Shown};
 use crate::picture::{Panel, Series};
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::run::{Manifest, Run, Split, progress_panels, read_events};
+use crate::run::events::{Event, LogitShift, LogitsEvent, Rate, read_events};
+use crate::run::{Manifest, Run, Split, progress_panels};
 use crate::score::ScoredFolder;
 use crate::{Error, Result};
 
@@ -164,24 +163,25 @@ fn show_policy(page: &mut Page, run: &Run, figures: &mut Figures<'_>) -> Result<
     Ok(())
 }
 
-fn shift_panels(events: &[Value], classes: &[String]) -> Vec<Panel> {
-    let measured: Vec<&Value> = events.iter().filter(|event| event["event"] == "logits").collect();
+fn shift_panels(events: &[Event], classes: &[String]) -> Vec<Panel> {
+    let measured: Vec<&LogitsEvent> =
+        events.iter().filter_map(|event| if let Event::Logits(e) = event { Some(e) } else { None }).collect();
     if measured.is_empty() {
         return Vec::new();
     }
     let panel = |(class, name): (usize, &String)| {
-        let line = |origin: &str| Series {
+        let line = |origin: &str, rates: fn(&LogitShift) -> &[Rate]| Series {
             name: origin.to_owned(),
             points: measured
                 .iter()
-                .filter_map(|e| Some((e["step"].as_f64()?, e[origin][class]["crossing"].as_f64()?)))
+                .filter_map(|e| Some((e.step as f64, rates(&e.shift).get(class)?.crossing?)))
                 .collect(),
         };
         Panel {
             title: format!("{name}: misclassified voxels"),
             x_label: "step".to_owned(),
             y_label: "crossing rate".to_owned(),
-            series: vec![line("seen"), line("unseen")],
+            series: vec![line("seen", |shift| &shift.seen), line("unseen", |shift| &shift.unseen)],
             y_range: Some((0.0, 1.0)),
             ..Panel::default()
         }

@@ -7,7 +7,7 @@
 /// again for every voxel. The bound is `FnMut` because the shim that calls a closure once is not inlined.
 /// Rust never contracts or reorders floating-point operations, so results do not depend on the choice.
 #[inline(always)]
-pub(super) fn wide<R>(work: impl FnMut() -> R) -> R {
+pub(super) fn vectorised<R>(work: impl FnMut() -> R) -> R {
     struct Work<F>(F);
     impl<R, F: FnMut() -> R> pulp::NullaryFnOnce for Work<F> {
         type Output = R;

@@ -5,16 +5,52 @@
 
 use segen_kernels::UNLABELLED;
 
-use super::loss::Loss;
-use super::method::Method;
-use super::objective::{InputGradient, Objective};
+use super::PassGradient;
 use crate::Result;
-use crate::batch::loader::Batch;
+use crate::batch::Batch;
 use crate::config::DiceReduction;
 use crate::config::method::Mode;
 use crate::config::published::DirectionLoss;
+use crate::learn::loss::Loss;
+use crate::learn::method::Method;
+use crate::learn::objective::{InputGradient, Objective};
 use crate::network::Weights;
 use crate::prepare::IGNORE;
+
+/// Loss and gradient on the perturbed batch. The direction is that of these weights, which the clean step of the
+/// same iteration has moved already.
+///
+/// # Errors
+/// Where a number is not finite.
+pub(super) fn gradient(
+    objective: &Objective<'_>,
+    method: &Method,
+    weights: &Weights,
+    batch: &Batch,
+) -> Result<PassGradient> {
+    let direction = direction(objective, method, weights, batch)?;
+    let perturbed = perturb(method, batch, &direction.gradients);
+    let mut gradient = objective.gradient(weights, &perturbed)?;
+    gradient.forward += direction.forward;
+    gradient.backward += direction.backward;
+    Ok(PassGradient { gradient, numbers: Vec::new() })
+}
+
+/// How far samples with so many values in each input are moved, in words.
+pub(super) fn describe(method: &Method, values: &[usize]) -> String {
+    let norms: Vec<f64> = values.iter().map(|&count| norm(method, count)).collect();
+    let inputs: Vec<String> = values
+        .iter()
+        .zip(&norms)
+        .map(|(&count, norm)| {
+            let rms = norm / (count as f64).sqrt();
+            format!("{norm:.3} ({rms:.4} root mean square over {count} values)")
+        })
+        .collect();
+    let total = norms.iter().map(|norm| norm * norm).sum::<f64>().sqrt();
+    let total = if norms.len() > 1 { format!("; {total:.3} over all pathways") } else { String::new() };
+    format!("adversarial perturbations of a sample have the L2 norm {}{total}", inputs.join(", "))
+}
 
 /// Gradient, with respect to every input, of the loss that the perturbation is to increase. In asymmetric mode
 /// only voxels of rare classes have part in it, while all count in its mean.

@@ -4,16 +4,46 @@ use rand::seq::SliceRandom;
 use rand_distr::{Beta, Distribution};
 use segen_kernels::{IGNORED, UNLABELLED};
 
-use super::method::Method;
-use crate::batch::loader::{Batch, Mixture};
+use super::PassGradient;
+use crate::batch::{Batch, Mixture};
 use crate::config::method::Mode;
 use crate::config::published::Partner;
+use crate::learn::method::Method;
+use crate::learn::objective::Objective;
+use crate::network::Weights;
 use crate::prepare::IGNORE;
 use crate::{Error, Result};
 
+/// Loss and gradient on the mixed batch, and the share of the first patches.
+///
+/// # Errors
+/// Where a number is not finite.
+pub(super) fn gradient(
+    objective: &Objective<'_>,
+    method: &Method,
+    weights: &Weights,
+    batch: &Batch,
+) -> Result<PassGradient> {
+    let mixture = mix(method, batch, objective.seed)?;
+    let gradient = objective.gradient(weights, &mixture.batch)?;
+    Ok(PassGradient { gradient, numbers: vec![("share", mixture.share)] })
+}
+
+/// Refuses batches in which no patch has a partner.
+pub(super) fn check(batch: usize) -> Result<()> {
+    if batch >= 2 {
+        return Ok(());
+    }
+    Err(Error::config(
+        "method.mixup",
+        "mixup needs two patches in a batch, and there is one",
+        "set `plan.batch` to 2 or more, or turn mixup off",
+    ))
+}
+
 /// A mixed batch and the share of the first patch of each pair.
 #[derive(Clone, Debug)]
-pub struct Mixed {
+pub struct MixedBatch {
     /// The batch.
     pub batch: Batch,
     /// The share; one for the batch.
@@ -24,7 +54,7 @@ pub struct Mixed {
 ///
 /// # Errors
 /// Where `alpha` is not above 0.
-pub fn mix(method: &Method, batch: &Batch, seed: u64) -> Result<Mixed> {
+pub fn mix(method: &Method, batch: &Batch, seed: u64) -> Result<MixedBatch> {
     let mixup = &method.config.mixup;
     let mut random = crate::rng::generator(seed, &["mixup", &batch.step.to_string()]);
     let beta = Beta::new(mixup.alpha, mixup.alpha).map_err(|_| {
@@ -41,7 +71,7 @@ pub fn mix(method: &Method, batch: &Batch, seed: u64) -> Result<Mixed> {
         Mode::Asymmetric => drawn * (1.0 - mixup.margin),
         Mode::Off | Mode::Symmetric => drawn,
     };
-    Ok(Mixed { batch: combine(method, batch, &partners, share), share })
+    Ok(MixedBatch { batch: combine(method, batch, &partners, share), share })
 }
 
 /// `share` of every patch plus the rest of its partner's.

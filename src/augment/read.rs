@@ -1,165 +1,13 @@
-//! One affine map per patch, and the reading of voxels through it.
+//! Reads voxels through a map: images linearly, labels by vote, masks from the nearest voxel.
 //!
-//! Coordinates are fixed-point numbers with 32 fractional bits: exact for every integer position, so that a
-//! draw without interpolation copies voxels, and the same wherever a window of the sample begins.
+//! Three ways, from fast to general: where every voxel falls onto a voxel it is copied; where the map turns nothing
+//! it interpolates axis after axis; else each voxel looks at its eight neighbours. The ways give the same bits where
+//! they meet, because all take the same sums in the same order.
 
 use std::ops::Range;
 
-use super::elastic::Field;
-use super::wide::{lerp, wide};
-use crate::network::Grid;
-
-/// Voxels per unit of a fixed-point coordinate.
-const ONE: i64 = 1 << 32;
-
-/// A linear map from offsets about the patch centre to offsets in the sample, in voxels; a matrix of rows.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Affine(pub [[f64; 3]; 3]);
-
-impl Affine {
-    /// Leaves every voxel where it is.
-    pub const IDENTITY: Self = Self([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]);
-
-    /// The map of two operations applied to an image, `self` first and then `next`: the result looks up
-    /// `next`'s position and asks `self` what lies there, hence the product `self * next`.
-    pub fn then(&self, next: &Self) -> Self {
-        Self(std::array::from_fn(|row| {
-            std::array::from_fn(|column| (0..3).map(|k| self.0[row][k] * next.0[k][column]).sum())
-        }))
-    }
-
-    /// Rz * Ry * Rx for right-handed rotations of the coordinates about x, y and z, in degrees.
-    pub fn rotation(degrees: [f64; 3]) -> Self {
-        let [(sx, cx), (sy, cy), (sz, cz)] = degrees.map(|angle| angle.to_radians().sin_cos());
-        let about_x = Self([[1.0, 0.0, 0.0], [0.0, cx, -sx], [0.0, sx, cx]]);
-        let about_y = Self([[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]]);
-        let about_z = Self([[cz, -sz, 0.0], [sz, cz, 0.0], [0.0, 0.0, 1.0]]);
-        about_z.then(&about_y).then(&about_x)
-    }
-
-    /// Multiplies coordinates by a factor each: above 1 makes objects smaller.
-    pub fn scaling(factors: [f64; 3]) -> Self {
-        let mut matrix = Self::IDENTITY;
-        for (axis, factor) in factors.into_iter().enumerate() {
-            matrix.0[axis][axis] = factor;
-        }
-        matrix
-    }
-
-    /// The map back; `None` of a map that loses a direction.
-    pub fn inverse(&self) -> Option<Self> {
-        let m = &self.0;
-        // Adjugate over determinant: of turns by right angles and mirror images it is exact.
-        let minor = |row: usize, column: usize| {
-            let [r, s] = [(row + 1) % 3, (row + 2) % 3];
-            let [c, d] = [(column + 1) % 3, (column + 2) % 3];
-            m[r][c] * m[s][d] - m[r][d] * m[s][c]
-        };
-        let determinant: f64 = (0..3).map(|column| m[0][column] * minor(0, column)).sum();
-        let inverse =
-            std::array::from_fn(|row| std::array::from_fn(|column| minor(column, row) / determinant));
-        (determinant.abs() > 1e-9).then_some(Self(inverse))
-    }
-
-    /// Reverses the marked axes.
-    pub fn mirror(axes: [bool; 3]) -> Self {
-        Self::scaling(axes.map(|mirrored| if mirrored { -1.0 } else { 1.0 }))
-    }
-}
-
-/// Where each voxel of one patch lies in the sample, in fixed point.
-#[derive(Clone, Debug)]
-pub(super) struct Map {
-    patch: [usize; 3],
-    /// Coordinates of patch voxel (0, 0, 0).
-    base: [i64; 3],
-    /// `step[e]`: how the coordinates change from one patch voxel to the next along patch axis `e`.
-    step: [[i64; 3]; 3],
-}
-
-impl Map {
-    pub(super) fn new(affine: &Affine, shift: [f64; 3], start: [i64; 3], patch: [usize; 3]) -> Self {
-        let step: [[i64; 3]; 3] = std::array::from_fn(|e| {
-            std::array::from_fn(|axis| (affine.0[axis][e] * ONE as f64).round() as i64)
-        });
-        let base = std::array::from_fn(|axis| {
-            let extent = |e: usize| patch[e] as i64 - 1;
-            let swept: i64 = (0..3).map(|e| step[e][axis] * extent(e)).sum();
-            let shift = (shift[axis] * ONE as f64).round() as i64;
-            start[axis] * ONE + ((extent(axis) * ONE - swept) >> 1) + shift
-        });
-        Self { patch, base, step }
-    }
-
-    /// The same map for the voxels of a grid about the patch: where both have a voxel, the same coordinates.
-    pub(super) fn on(&self, grid: &Grid) -> Self {
-        let base = std::array::from_fn(|axis| {
-            self.base[axis] + (0..3).map(|e| self.step[e][axis] * grid.start[e]).sum::<i64>()
-        });
-        let step = std::array::from_fn(|e| self.step[e].map(|step| step * grid.stride[e] as i64));
-        Self { patch: grid.shape, base, step }
-    }
-
-    /// Coordinates of the first voxel of patch row (i, j).
-    fn row(&self, i: usize, j: usize) -> [i64; 3] {
-        let [i, j] = [i as i64, j as i64];
-        std::array::from_fn(|axis| self.base[axis] + i * self.step[0][axis] + j * self.step[1][axis])
-    }
-
-    /// Whether every patch voxel falls onto a voxel position: then nothing is interpolated.
-    fn is_lattice(&self) -> bool {
-        let whole = |coordinate: &i64| coordinate % ONE == 0;
-        self.base.iter().all(whole) && self.step.iter().flatten().all(whole)
-    }
-
-    /// First voxel, and the one after the last, that the patch sees along each axis where no voxel is displaced by
-    /// more than `reach`. An identity map sees no voxel that it does not copy.
-    pub(super) fn bounds(&self, reach: f64) -> [[i64; 3]; 2] {
-        let reach = (reach * ONE as f64).ceil() as i64;
-        let (mut low, mut high) = (self.base, self.base);
-        for axis in 0..3 {
-            for e in 0..3 {
-                let swept = self.step[e][axis] * (self.patch[e] as i64 - 1);
-                low[axis] += swept.min(0);
-                high[axis] += swept.max(0);
-            }
-        }
-        [low.map(|at| (at - reach) >> 32), high.map(|at| ((at + reach + ONE - 1) >> 32) + 1)]
-    }
-
-    /// The same map for a block that begins at voxel `start`.
-    pub(super) fn moved(&self, start: [usize; 3]) -> Self {
-        Self { base: std::array::from_fn(|axis| self.base[axis] - start[axis] as i64 * ONE), ..self.clone() }
-    }
-
-    /// Whether every sample axis depends on the patch axis of the same name alone.
-    fn is_diagonal(&self) -> bool {
-        (0..3).all(|e| (0..3).all(|axis| e == axis || self.step[e][axis] == 0))
-    }
-
-    /// Which voxels k of a row have `low <= coordinate + k * step < high` on all axes.
-    fn span(&self, row: [i64; 3], bounds: impl Fn(usize) -> Range<i64>) -> Range<usize> {
-        let mut span = 0..self.patch[2] as i64;
-        for axis in 0..3 {
-            let Range { start: low, end: high } = bounds(axis);
-            let (first, step) = (row[axis], self.step[2][axis]);
-            let inside = match step {
-                0 if (low..high).contains(&first) => continue,
-                0 => return 0..0,
-                // k >= ceil((low - first) / step) and k < ceil((high - first) / step)
-                1.. => ceil_div(low - first, step)..ceil_div(high - first, step),
-                // Mirrored: k > (high - first) / step and k <= (low - first) / step
-                _ => ceil_div(first - high + 1, -step)..ceil_div(first - low + 1, -step),
-            };
-            span = span.start.max(inside.start)..span.end.min(inside.end);
-        }
-        if span.is_empty() { 0..0 } else { span.start as usize..span.end as usize }
-    }
-}
-
-fn ceil_div(a: i64, b: i64) -> i64 {
-    -((-a).div_euclid(b))
-}
+use super::affine::{Map, ONE};
+use super::vectorised::{lerp, vectorised};
 
 /// What a patch is read from: a sample, or a box of it that holds all that the patch sees.
 #[derive(Clone, Copy, Debug)]
@@ -175,36 +23,20 @@ pub(super) struct Block<'a> {
 }
 
 /// Fills `images` (channel, `size` voxels each) linearly, 0 outside the block.
-pub(super) fn resample_images(
-    map: &Map,
-    field: Option<&Field>,
-    block: &Block<'_>,
-    size: usize,
-    images: &mut [f32],
-) {
+pub(super) fn resample_images(map: &Map, block: &Block<'_>, size: usize, images: &mut [f32]) {
     let voxels = block.shape.iter().product::<usize>();
     if voxels == 0 || size == 0 {
         images.fill(0.0);
         return;
     }
     assert_eq!(block.images.len() / voxels, images.len() / size, "channels");
-    if let Some(field) = field {
-        displaced(map, field, |row, at| {
-            for (channel, out) in block.images.chunks_exact(voxels).zip(images.chunks_exact_mut(size)) {
-                for (out, &position) in out[at.clone()].iter_mut().zip(row) {
-                    *out = trilinear(neighbours(channel, block.shape, position), position.map(fraction));
-                }
-            }
-        });
-        return;
-    }
     if map.is_lattice() {
         for (channel, out) in block.images.chunks_exact(voxels).zip(images.chunks_exact_mut(size)) {
             copy(map, channel, block.shape, out);
         }
         return;
     }
-    wide(
+    vectorised(
         #[inline(always)]
         || {
             let mut row = Row::new(map.patch[2]);
@@ -227,24 +59,16 @@ pub(super) fn resample_images(
 }
 
 /// Fills `labels` (patch) with the class of the largest linear weight, background outside the block.
-pub(super) fn resample_labels(map: &Map, field: Option<&Field>, block: &Block<'_>, labels: &mut [u8]) {
+pub(super) fn resample_labels(map: &Map, block: &Block<'_>, labels: &mut [u8]) {
     if block.shape.contains(&0) {
         labels.fill(0);
-        return;
-    }
-    if let Some(field) = field {
-        displaced(map, field, |row, at| {
-            for (out, &position) in labels[at].iter_mut().zip(row) {
-                *out = elect(neighbours(block.labels, block.shape, position), position.map(fraction));
-            }
-        });
         return;
     }
     if map.is_lattice() {
         copy(map, block.labels, block.shape, labels);
         return;
     }
-    wide(
+    vectorised(
         #[inline(always)]
         || {
             let mut row = Row::new(map.patch[2]);
@@ -261,43 +85,17 @@ pub(super) fn resample_labels(map: &Map, field: Option<&Field>, block: &Block<'_
 }
 
 /// Marks the patch voxels whose nearest neighbour in `mask` is not 0.
-pub(super) fn nearest(map: &Map, field: Option<&Field>, mask: &[u8], shape: [usize; 3], out: &mut [u8]) {
+pub(super) fn nearest(map: &Map, mask: &[u8], shape: [usize; 3], out: &mut [u8]) {
     let look = |position: [i64; 3]| {
         let at = position.map(|coordinate| (coordinate + ONE / 2) >> 32);
         let inside = (0..3).all(|axis| (0..shape[axis] as i64).contains(&at[axis]));
         let [x, y, z] = at.map(|coordinate| coordinate as usize);
         if inside { mask[(x * shape[1] + y) * shape[2] + z] } else { 0 }
     };
-    if let Some(field) = field {
-        displaced(map, field, |row, at| {
-            out[at].iter_mut().zip(row).for_each(|(out, &position)| *out = look(position));
-        });
-        return;
-    }
     for (index, out) in out.chunks_exact_mut(map.patch[2]).enumerate() {
         let row = map.row(index / map.patch[1], index % map.patch[1]);
         for (k, out) in out.iter_mut().enumerate() {
             *out = look(std::array::from_fn(|axis| row[axis] + k as i64 * map.step[2][axis]));
-        }
-    }
-}
-
-/// Visits the rows of a grid with the displaced coordinates of their voxels, and their places in the grid.
-fn displaced(map: &Map, field: &Field, mut visit: impl FnMut(&[[i64; 3]], Range<usize>)) {
-    let [nx, ny, nz] = map.patch;
-    let mut moved = vec![[0.0; 3]; nz];
-    let mut positions = vec![[0; 3]; nz];
-    for i in 0..nx {
-        for j in 0..ny {
-            let first = map.row(i, j);
-            field.row(i, j, &mut moved);
-            for (k, (position, moved)) in positions.iter_mut().zip(&moved).enumerate() {
-                *position = std::array::from_fn(|axis| {
-                    first[axis] + k as i64 * map.step[2][axis] + (moved[axis] * ONE as f64).round() as i64
-                });
-            }
-            let at = (i * ny + j) * nz;
-            visit(&positions, at..at + nz);
         }
     }
 }
