@@ -17,7 +17,6 @@ mod draw;
 mod filter;
 mod histogram;
 mod intensity;
-mod laterality;
 mod magnitude;
 mod read;
 mod vectorised;
@@ -33,7 +32,6 @@ pub use cut::{Cut, cut};
 pub use draw::{Change, Draw, Intensity};
 pub use histogram::Histograms;
 pub use intensity::normal;
-pub use laterality::{left_right_pairs, mirror_axes};
 pub use magnitude::Magnitude;
 
 /// One kind of change, with the range that its magnitude is drawn from.
@@ -54,14 +52,15 @@ pub enum Op {
     },
     /// Mirrors, with probability 1/2 along each allowed axis.
     Mirror {
-        /// Which of x, y, z may be mirrored; see [`mirror_axes`].
+        /// Which of x, y, z may be mirrored; see [`Sides`](crate::data::dataset::Sides).
         axes: [bool; 3],
     },
     /// Mirrors along one axis.
     Flip {
         /// 0, 1 or 2 for x, y or z.
         axis: usize,
-        /// Labels that change places, so that a left structure stays a left one; see [`left_right_pairs`].
+        /// Labels that change places, so that a left structure stays a left one; see
+        /// [`Sides`](crate::data::dataset::Sides).
         #[serde(default)]
         pairs: Vec<[u8; 2]>,
     },

@@ -13,7 +13,7 @@ use crate::data::phantom::{self, Kind, PhantomOptions};
 use crate::examine::logits::{CollectOptions, Collected};
 use crate::examine::report;
 use crate::files::{Existing, OutputFile};
-use crate::image::nifti;
+use crate::image;
 use crate::image::volume::{Image, Labels};
 use crate::picture::{self, OverlayRow};
 use crate::progress::Progress;
@@ -156,15 +156,15 @@ fn draw(dataset: &Dataset, arms: &[Arm], name: &Path) -> Result<Vec<u8>> {
     for id in chosen {
         let Some(case) = dataset.case(id) else { continue };
         let Some(reference) = &case.labels else { continue };
-        let (image, _) = nifti::read_image(&case.images[0])?;
+        let (image, _) = image::read_image(&case.images[0])?;
         let mut predictions = Vec::new();
         let mut caption = format!("{id}: Dice");
         for arm in arms {
             let Some(case) = test(arm).cases.iter().find(|case| case.case == id) else { continue };
-            predictions.push((arm.method.to_owned(), nifti::read_labels(&case.prediction_file)?.0));
+            predictions.push((arm.method.to_owned(), image::read_labels(&case.prediction_file)?.0));
             caption.push_str(&format!(" {:.2} ({})", dice(arm, id).unwrap_or(0.0), arm.method));
         }
-        loaded.push((caption, image, nifti::read_labels(reference)?.0, predictions));
+        loaded.push((caption, image, image::read_labels(reference)?.0, predictions));
     }
     let rows: Vec<OverlayRow<'_>> = loaded
         .iter()

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 
 use super::train;
-use crate::data::dataset::Description;
+use crate::data::dataset::{self, Description};
 use crate::files::{self, Existing, bytes_of};
-use crate::image::nifti;
+use crate::image;
 use crate::image::volume::Volume;
 use crate::plan::Plan;
 use crate::policy::Policy;
@@ -103,12 +103,13 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
     let description: serde_json::Value = first.read_json("dataset.json")?;
     let (meaning, _) = Description::read(&first.path("dataset.json"))?;
     let scheme = meaning.labels.select(&config.task.classes)?;
-    let (names, ending) = (&scheme.names, meaning.file_ending);
-    let cases = cases(request.inputs, plan.channels, &ending)?;
-    let outputs = claim(request, &cases, names.len(), &ending)?;
+    let (classes, ending) = (scheme.names.len(), meaning.file_ending);
+    let cases = dataset::cases(request.inputs, plan.channels)?.into_iter();
+    let cases = cases.map(|(id, images)| Ok((id, images?))).collect::<Result<BTreeMap<_, _>>>()?;
+    let outputs = claim(request, &cases, classes, &ending)?;
     let mut options = WindowOptions { step: config.validation.step, ..WindowOptions::default() };
     if request.mirror == Mirror::Trained {
-        options.mirror = crate::augment::mirror_axes(names);
+        options.mirror = scheme.sides().mirror_axes();
     }
     let networks = loaded.iter().map(|(network, weights, _, _)| (network.clone(), weights)).collect();
     let mut predictor = Predictor::new(plan, networks, options, request.device)?;
@@ -138,11 +139,11 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
     outputs.write("dataset.json", None, bytes_of(&text))?;
     let mut written = Vec::new();
     for (id, images) in &cases {
-        let mask_file = request.masks.map(|folder| folder.join(format!("{id}{ending}")));
-        let mask = mask_file.as_deref().map(nifti::read_labels).transpose()?.map(|(mask, _)| mask);
+        let mask_file = request.masks.map(|folder| dataset::file_of(folder, id)).transpose()?;
+        let mask = mask_file.as_deref().map(image::read_labels).transpose()?.map(|(mask, _)| mask);
         let sample = plan.recipe().prepare_images(images, mask_file.as_deref())?;
         progress.begin(id, predictor.passes(sample.geometry.shape) as u64);
-        let header = nifti::read_header(&images[0])?;
+        let header = image::read_header(&images[0])?;
         let file = label_map(id, &ending);
         let advance = &mut |passes: usize| progress.advance(passes as u64);
         let mut labels = match request.outputs {
@@ -153,7 +154,7 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
                     let file = probability_map(id, class, &ending);
                     let volume = Volume::new(voxels, labels.grid.clone());
                     let place = outputs.path(&file);
-                    let content = nifti::image_content(&place, &volume, Some(&header))?;
+                    let content = image::image_content(&place, &volume, Some(&header))?;
                     outputs.write(&file, None, content)?;
                 }
                 labels
@@ -164,7 +165,7 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf
         }
         scheme.paint(&mut labels);
         let place = outputs.path(&file);
-        let content = nifti::labels_content(&place, &labels, Some(&header))?;
+        let content = image::labels_content(&place, &labels, Some(&header))?;
         written.push(outputs.write(&file, None, content)?);
         progress.end();
     }
@@ -179,7 +180,7 @@ fn label_map(id: &str, ending: &str) -> String {
 /// The place of the probabilities of a class: below a folder of their own, so that who reads the folder of label maps
 /// does not take them for such.
 fn probability_map(id: &str, class: usize, ending: &str) -> String {
-    format!("probabilities/{id}_probability_{class}{ending}")
+    format!("probabilities/{}", image::probability_name(id, class, ending))
 }
 
 /// Claims every file that will be written.
@@ -211,7 +212,7 @@ fn claim(
             names.extend((0..classes).map(|class| probability_map(id, class, ending)));
         }
         inputs.extend_from_slice(images);
-        inputs.extend(request.masks.map(|folder| folder.join(label_map(id, ending))));
+        inputs.extend(request.masks.and_then(|folder| dataset::file_of(folder, id).ok()));
     }
     files::Outputs::claim("predict", request.folder, &names, &inputs, request.existing)
 }
@@ -220,83 +221,4 @@ fn views(test_time: &TestTime, plan: &Plan, predictor: &Predictor) -> Result<Vie
     let usual = if plan.deepmedic.is_some() { 4 } else { 8 };
     let top = test_time.top.unwrap_or(usual);
     Views::of(&test_time.policy, top, test_time.average, plan.channels, predictor.window())
-}
-
-/// Groups files `CASE_0000ENDING`, `CASE_0001ENDING`, ... by case, sorted by name.
-pub fn cases(inputs: &[PathBuf], channels: usize, ending: &str) -> Result<BTreeMap<String, Vec<PathBuf>>> {
-    let mut files = Vec::new();
-    for input in inputs {
-        if input.is_dir() {
-            let entries = std::fs::read_dir(input).map_err(|e| Error::io("read", input, e))?;
-            for entry in entries {
-                let path = entry.map_err(|e| Error::io("read", input, e))?.path();
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                if !name.starts_with('.') && (name.ends_with(".nii") || name.ends_with(".nii.gz")) {
-                    files.push(path);
-                }
-            }
-        } else {
-            files.push(input.clone());
-        }
-    }
-    files.sort();
-    let mut found: BTreeMap<String, BTreeMap<usize, PathBuf>> = BTreeMap::new();
-    for path in files {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let stem = name.strip_suffix(".nii.gz").or_else(|| name.strip_suffix(".nii")).unwrap_or(&name);
-        let channel = stem.rsplit_once('_').and_then(|(id, digits)| {
-            let numbered = digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_digit());
-            numbered.then(|| Some((id, digits.parse().ok()?))).flatten()
-        });
-        let (id, channel) = match channel {
-            Some(found) => found,
-            // One channel needs no number.
-            None if channels == 1 => (stem, 0),
-            None => {
-                return Err(Error::invalid(
-                    &path,
-                    "file name",
-                    format!("it does not end in a channel number, and the network takes {channels} channels"),
-                    format!("name the files CASE_0000{ending} to CASE_{:04}{ending}", channels - 1),
-                ));
-            }
-        };
-        if let Some(other) = found.entry(id.to_owned()).or_default().insert(channel, path.clone()) {
-            return Err(Error::invalid(
-                &path,
-                "file name",
-                format!("channel {channel} of case `{id}` is also given by `{}`", other.display()),
-                "leave one of them out",
-            ));
-        }
-    }
-    if found.is_empty() {
-        let place = inputs.first().cloned().unwrap_or_default();
-        return Err(Error::invalid(
-            place,
-            "INPUT",
-            "there is no NIfTI file",
-            format!("name files, or folders that hold files CASE_0000{ending}"),
-        ));
-    }
-    let mut cases = BTreeMap::new();
-    for (id, images) in found {
-        let expected: Vec<usize> = (0..channels).collect();
-        if !images.keys().copied().eq(expected.iter().copied()) {
-            let given: Vec<String> = images.keys().map(|c| format!("{c:04}")).collect();
-            let place = images.into_values().next().unwrap_or_default();
-            return Err(Error::invalid(
-                place,
-                "channels",
-                format!(
-                    "case `{id}` has channels {}, the network takes {channels} (0000 to {:04})",
-                    given.join(", "),
-                    channels - 1
-                ),
-                "put the missing files beside this one, or take the surplus ones away",
-            ));
-        }
-        cases.insert(id, images.into_values().collect());
-    }
-    Ok(cases)
 }

@@ -106,7 +106,7 @@ pub fn learn(
     let prepared = prepare::prepare_all(&dataset, &plan.recipe(), &cases, &cache, progress)?;
     let networks = vec![(network, &weights)];
     let predictor = Predictor::new(&plan, networks, WindowOptions::default(), device)?;
-    let start = test_time(&Context::of(&plan, &dataset.labels.names), options.start);
+    let start = test_time(&Context::of(&plan, dataset.labels.sides()), options.start);
     let load = |index: usize| prepared[index].load();
     let (policy, updates) = teach(&predictor, (prepared.len(), &load), &start, options, progress)?;
     let (first, last) = (start.probabilities(0, 0), policy.probabilities(0, 0));

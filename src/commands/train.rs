@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use crate::config::{Config, FractionMode, NameOrFile, PolicyName};
 use crate::data::dataset::{Case, Dataset, Trained};
 use crate::files::create_folder;
-use crate::image::nifti;
+use crate::image;
 use crate::learn::cases;
 use crate::learn::checkpoint;
 use crate::learn::checkpoint::Pointer;
@@ -23,7 +23,7 @@ use crate::prepare::{self, PreparedCase};
 use crate::progress::Progress;
 use crate::run::{Manifest, Run, Split, machine};
 use crate::score::{CaseScores, ScoreOptions, Summary, score};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// The policy by the length of the training.
 const AUTO: NameOrFile<PolicyName> = NameOrFile::Name(PolicyName::Auto);
@@ -107,7 +107,7 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
             let plan = plan(&dataset, &config, progress)?;
             let step_seconds = || plan.predicted_step_seconds_here(segen_kernels::convolution_speed());
             let steps = config.schedule.expected_steps(step_seconds);
-            let policy = config.policy.resolve(&plan, &dataset.labels.names, steps)?;
+            let policy = config.policy.resolve(&plan, &dataset.labels.sides(), steps)?;
             if config.policy.name == AUTO {
                 progress.note(&format!("augmentation: `{}`, for about {steps} steps", policy.name));
                 config.policy.name = NameOrFile::Name(PolicyName::Auto.for_steps(steps));
@@ -268,10 +268,7 @@ fn work(
 /// needs.
 fn description(dataset: &Dataset) -> Result<serde_json::Value> {
     let path = dataset.folder.join("dataset.json");
-    let text = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
-    let mut value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| {
-        Error::invalid(&path, "JSON", e.to_string(), "fix the file at the place that the message names")
-    })?;
+    let mut value: serde_json::Value = files::read_json(&path, "fix the syntax at this place")?;
     if let Some(object) = value.as_object_mut() {
         for list in ["dataset", "training", "test"] {
             object.shift_remove(list);
@@ -339,14 +336,14 @@ pub fn predict_and_score(
             Some(prepared) => prepared.load()?,
             None => plan.recipe().prepare(dataset, case)?,
         };
-        let mask = case.mask.as_deref().map(nifti::read_labels).transpose()?.map(|(mask, _)| mask);
+        let mask = case.mask.as_deref().map(image::read_labels).transpose()?.map(|(mask, _)| mask);
         let mut prediction = segment(predictor, &sample, mask.as_ref(), &mut |_| {});
         dataset.labels.paint(&mut prediction);
         let file: PathBuf = folder.join(format!("{}{}", case.id, dataset.file_ending));
-        let header = nifti::read_header(&case.images[0])?;
-        nifti::write_labels(&file, &prediction, Some(&header))?;
+        let header = image::read_header(&case.images[0])?;
+        image::write_labels(&file, &prediction, Some(&header))?;
         if let Some(path) = &case.labels {
-            let (reference, _) = nifti::read_labels(path)?;
+            let (reference, _) = image::read_labels(path)?;
             scored.push(CaseScores {
                 case: case.id.clone(),
                 prediction_file: file,

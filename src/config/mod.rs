@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 mod earlier;
 pub mod keys;
@@ -223,10 +223,7 @@ impl Problems {
 
 /// A file as a table.
 fn read(path: &Path) -> Result<Table> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-    text.parse().map_err(|e: toml::de::Error| {
-        Error::invalid(path, "TOML", e.to_string(), "fix the line that the message points at")
-    })
+    files::read_toml(path, "fix the line that the message points at")
 }
 
 /// One layer, checked by itself, so that an error says where the value comes from.

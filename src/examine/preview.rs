@@ -101,7 +101,7 @@ impl Preview {
         let fingerprint = Plan::measure(&dataset, &[case], progress)?;
         let plan = Plan::decide(&dataset, fingerprint, &Budget::processor(2))?;
         let sample = plan.recipe().prepare(&dataset, case)?;
-        let context = Context::of(&plan, &dataset.labels.names);
+        let context = Context::of(&plan, dataset.labels.sides());
         let policies = match request.policy {
             Some(policy) => vec![(policy.name.clone(), policy.clone())],
             None => vec![

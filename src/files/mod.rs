@@ -5,6 +5,7 @@
 //! goes to a place that the user chose goes through [`Outputs`] or [`OutputFile`].
 
 mod outputs;
+mod text;
 
 use std::fmt;
 use std::fs::File;
@@ -19,6 +20,7 @@ use crate::{Error, Result};
 
 pub use outputs::{Existing, MANIFEST, OutputFile, Outputs};
 pub(crate) use outputs::{are_same, split};
+pub use text::{broken_link, decode, is_there, read_json, read_text, read_toml, unreadable};
 
 /// Writes what `content` writes to `path`: into a temporary file beside it, brought to the disk, then renamed over
 /// it. Where any of that fails nothing is left behind, and what was at `path` before is still there.

@@ -15,6 +15,19 @@ pub struct Grid {
     pub affine: [[f64; 4]; 3],
 }
 
+/// How two grids lie to each other, by [`Grid::fit`]; later ones fit worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fit {
+    /// In the same place, up to a thousandth of a voxel: the rounding of headers.
+    Same,
+    /// Up to a tenth of a voxel apart: programs round differently, and nothing that is measured would change.
+    Near,
+    /// Up to half a voxel apart: each voxel still is the nearest to its counterpart, but something was shifted.
+    Off,
+    /// Farther apart, or of different shapes.
+    Elsewhere,
+}
+
 /// A scalar per voxel of a [`Grid`]. The array may be in any memory order; readers keep the file's (x fastest).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Volume<T> {
@@ -88,6 +101,24 @@ impl Grid {
             a.iter().zip(b).map(|(p, q)| (p - q) * (p - q)).sum::<f64>().sqrt()
         };
         Some((0..8).map(distance).fold(0.0, f64::max))
+    }
+
+    /// The same distance in voxels: as a share of the smallest spacing of the two grids.
+    pub fn voxels_apart(&self, other: &Self) -> Option<f64> {
+        let finest = self.spacing().into_iter().chain(other.spacing()).fold(f64::INFINITY, f64::min);
+        self.displacement(other).map(|distance| if distance == 0.0 { 0.0 } else { distance / finest })
+    }
+
+    /// How well two grids of one scan fit. The only tolerances of geometry there are, in shares of a voxel, so that
+    /// they hold for a whole body as for a micro-CT.
+    pub fn fit(&self, other: &Self) -> Fit {
+        // A distance that is not a number fits nowhere.
+        match self.voxels_apart(other) {
+            Some(voxels) if voxels <= 1e-3 => Fit::Same,
+            Some(voxels) if voxels <= 0.1 => Fit::Near,
+            Some(voxels) if voxels <= 0.5 => Fit::Off,
+            _ => Fit::Elsewhere,
+        }
     }
 
     /// The signed permutation closest to the grid's axes.

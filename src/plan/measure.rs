@@ -6,7 +6,7 @@ use super::decide::percentile;
 use super::{Fingerprint, Intensities, Plan, rounded};
 use crate::data::dataset::{Case, Dataset};
 use crate::prepare::crop::CropBox;
-use crate::prepare::scan::{Scan, read_labels};
+use crate::prepare::scan::{Scan, read_classes};
 use crate::prepare::workers::for_each_case;
 use crate::prepare::{IGNORE, crop_box};
 use crate::progress::Progress;
@@ -79,9 +79,9 @@ impl Measured {
             Error::config("labels", format!("case `{}` has none", case.id), "plan from annotated cases only")
         })?;
         let scan = Scan::read(&case.images, case.mask.as_deref(), dataset.channels.len())?;
-        let labels = read_labels(path, &scan.grid, &case.images[0], &dataset.labels)?;
+        let labels = read_classes(path, &scan, &dataset.labels)?;
         let orientation = scan.grid.orientation();
-        let crop = crop_box(&scan, &orientation, &case.images)?;
+        let crop = crop_box(&scan, &orientation)?;
         let oriented = scan.grid.oriented(&orientation);
         let counted = |view: &Array3<u8>| crop.view(orientation.apply(view.view())).to_owned();
         let mut labels = counted(&labels);

@@ -12,7 +12,7 @@ use crate::config::DiceReduction;
 use crate::data::dataset::Dataset;
 use crate::network::{DeepMedicShape, UNetShape};
 use crate::prepare::{Normalisation, Recipe};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 mod cost;
 mod decide;
@@ -150,14 +150,11 @@ impl Plan {
 
     /// Reads a plan that [`Plan::to_json`] gave.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|error| Error::io("read", path, error))?;
-        let invalid = |problem: String| {
-            Error::invalid(path, "plan", problem, "make it again with `segen plan DATASET -o FILE`")
-        };
-        let plan: Self = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        const FIX: &str = "make it again with `segen plan DATASET -o FILE`";
+        let plan: Self = files::read_json(path, FIX)?;
         match plan.problems() {
             problems if problems.is_empty() => Ok(plan),
-            problems => Err(invalid(problems.join("; "))),
+            problems => Err(Error::invalid(path, "plan", problems.join("; "), FIX)),
         }
     }
 

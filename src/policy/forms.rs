@@ -46,7 +46,7 @@ pub fn test_time(context: &Context, start: TestStart) -> Policy {
         }
     }
     for (name, axis) in PLANES {
-        add(format!("mirror {name}"), vec![flip(axis, context)]);
+        add(format!("mirror {name}"), flip(axis, context));
     }
     for (name, axis) in axes {
         for (degrees, told) in [(90.0, "+90"), (-90.0, "-90"), (180.0, "180")] {
@@ -95,7 +95,7 @@ pub fn test_time(context: &Context, start: TestStart) -> Policy {
         };
         add(format!("low resolution {m}"), vec![op]);
     }
-    add("mirror all planes".to_owned(), (0..3).map(|axis| flip(axis, context)).collect());
+    add("mirror all planes".to_owned(), (0..3).flat_map(|axis| flip(axis, context)).collect());
     start.apply(&mut choices);
     let groups = vec![Group { name: "operation".to_owned(), choices }];
     let rules = context.after.rules.clone();

@@ -1,8 +1,7 @@
 //! Lists of operations with published probabilities.
 
-use crate::augment::{
-    Augmentation, Keep, Magnitude, Op, Over, Resampling, Rule, Sharing, Side, left_right_pairs, mirror_axes,
-};
+use crate::augment::{Augmentation, Keep, Magnitude, Op, Over, Resampling, Rule, Sharing, Side};
+use crate::data::dataset::Sides;
 use crate::plan::Plan;
 use crate::prepare::Normalisation;
 
@@ -16,7 +15,7 @@ impl Augmentation {
     ///
     /// `thick` is the axis whose slices are so thick that rotation and scaling stay inside them (nnU-Net's
     /// "dummy 2-D"; see [`thick_axis`]): rotation is then within 180 instead of 30 degrees and about that axis
-    /// alone. `mirror` are the axes that may be mirrored, see [`mirror_axes`].
+    /// alone. `mirror` are the axes that may be mirrored, see [`Sides::mirror_axes`].
     pub fn basic(thick: Option<usize>, mirror: [bool; 3]) -> Self {
         let axes = std::array::from_fn(|axis| thick != Some(axis));
         let degrees = match thick {
@@ -60,26 +59,25 @@ impl Augmentation {
         Self { rules }
     }
 
-    /// nnU-Net's default list as a plan and the names of its labels call for it: rotations within thick slices,
+    /// nnU-Net's default list as a plan and the sides of its labels call for it: rotations within thick slices,
     /// no mirroring that would swap a left structure with its right partner, and zeros kept where the plan's
     /// normalisation puts them.
-    pub fn for_plan<S: AsRef<str>>(plan: &Plan, label_names: &[S]) -> Self {
-        let mut list = Self::basic(thick_axis(plan.patch, plan.spacing), mirror_axes(label_names));
+    pub fn for_plan(plan: &Plan, sides: &Sides) -> Self {
+        let mut list = Self::basic(thick_axis(plan.patch, plan.spacing), sides.mirror_axes());
         list.rules.extend(Self::kept_zero(plan).rules);
         list
     }
 
     /// DeepMedic's default (Kamnitsas et al. 2017): mirrored along x with probability 1/2, left and right labels
-    /// changing places; every channel shifted by N(0, 0.05) and multiplied by N(1, 0.01).
-    pub fn deepmedic<S: AsRef<str>>(label_names: &[S]) -> Self {
+    /// changing places; every channel shifted by N(0, 0.05) and multiplied by N(1, 0.01). Not mirrored where no
+    /// exchange of labels keeps left and right apart.
+    pub fn deepmedic(sides: &Sides) -> Self {
         let rule = |probability, op| Rule { probability, sharing: Sharing::Independent, op };
-        Self {
-            rules: vec![
-                rule(0.5, Op::Flip { axis: 0, pairs: pairs(label_names) }),
-                rule(1.0, Op::Offset { amount: Magnitude::Normal(0.0, 0.05) }),
-                rule(1.0, Op::Brightness { factor: Magnitude::Normal(1.0, 0.01) }),
-            ],
-        }
+        let flip = sides.exchangeable().then(|| rule(0.5, Op::Flip { axis: 0, pairs: sides.pairs.clone() }));
+        let mut rules: Vec<Rule> = flip.into_iter().collect();
+        rules.push(rule(1.0, Op::Offset { amount: Magnitude::Normal(0.0, 0.05) }));
+        rules.push(rule(1.0, Op::Brightness { factor: Magnitude::Normal(1.0, 0.01) }));
+        Self { rules }
     }
 
     /// Rules that put zeros back where a plan's normalisation put them; they belong after all others.
@@ -100,12 +98,6 @@ impl Augmentation {
         let kept = lists.into_iter().filter(|(_, channels)| !channels.is_empty());
         Self { rules: kept.map(|(op, _)| rule(op)).collect() }
     }
-}
-
-/// Labels that change places when an image is mirrored along x, from their names (background first).
-pub fn pairs<S: AsRef<str>>(label_names: &[S]) -> Vec<[u8; 2]> {
-    let labels = left_right_pairs(label_names).into_iter();
-    labels.filter_map(|(left, right)| Some([u8::try_from(left).ok()?, u8::try_from(right).ok()?])).collect()
 }
 
 /// The axis along which voxels are so much thicker that spatial changes should stay in the plane, as nnU-Net

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::augment::{Augmentation, Draw, Op, Rule, Sharing, add_rules};
 use crate::config::policy::Targets;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 pub mod forms;
 pub mod gumbel;
@@ -120,10 +120,7 @@ impl Policy {
     /// # Errors
     /// Where the file cannot be read, is no policy, or holds magnitudes that cannot be applied.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-        let policy: Self = toml::from_str(&text).map_err(|e| {
-            Error::invalid(path, "policy", e.to_string(), "see docs/policies.md for the form of the file")
-        })?;
+        let policy: Self = files::read_toml(path, "see docs/policies.md for the form of the file")?;
         policy.check().map_err(|e| Error::invalid(path, "policy", e.to_string(), "fix the file"))?;
         Ok(policy)
     }

@@ -4,17 +4,17 @@
 //! to the right, y to the front, z to the top; so the longitudinal axis is z, the frontal one x, the sagittal
 //! one y, and the sagittal plane is mirrored along x.
 
-use super::lists::pairs;
 use super::{Choice, Group, Policy};
 use crate::augment::{Augmentation, Keep, Magnitude, Op, Over, Resampling, Side};
 use crate::config::policy::{Start, Targets};
+use crate::data::dataset::Sides;
 use crate::plan::Plan;
 
 /// What the operations must know of a data set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Context {
-    /// Labels that change places when the sagittal plane is mirrored; see [`super::lists::pairs`].
-    pub pairs: Vec<[u8; 2]>,
+    /// What mirroring the sagittal plane does to the labels.
+    pub sides: Sides,
     /// Rules that follow every draw: zeros outside a mask, see [`Augmentation::kept_zero`].
     pub after: Augmentation,
 }
@@ -23,9 +23,9 @@ pub(super) const AXES: [(&str, usize); 3] = [("longitudinal", 2), ("frontal", 0)
 pub(super) const PLANES: [(&str, usize); 3] = [("sagittal", 0), ("frontal", 1), ("axial", 2)];
 
 impl Context {
-    /// From a plan and the names of its classes, background first.
-    pub fn of<S: AsRef<str>>(plan: &Plan, label_names: &[S]) -> Self {
-        Self { pairs: pairs(label_names), after: Augmentation::kept_zero(plan) }
+    /// From a plan and the sides of its classes.
+    pub fn of(plan: &Plan, sides: Sides) -> Self {
+        Self { sides, after: Augmentation::kept_zero(plan) }
     }
 }
 
@@ -41,7 +41,7 @@ pub fn single(context: &Context, start: Start) -> Policy {
             choices.push(choice(format!("rotation {name} {degrees}"), vec![rotate(axis, angle)]));
         }
     }
-    choices.extend(PLANES.map(|(name, axis)| choice(format!("mirror {name}"), vec![flip(axis, context)])));
+    choices.extend(PLANES.map(|(name, axis)| choice(format!("mirror {name}"), flip(axis, context))));
     for percent in 1..=5 {
         let m = f64::from(percent) / 100.0;
         let op = Op::Brightness { factor: Magnitude::OnePlus(m, m) };
@@ -108,7 +108,7 @@ pub fn composed(context: &Context, start: Start) -> Policy {
         add(&format!("rotation {name}"), choices, [0.1, 0.2]);
     }
     for ((name, axis), like) in PLANES.into_iter().zip([[0.5, 0.5], [0.5, 0.05], [0.5, 0.05]]) {
-        add(&format!("mirror {name}"), vec![choice("mirrored".to_owned(), vec![flip(axis, context)])], like);
+        add(&format!("mirror {name}"), vec![choice("mirrored".to_owned(), flip(axis, context))], like);
     }
     let noise = |m| Op::Noise { deviation: uniform(m, 0.025) };
     add("noise", list(&[0.025, 0.075, 0.125], &noise), [0.1, 0.05]);
@@ -175,8 +175,13 @@ pub(super) fn rotate(axis: usize, angle: Magnitude) -> Op {
     Op::Rotate { degrees: std::array::from_fn(|a| if a == axis { angle } else { Magnitude::Fixed(0.0) }) }
 }
 
-pub(super) fn flip(axis: usize, context: &Context) -> Op {
-    Op::Flip { axis, pairs: if axis == 0 { context.pairs.clone() } else { Vec::new() } }
+/// Mirroring along an axis; nothing along x where no exchange of labels keeps left and right apart.
+pub(super) fn flip(axis: usize, context: &Context) -> Vec<Op> {
+    match axis {
+        0 if !context.sides.exchangeable() => Vec::new(),
+        0 => vec![Op::Flip { axis, pairs: context.sides.pairs.clone() }],
+        _ => vec![Op::Flip { axis, pairs: Vec::new() }],
+    }
 }
 
 #[cfg(test)]

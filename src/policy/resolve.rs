@@ -7,6 +7,7 @@ use super::operations::{Context, composed, single};
 use crate::augment::Augmentation;
 use crate::config::policy::{Form, PolicyConfig, PolicyName, Start};
 use crate::config::{NameOrFile, Named};
+use crate::data::dataset::Sides;
 use crate::plan::Plan;
 use crate::{Error, Result};
 
@@ -19,8 +20,8 @@ impl PolicyConfig {
     ///
     /// # Errors
     /// Where a file cannot be read, or a name is not known or does not go with the form.
-    pub fn resolve<S: AsRef<str>>(&self, plan: &Plan, label_names: &[S], steps: u64) -> Result<Policy> {
-        let context = Context::of(plan, label_names);
+    pub fn resolve(&self, plan: &Plan, sides: &Sides, steps: u64) -> Result<Policy> {
+        let context = Context::of(plan, sides.clone());
         let name = match &self.name {
             NameOrFile::Name(name) => name.for_steps(steps),
             NameOrFile::File(path) => return read("policy.name", path, plan.channels),
@@ -28,12 +29,12 @@ impl PolicyConfig {
         let mut policy = match name {
             PolicyName::None => Policy::fixed("none", Augmentation::none()),
             PolicyName::Heuristic => {
-                let mut list = Augmentation::deepmedic(label_names);
+                let mut list = Augmentation::deepmedic(sides);
                 list.rules.extend(context.after.rules);
                 Policy::fixed("heuristic", list)
             }
             PolicyName::Auto | PolicyName::HeuristicNnUNet => {
-                Policy::fixed("heuristic-nnunet", Augmentation::for_plan(plan, label_names))
+                Policy::fixed("heuristic-nnunet", Augmentation::for_plan(plan, sides))
             }
             PolicyName::Random => self.uniform(&context, Start::Uniform).for_targets(self.targets),
             PolicyName::Learned => self.start(&context, plan.channels)?,

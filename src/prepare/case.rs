@@ -1,35 +1,39 @@
 //! The steps from files to a sample.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ndarray::{Array3, Array4, Axis};
 
 use super::classes::class_voxels;
 use super::crop::{CropBox, copy_blocked, fill_holes};
 use super::normalise::normalise;
-use super::scan::{Scan, read_labels};
+use super::scan::Scan;
 use super::{Geometry, Normalisation, Recipe, Sample};
-use crate::data::dataset::LabelScheme;
 use crate::image::resample::{resample_image, resample_labels, resampled_shape, separate_axis};
 use crate::image::volume::Orientation;
+use crate::image::{split_channel, stem};
 use crate::{Error, Result};
 
+/// A scan and, where it has one, its reference as classes.
+pub(super) struct Input {
+    pub(super) scan: Scan,
+    pub(super) classes: Option<Array3<u8>>,
+}
+
 /// See [`Recipe::prepare`].
-pub(super) fn prepare(
-    recipe: &Recipe<'_>,
-    id: String,
-    images: &[PathBuf],
-    mask: Option<&Path>,
-    labels: Option<(&Path, &LabelScheme)>,
-) -> Result<Sample> {
-    let scan = Scan::read(images, mask, recipe.channels)?;
+pub(super) fn prepare(recipe: &Recipe<'_>, id: String, input: Input) -> Result<Sample> {
+    let Input { scan, classes: labels } = input;
+    if scan.channels() != recipe.channels {
+        let problem = format!("the scan has {}, the plan {}", scan.channels(), recipe.channels);
+        return Err(Error::config("channels", problem, "give the channels that the plan was made for"));
+    }
     let orientation = scan.grid.orientation();
-    let crop = crop_box(&scan, &orientation, images)?;
+    let crop = crop_box(&scan, &orientation)?;
     let cut = |voxels: &Array3<u8>| cut(&crop, &orientation, voxels);
 
     let spacing = scan.grid.oriented(&orientation).spacing();
     let shape = resampled_shape(crop.shape, spacing, recipe.spacing);
-    check_growth(&images[0], crop.shape, spacing, shape, recipe.spacing)?;
+    check_size(scan.name(0), crop.shape, spacing, shape, recipe.spacing)?;
     let separate = separate_axis(spacing, recipe.spacing);
     let geometry = Geometry {
         original: scan.grid.clone(),
@@ -40,20 +44,17 @@ pub(super) fn prepare(
         spacing: recipe.spacing,
     };
 
-    let labels = match labels {
-        None => None,
-        Some((path, scheme)) => Some(cut(&read_labels(path, &scan.grid, &images[0], scheme)?)),
-    };
+    let labels = labels.as_ref().map(cut);
     let region = scan.mask.as_ref().map(cut);
     let nonzero = (region.is_none()
         && recipe.normalisation.contains(&Normalisation::ZScore { masked: true }))
     .then(|| nonzero(&scan.images, &crop, &orientation));
 
     let mut prepared = Array4::zeros((recipe.channels, shape[0], shape[1], shape[2]));
-    let channels = scan.images.into_iter().zip(recipe.normalisation);
-    for (number, (voxels, scheme)) in channels.enumerate() {
+    let Scan { images, names, .. } = scan;
+    let channels = images.into_iter().zip(&names).zip(recipe.normalisation);
+    for (number, ((voxels, path), scheme)) in channels.enumerate() {
         let mut target = prepared.index_axis_mut(Axis(0), number);
-        let path = images.get(number).unwrap_or(&images[0]);
         let run = |values: Option<&mut [f32]>| match values {
             Some(values) => normalise(values, scheme, slice(&nonzero), slice(&region), path),
             None => Ok(()),
@@ -82,16 +83,12 @@ pub(super) fn prepare(
 /// The name of a case from its first file: without folder, ending and channel number.
 pub(super) fn name(path: &Path) -> String {
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let stem = [".nii.gz", ".nii"].into_iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name);
-    match stem.rsplit_once('_') {
-        Some((case, channel)) if channel.len() == 4 && channel.bytes().all(|b| b.is_ascii_digit()) => case,
-        _ => stem,
-    }
-    .to_owned()
+    let stem = stem(&name);
+    split_channel(stem).map_or(stem, |(case, _)| case).to_owned()
 }
 
 /// The box of the region of interest, else of the voxels that are not zero in some channel; oriented.
-pub(crate) fn crop_box(scan: &Scan, orientation: &Orientation, images: &[PathBuf]) -> Result<CropBox> {
+pub(crate) fn crop_box(scan: &Scan, orientation: &Orientation) -> Result<CropBox> {
     let found = match &scan.mask {
         Some(mask) => CropBox::around(orientation.apply(mask.view()), |v| *v != 0),
         None => scan
@@ -105,7 +102,7 @@ pub(crate) fn crop_box(scan: &Scan, orientation: &Orientation, images: &[PathBuf
             Some(_) => ("the region of interest is empty", "fix or remove the mask of this case"),
             None => ("every voxel of every channel is 0", "remove the case, or export the scan again"),
         };
-        Error::invalid(&images[0], "voxels", problem, mend)
+        Error::invalid(scan.name(0), "voxels", problem, mend)
     })
 }
 
@@ -130,26 +127,33 @@ fn slice(mask: &Option<Array3<u8>>) -> Option<&[u8]> {
     mask.as_ref().and_then(|mask| mask.as_slice())
 }
 
-/// Refuses scans that would become out of all proportion: then their spacing or the plan's is wrong.
-fn check_growth(
+/// Refuses scans that would become larger or smaller out of all proportion: then their spacing or the plan's is
+/// wrong, most often by a factor of 1000 between units.
+fn check_size(
     path: &Path,
     shape: [usize; 3],
     spacing: [f64; 3],
     resampled: [usize; 3],
     planned: [f64; 3],
 ) -> Result<()> {
+    /// Voxels this much larger or smaller than the plan's along every axis are of another unit.
+    const OTHER_UNIT: f64 = 50.0;
     /// Voxels that any scan may have after resampling.
     const ALWAYS: f64 = (1u64 << 27) as f64;
     /// Voxels for each of its own that a larger one may have.
     const GROWTH: f64 = 64.0;
     let voxels = |shape: [usize; 3]| shape.iter().map(|&edge| edge as f64).product::<f64>();
-    if voxels(resampled) <= ALWAYS.max(GROWTH * voxels(shape)) {
+    let ratios: [f64; 3] = std::array::from_fn(|axis| spacing[axis] / planned[axis]);
+    let other_unit = ratios.iter().all(|ratio| *ratio > OTHER_UNIT)
+        || ratios.iter().all(|ratio| *ratio < 1.0 / OTHER_UNIT);
+    if !other_unit && voxels(resampled) <= ALWAYS.max(GROWTH * voxels(shape)) {
         return Ok(());
     }
     Err(Error::invalid(
         path,
         "spacing",
         format!("{shape:?} voxels of {spacing:?} mm would become {resampled:?} at the plan's {planned:?} mm"),
-        "fix the header's voxel sizes, or plan with a coarser spacing (plan.spacing)",
+        "correct the header: its voxel sizes, or the unit that it states for them (xyzt_units in NIfTI: 1 metres, 2 \
+         millimetres, 3 micrometres); or plan with another spacing (plan.spacing)",
     ))
 }

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Array3, Array4};
 
-use crate::data::dataset::{Case, Dataset};
-use crate::image::volume::{Grid, Orientation};
-use crate::{Error, Result};
+use crate::Result;
+use crate::data::dataset::{Case, Dataset, LabelScheme};
+use crate::image::volume::{Grid, Labels, Orientation};
 
 mod cache;
 mod case;
@@ -32,11 +32,15 @@ pub(crate) mod workers;
 
 pub(crate) use case::crop_box;
 
+use case::Input;
+use scan::{read_classes, to_classes};
+
 pub use cache::{cache_folder, prepare_all, refuse_inside};
 pub use file::{PreparedCase, Window};
 pub use normalise::Normalisation;
 pub use place::Placement;
 pub use restore::Restorer;
+pub use scan::Scan;
 
 /// How a prepared sample came from its scan; enough to go back.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -115,8 +119,10 @@ impl Recipe<'_> {
     /// Where a file cannot be read, files of the case differ in shape or place, a voxel is not finite, a label is
     /// not of the data set, or nothing is left after cropping.
     pub fn prepare(&self, dataset: &Dataset, case: &Case) -> Result<Sample> {
-        let labels = case.labels.as_deref().map(|path| (path, &dataset.labels));
-        case::prepare(self, case.id.clone(), &case.images, case.mask.as_deref(), labels)
+        let scan = Scan::read(&case.images, case.mask.as_deref(), self.channels)?;
+        let classes =
+            case.labels.as_deref().map(|path| read_classes(path, &scan, &dataset.labels)).transpose()?;
+        case::prepare(self, case.id.clone(), Input { scan, classes })
     }
 
     /// Prepares the channels of one scan for prediction: no labels. Its name is that of the first file without
@@ -125,9 +131,23 @@ impl Recipe<'_> {
     /// # Errors
     /// As [`Recipe::prepare`].
     pub fn prepare_images(&self, images: &[PathBuf], mask: Option<&Path>) -> Result<Sample> {
-        let Some(first) = images.first() else {
-            return Err(Error::config("input", "no image was given", "name one file per channel"));
-        };
-        case::prepare(self, case::name(first), images, mask, None)
+        let scan = Scan::read(images, mask, self.channels)?;
+        case::prepare(self, case::name(scan.name(0)), Input { scan, classes: None })
+    }
+
+    /// Prepares a scan that lies in memory, with its label map where there is one; the same sample as from files
+    /// with these voxels.
+    ///
+    /// # Errors
+    /// As [`Recipe::prepare`]; also where the scan has other channels than the plan.
+    pub fn prepare_scan(
+        &self,
+        id: &str,
+        scan: Scan,
+        labels: Option<(Labels, &LabelScheme)>,
+    ) -> Result<Sample> {
+        let labels = labels.map(|(labels, scheme)| to_classes(labels, Path::new("labels"), &scan, scheme));
+        let classes = labels.transpose()?;
+        case::prepare(self, id.to_owned(), Input { scan, classes })
     }
 }

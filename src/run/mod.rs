@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::files::{Existing, Outputs, bytes_of, write_atomically};
 use crate::plan::Plan;
 use crate::policy::Policy;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 mod curves;
 pub mod events;
@@ -133,15 +133,7 @@ impl Run {
     /// Reads a JSON file of the run.
     pub fn read_json<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<T> {
         let path = self.path(name);
-        let text = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
-        serde_json::from_slice(&text).map_err(|e| {
-            Error::invalid(
-                &path,
-                "JSON",
-                e.to_string(),
-                "restore the file from a backup, or train the run again",
-            )
-        })
+        files::read_json(&path, "restore the file from a backup, or train the run again")
     }
 
     /// The resolved configuration.

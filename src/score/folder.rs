@@ -1,21 +1,18 @@
 //! Scores a folder of segmentations against a folder of references.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use super::overlap::Pair;
 use super::{CaseScores, Masks, MissingRule, ScoreOptions, Summary};
-use crate::data::dataset::LabelScheme;
+use crate::data::dataset::{LabelScheme, entries, file_of};
 use crate::error::{Error, Result};
-use crate::image::nifti::read_labels;
-use crate::image::volume::Labels;
+use crate::files;
+use crate::image::volume::{Fit, Labels};
+use crate::image::{case_of_probability, endings_in_words, read_labels, single_stem};
 use crate::progress::Progress;
-
-/// File endings of segmentations.
-const ENDINGS: [&str; 2] = [".nii.gz", ".nii"];
 
 /// The files of one case.
 struct CaseFiles {
@@ -112,9 +109,9 @@ fn evaluate_case(files: &CaseFiles, scheme: &LabelScheme, options: &ScoreOptions
     let (prediction, _) = read_labels(&files.prediction)?;
     let (reference, _) = read_labels(&files.reference)?;
     let mask = files.mask.as_deref().map(read_labels).transpose()?.map(|(mask, _)| mask);
-    same_place((&files.prediction, &prediction), (&files.reference, &reference), options)?;
+    same_place((&files.prediction, &prediction), (&files.reference, &reference))?;
     if let (Some(file), Some(mask)) = (&files.mask, &mask) {
-        same_place((file, mask), (&files.reference, &reference), options)?;
+        same_place((file, mask), (&files.reference, &reference))?;
     }
     let pair = Pair::new(&prediction, &reference, mask.as_ref(), scheme.ignore);
     for (file, values) in [&files.prediction, &files.reference].into_iter().zip(pair.values()) {
@@ -140,11 +137,10 @@ fn evaluate_case(files: &CaseFiles, scheme: &LabelScheme, options: &ScoreOptions
 }
 
 /// Whether a segmentation lies on its reference's grid.
-fn same_place(
-    (file, labels): (&Path, &Labels),
-    (reference_file, reference): (&Path, &Labels),
-    options: &ScoreOptions,
-) -> Result<()> {
+fn same_place((file, labels): (&Path, &Labels), (reference_file, reference): (&Path, &Labels)) -> Result<()> {
+    if labels.grid.fit(&reference.grid) <= Fit::Near {
+        return Ok(());
+    }
     let problem = match labels.grid.displacement(&reference.grid) {
         None => format!(
             "{} voxels, but its reference `{}` has {}",
@@ -152,13 +148,11 @@ fn same_place(
             reference_file.display(),
             times(reference.grid.shape)
         ),
-        // Written so that an undefined distance (NaN) is refused as well.
-        Some(apart) if apart <= options.geometry_millimetres => return Ok(()),
         Some(apart) => format!(
-            "lies up to {apart:.3} mm off its reference `{}` ({} mm are allowed): voxel (0, 0, 0) is at {} mm \
-             here and at {} mm there, spacing {} mm and {} mm, orientation {} and {}",
+            "lies up to {apart:.4} mm off its reference `{}`, {:.2} voxels: voxel (0, 0, 0) is at {} mm here and at \
+             {} mm there, spacing {} mm and {} mm, orientation {} and {}",
             reference_file.display(),
-            options.geometry_millimetres,
+            labels.grid.voxels_apart(&reference.grid).unwrap_or(f64::NAN),
             listed(labels.grid.world([0.0; 3])),
             listed(reference.grid.world([0.0; 3])),
             listed(labels.grid.spacing()),
@@ -176,7 +170,7 @@ fn times(shape: [usize; 3]) -> String {
 }
 
 fn listed(values: [f64; 3]) -> String {
-    format!("({:.3}, {:.3}, {:.3})", values[0], values[1], values[2])
+    format!("({:.4}, {:.4}, {:.4})", values[0], values[1], values[2])
 }
 
 /// The files of every case, by name, and the number of references left out for want of a prediction.
@@ -235,19 +229,19 @@ fn match_files(
         ));
     }
     if cases.is_empty() {
-        let problem = "holds no segmentation (.nii.gz or .nii)";
+        let problem = format!("holds no segmentation ({})", endings_in_words());
         return Err(Error::invalid(predictions, "cases", problem, "give the folder of the predictions"));
     }
     Ok((cases, missing.len()))
 }
 
-/// The segmentations of a folder by case name.
+/// The segmentations of a folder by case name. What `predict` writes beside its label maps is none: a volume of
+/// probabilities of a case that is there.
 fn segmentations(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
-    let read = |source| Error::io("read", folder, source);
+    std::fs::read_dir(folder).map_err(|error| files::unreadable(folder, error))?;
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir(folder).map_err(read)? {
-        let path = entry.map_err(read)?.path();
-        let Some(case) = case_name(&path).filter(|case| !case.starts_with('.')) else { continue };
+    for path in entries(folder)? {
+        let Some(case) = case_name(&path) else { continue };
         if let Some(other) = found.insert(case.clone(), path) {
             return Err(Error::invalid(
                 folder,
@@ -257,13 +251,14 @@ fn segmentations(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
             ));
         }
     }
+    let cases: Vec<String> = found.keys().cloned().collect();
+    found.retain(|case, _| !case_of_probability(case).is_some_and(|of| cases.iter().any(|case| case == of)));
     Ok(found)
 }
 
 /// The name of a segmentation file without its ending; `None` for any other file.
 fn case_name(path: &Path) -> Option<String> {
-    let name = path.file_name()?.to_str()?;
-    ENDINGS.iter().find_map(|ending| name.strip_suffix(ending)).map(str::to_owned)
+    single_stem(path.file_name()?.to_str()?).map(str::to_owned)
 }
 
 /// The mask of the case with this reference.
@@ -285,15 +280,14 @@ fn find_mask(reference: &Path, options: &ScoreOptions) -> Result<Option<PathBuf>
         }
     };
     let case = case_name(reference).unwrap_or_default();
-    let candidates = ENDINGS.map(|ending| folder.join(format!("{case}{ending}")));
-    let mask = candidates.into_iter().find(|candidate| candidate.is_file());
-    if mask.is_none() && options.masks != Masks::Beside {
-        return Err(Error::invalid(
+    match file_of(&folder, &case) {
+        Ok(mask) => Ok(Some(mask)),
+        Err(_) if options.masks == Masks::Beside => Ok(None),
+        Err(_) => Err(Error::invalid(
             &folder,
             "masks",
             format!("case `{case}` has no mask"),
             "add it, or score without masks",
-        ));
+        )),
     }
-    Ok(mask)
 }

@@ -50,9 +50,6 @@ pub struct ScoreOptions {
     pub missing: MissingRule,
     /// Where [`evaluate`] finds the masks that limit scoring to their inside.
     pub masks: Masks,
-    /// Distance in millimetres by which [`evaluate`] lets the positions of a prediction's and its reference's
-    /// voxels differ.
-    pub geometry_millimetres: f64,
 }
 
 /// What becomes of a score that is undefined because there is nothing to divide by: Dice and IoU where both
@@ -117,7 +114,6 @@ impl Default for ScoreOptions {
             lesion_overlap: 0.0,
             missing: MissingRule::Refuse,
             masks: Masks::Beside,
-            geometry_millimetres: 0.1,
         }
     }
 }
@@ -137,9 +133,6 @@ impl ScoreOptions {
         }
         if !(0.0..=1.0).contains(&self.lesion_overlap) {
             return wrong("lesion overlap", self.lesion_overlap, "a share from 0 to 1");
-        }
-        if self.geometry_millimetres.is_nan() || self.geometry_millimetres < 0.0 {
-            return wrong("geometry tolerance", self.geometry_millimetres, "a distance in mm, 0 or more");
         }
         Ok(())
     }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::{Error, Result};
+use crate::image::stem;
+use crate::{Error, Result, files};
 
 /// The scores of a folder of predictions.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,11 +34,9 @@ impl ScoredFolder {
     /// # Errors
     /// Where the file cannot be read or has another form.
     pub fn read(path: &Path) -> Result<Self> {
-        let bad = |field: &str, problem: &str| {
-            Error::invalid(path, field, problem, "score the predictions again with `segen evaluate`")
-        };
-        let text = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-        let summary: Value = serde_json::from_slice(&text).map_err(|e| bad("JSON", &e.to_string()))?;
+        const FIX: &str = "score the predictions again with `segen evaluate`";
+        let bad = |field: &str, problem: &str| Error::invalid(path, field, problem, FIX);
+        let summary: Value = files::read_json(path, FIX)?;
         let names = summary["region_names"].as_object().ok_or_else(|| bad("region_names", "missing"))?;
         let keys: Vec<&String> = names.keys().collect();
         let regions = names.values().map(|name| name.as_str().unwrap_or_default().to_owned()).collect();
@@ -53,7 +52,7 @@ impl ScoredFolder {
                 let number = |(key, value): (&String, &Value)| Some((key.clone(), value.as_f64()?));
                 values.push(metrics.iter().filter_map(number).collect());
             }
-            cases.push(ScoredCase { case: case_name(&prediction).to_owned(), prediction, values });
+            cases.push(ScoredCase { case: stem(&prediction).to_owned(), prediction, values });
         }
         Ok(Self { regions, cases })
     }
@@ -64,9 +63,4 @@ impl ScoredFolder {
             self.cases.iter().filter_map(|case| case.values[region].get(key).copied()).collect();
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     }
-}
-
-fn case_name(file: &str) -> &str {
-    let endings = [".nii.gz", ".nii", ".hdr", ".img"];
-    endings.iter().find_map(|ending| file.strip_suffix(ending)).unwrap_or(file)
 }

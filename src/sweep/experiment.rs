@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{FoldChoice, FractionMode};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// One experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,10 +99,7 @@ impl Experiment {
     /// # Errors
     /// Where it cannot be read, has an unknown key, or a value cannot be used; all bad values are named at once.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-        let experiment: Self = toml::from_str(&text).map_err(|e| {
-            Error::invalid(path, "TOML", e.to_string(), "see docs/sweeps.md for every key and its type")
-        })?;
+        let experiment: Self = files::read_toml(path, "see docs/sweeps.md for every key and its type")?;
         let problems = experiment.problems();
         if problems.is_empty() {
             return Ok(experiment);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Measure, ScoredOn};
 use crate::files::append_line;
 use crate::score::{ScoredCase, ScoredFolder};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// One finished cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -107,11 +107,10 @@ pub fn append(path: &Path, result: &CellResult) -> Result<()> {
 /// # Errors
 /// Where the file cannot be read, or a whole line is damaged.
 pub fn read(path: &Path) -> Result<Vec<CellResult>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::io("read", path, error)),
-    };
+    if !files::is_there(path) {
+        return Ok(Vec::new());
+    }
+    let text = files::read_text(path)?;
     let mut results: Vec<CellResult> = Vec::new();
     for (number, line) in text.split_inclusive('\n').enumerate() {
         if !line.ends_with('\n') || line.trim().is_empty() {

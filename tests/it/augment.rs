@@ -6,11 +6,12 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use segen::augment::{
     Affine, Augmentation, Change, Cut, Draw, Histograms, Intensity, Keep, Magnitude, Op, Over, Resampling,
-    Rule, Sharing, Side, cut, left_right_pairs, mirror_axes, normal,
+    Rule, Sharing, Side, cut, normal,
 };
 use segen::batch::sampler::{Purpose, generator};
+use segen::data::dataset::{Sides, left_right_pairs};
 use segen::network::Grid;
-use segen::policy::lists::{pairs, thick_axis};
+use segen::policy::lists::thick_axis;
 use segen::prepare::Placement;
 use segen::prepare::{IGNORE, Sample};
 
@@ -424,7 +425,8 @@ fn voxels_that_were_zero_in_all_channels_stay_zero() {
 #[test]
 fn a_plan_decides_what_is_mirrored_tilted_and_kept_zero() {
     let plan = support::plan();
-    let list = Augmentation::for_plan(&plan, &["background", "left kidney", "right kidney"]);
+    let list =
+        Augmentation::for_plan(&plan, &Sides::of_names(&["background", "left kidney", "right kidney"]));
     list.check().unwrap();
     let ops: Vec<&Op> = list.rules.iter().map(|rule| &rule.op).collect();
     assert!(ops.contains(&&Op::Mirror { axes: [false, true, true] }));
@@ -594,7 +596,7 @@ fn x_is_not_mirrored_where_labels_name_two_sides() {
         &["background", "Niere links", "Niere rechts"],
     ];
     for names in paired {
-        assert_eq!(mirror_axes(names), [false, true, true], "{names:?}");
+        assert_eq!(Sides::of_names(names).mirror_axes(), [false, true, true], "{names:?}");
     }
     let free: [&[&str]; 10] = [
         &["background", "Anterior", "Posterior"],
@@ -609,7 +611,7 @@ fn x_is_not_mirrored_where_labels_name_two_sides() {
         &[],
     ];
     for names in free {
-        assert_eq!(mirror_axes(names), [true; 3], "{names:?}");
+        assert_eq!(Sides::of_names(names).mirror_axes(), [true; 3], "{names:?}");
     }
     let names = ["background", "rib_right_1", "rib_left_1", "rib_left_2", "rib_right_2", "lung"];
     assert_eq!(left_right_pairs(&names), [(2, 1), (3, 4)]);
@@ -839,8 +841,9 @@ fn mirrored_labels_change_sides() {
     let shape = shape_of(&sample);
     let placement = centred(shape, shape);
     let names = ["background", "kidney left", "lesion", "kidney right"];
-    assert_eq!(pairs(&names), [[1, 3]]);
-    let flip = |axis| Op::Flip { axis, pairs: if axis == 0 { pairs(&names) } else { vec![] } };
+    let pairs = Sides::of_names(&names).pairs;
+    assert_eq!(pairs, [[1, 3]]);
+    let flip = |axis| Op::Flip { axis, pairs: if axis == 0 { pairs.clone() } else { vec![] } };
     let draw = |ops: &[Op]| {
         let rules = ops.iter().map(|op| rule(1.0, op.clone())).collect();
         Augmentation { rules }.draw(2, &mut generator(0, 0, 0, Purpose::Augmentation))
@@ -862,7 +865,7 @@ fn mirrored_labels_change_sides() {
 
 #[test]
 fn deepmedics_list_has_its_probabilities_and_ranges() {
-    let list = Augmentation::deepmedic(&["background", "lesion"]);
+    let list = Augmentation::deepmedic(&Sides::default());
     list.check().unwrap();
     let draws = 20_000;
     let (mut mirrored, mut shifts, mut factors) = (0.0, Vec::new(), Vec::new());

@@ -9,6 +9,7 @@ use rand::{Rng, RngExt};
 use segen::commands::train;
 use segen::config::Config;
 use segen::data::dataset::Dataset;
+use segen::data::dataset::Sides;
 use segen::examine::policy::Shown;
 use segen::image::nifti::{write_image, write_labels};
 use segen::image::volume::{Grid, Image, Labels};
@@ -137,7 +138,7 @@ fn an_operation_that_harms_one_class_becomes_unlikely_for_that_class_alone() {
         let cache = folder.path().join("cache");
         let prepared = prepare::prepare_all(&dataset, &plan.recipe(), &cases, &cache, &Silent).unwrap();
         let names = &dataset.labels.names;
-        let start = config.policy.resolve(&plan, names, 0).unwrap();
+        let start = config.policy.resolve(&plan, &Sides::of_names(names), 0).unwrap();
         let run = Run::at(folder.path().join(format!("run-{seed}")));
         let split = Split { train: vec![], validation: vec![], policy_validation: vec![] };
         run.set_up(&config, &plan, &split, &start, &Value::Null).unwrap();

@@ -184,7 +184,10 @@ fn every_unusable_description_is_refused_with_field_and_mend() {
         (|d| d["labels"] = json!({"background": 0, "ignore": 1, "lesion": 2}), "`ignore` is 1"),
         (|d| d["labels"] = json!({"background": 0, "a": 1, "b": 1}), "`a` and `b` have the same value"),
         (|d| d["labels"] = json!({"background": 0, "lesion": 1.5}), "1.5 is no whole number"),
-        (|d| d["labels"] = json!({"background": 0, "lesion": 300}), "300 is no whole number from 0 to 255"),
+        (
+            |d| d["labels"] = json!({"background": 0, "lesion": 300}),
+            "`lesion` has the value 300, but label values go up to 255",
+        ),
         (|d| d["labels"] = json!({"background": 0, "lesion": "one"}), "\"one\" is no whole number"),
         (|d| d["labels"] = json!({"background": 0}), "no class but the background"),
         (|d| d["labels"] = json!({"0": "0", "1": "1"}), "`background` is not there"),

@@ -12,6 +12,7 @@ mod dataset;
 mod deepmedic;
 mod floors;
 mod import;
+mod inputs;
 mod loader;
 mod logits;
 mod loss;

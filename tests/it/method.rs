@@ -14,6 +14,7 @@ use segen::config::method::{Adversarial, MethodConfig, MethodName, Mixup, Mode};
 use segen::config::published::Partner;
 use segen::config::{Config, Named};
 use segen::data::dataset::Dataset;
+use segen::data::dataset::Sides;
 use segen::data::phantom::{self, Kind, PhantomOptions};
 use segen::learn::job::Job;
 use segen::learn::loss::Loss;
@@ -233,7 +234,7 @@ fn background_is_augmented_less_and_the_twin_is_the_same_place() {
     let raw = load(&sampler, Policy::default());
     assert!(raw.iter().all(|batch| batch.twin.is_none()), "nothing is augmented: the twin is the batch");
     let config = Config::default();
-    let policy = config.policy.resolve(&plan, &["background".to_owned(), "lesion".to_owned()], 0).unwrap();
+    let policy = config.policy.resolve(&plan, &Sides::default(), 0).unwrap();
     let all = load(&sampler, policy.clone());
     sampler.augmented = Augmented::Rare { rare: vec![false, true], background_probability: 0.25 };
     let gated = load(&sampler, policy);
@@ -295,7 +296,7 @@ fn every_method_trains_by_name_and_differs_from_the_others() {
         let config = config(name, more);
         let run = Run::at(folder.path().join(run));
         let names = &dataset.labels.names;
-        let policy = config.policy.resolve(&plan, names, 0).unwrap();
+        let policy = config.policy.resolve(&plan, &Sides::of_names(names), 0).unwrap();
         if !run.exists() {
             let split = Split { train: vec![], validation: vec![], policy_validation: vec![] };
             run.set_up(&config, &plan, &split, &policy, &Value::Null).unwrap();

@@ -362,7 +362,7 @@ fn a_prediction_on_another_grid_is_refused_in_millimetres() {
     moved.grid.affine[1][3] = 0.35;
     write_labels(&file, &moved, None).unwrap();
     let error = evaluated(folder.path(), &ScoreOptions::default()).unwrap_err().to_string();
-    assert!(error.contains("b.nii.gz") && error.contains("0.350 mm off"), "{error}");
+    assert!(error.contains("b.nii.gz") && error.contains("0.3500 mm off"), "{error}");
     moved.grid.affine[1][3] = 0.05;
     write_labels(&file, &moved, None).unwrap();
     assert!(evaluated(folder.path(), &ScoreOptions::default()).is_ok());

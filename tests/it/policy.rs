@@ -4,6 +4,7 @@ use segen::augment::Affine;
 use segen::config::policy::{PolicyConfig, PolicyName, Start, Targets};
 use segen::config::published::{Conventions, Estimator, Repeats};
 use segen::config::{Length, NameOrFile, Schedule};
+use segen::data::dataset::Sides;
 use segen::policy::gumbel::{
     conditional, gumbel, highest, log_sum_exp, sample, score_function, softmax, straight_through,
 };
@@ -225,7 +226,7 @@ fn a_choice_that_harms_loses_its_probability() {
 fn policies_are_read_and_written_as_toml_without_loss() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.toml");
-    let context = Context { pairs: vec![[1, 2]], ..Context::default() };
+    let context = Context { sides: Sides { pairs: vec![[1, 2]], bound: vec![] }, ..Context::default() };
     for policy in [
         Policy::default(),
         single(&context, Start::HalfIdentity),
@@ -280,7 +281,7 @@ fn every_choice_can_be_drawn_and_one_operation_is_drawn_at_a_time() {
 #[test]
 fn unnamed_policies_go_by_the_length_of_the_training() {
     let plan = crate::support::plan();
-    let name = |steps| PolicyConfig::default().resolve(&plan, &["background", "a"], steps).unwrap().name;
+    let name = |steps| PolicyConfig::default().resolve(&plan, &Sides::default(), steps).unwrap().name;
     assert_eq!([0, 800, 4999].map(name), ["random"; 3]);
     assert_eq!([5000, 250_000].map(name), ["heuristic-nnunet"; 2]);
     let steps = |schedule: Schedule| schedule.expected_steps(|| 0.25);
@@ -298,7 +299,7 @@ fn starts_that_need_groups_are_refused_for_single_operations() {
         start: NameOrFile::Name(Start::NnUNet),
         ..PolicyConfig::default()
     };
-    let message = config.resolve(&crate::support::plan(), &["background", "a"], 0).unwrap_err().to_string();
+    let message = config.resolve(&crate::support::plan(), &Sides::default(), 0).unwrap_err().to_string();
     assert!(message.contains("policy.start") && message.contains("policy.form=composed"), "{message}");
 }
 
@@ -309,7 +310,7 @@ fn policy_files_that_name_channels_the_data_lack_are_refused() {
     let rule = "{ probability = 1.0, op = \"nonzero\", channels = [0, 3] }";
     std::fs::write(&file, format!("name = \"of four channels\"\nrules = [{rule}]\n")).unwrap();
     let config = PolicyConfig { name: NameOrFile::File(file.clone()), ..PolicyConfig::default() };
-    let message = config.resolve(&crate::support::plan(), &["background"], 0).unwrap_err().to_string();
+    let message = config.resolve(&crate::support::plan(), &Sides::default(), 0).unwrap_err().to_string();
     for part in ["policy.toml", "rules[0]", "channel 3"] {
         assert!(message.contains(part), "{message}");
     }

@@ -4,6 +4,7 @@ use burn::tensor::Device;
 use ndarray::{Array3, Array4};
 use segen::augment::{Cut, Histograms};
 use segen::commands::test_time::{Options, teach};
+use segen::data::dataset::Sides;
 use segen::network::Grid;
 use segen::network::{Network, Weights};
 use segen::policy::forms::{MIRRORS, TestStart, test_time};
@@ -84,7 +85,7 @@ fn a_turn_is_undone_where_it_showed_the_window() {
 
 #[test]
 fn labels_that_changed_places_change_back() {
-    let context = Context { pairs: vec![[1, 2]], ..Context::default() };
+    let context = Context { sides: Sides { pairs: vec![[1, 2]], bound: vec![] }, ..Context::default() };
     let view = View::of(&test_time(&context, TestStart::Mirrors), 29, 1).unwrap();
     // One voxel, classes 0.1, 0.2, 0.7.
     let back = view.carry_back(&[0.1, 0.2, 0.7], 3, [1; 3]);
@@ -169,7 +170,7 @@ fn policies_of_other_data_sets_are_refused() {
             predictor(&weights, network.clone(), [false; 3]).with_views(views).unwrap_err().to_string();
         assert!(message.contains("segen policy test-time"), "{message}");
     };
-    let context = Context { pairs: vec![[2, 3]], ..Context::default() };
+    let context = Context { sides: Sides { pairs: vec![[2, 3]], bound: vec![] }, ..Context::default() };
     refused(&test_time(&context, TestStart::Mirrors), 2);
     let mut bright = policy();
     bright.groups[0].choices[53].logits = vec![5.0];

@@ -11,11 +11,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Result;
 use crate::augment::{Magnitude, Op};
 use crate::config::policy::{Learning, Targets};
 use crate::policy::Policy;
 use crate::policy::operations::{choice, group, identity};
-use crate::{Error, Result};
 
 pub use read::{Pictures, read};
 pub use train::{Cifar, Outcome};
@@ -97,10 +97,7 @@ impl CifarConfig {
     /// # Errors
     /// Where it cannot be read or holds something unknown.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-        toml::from_str(&text).map_err(|e| {
-            Error::invalid(path, "settings", e.to_string(), "see docs/policies.md for every key")
-        })
+        crate::files::read_toml(path, "see docs/policies.md for every key")
     }
 }
 

@@ -6,17 +6,32 @@ use std::path::PathBuf;
 use super::case::Facts;
 use super::geometry::millimetres;
 use super::{Fault, Kind, some};
-use crate::data::dataset::{Dataset, file_name};
+use crate::data::dataset::{Dataset, RENUMBER, file_name};
 
 /// `facts` are those of the training cases and then of the test cases.
 pub(super) fn faults(dataset: &Dataset, declared: &[u8], facts: &[Facts]) -> Vec<Fault> {
     let mut faults = Vec::new();
+    faults.extend(codes(declared, facts));
     faults.extend(orientations(dataset, facts));
     faults.extend(spacings(facts));
     faults.extend(duplicates(dataset, facts));
     faults.extend(absent(dataset, declared, &facts[..dataset.training.len()]));
     faults.extend(on_both_sides(dataset));
     faults
+}
+
+/// Label values above 255, once for all files: they have one cause.
+fn codes(declared: &[u8], facts: &[Facts]) -> Option<Fault> {
+    let files: Vec<&(PathBuf, f32)> = facts.iter().filter_map(|facts| facts.codes.as_ref()).collect();
+    let (first, _) = files.first().filter(|_| !declared.is_empty())?;
+    let highest = files.iter().fold(0.0, |highest: f32, (_, value)| highest.max(*value));
+    let what = match files.len() {
+        1 => format!("has label values up to {highest}; they may go up to 255"),
+        count => {
+            format!("{count} label files such as this one have values up to {highest}; they may go up to 255")
+        }
+    };
+    Some(Fault::error(Kind::LabelValue, first, what, RENUMBER))
 }
 
 fn orientations(dataset: &Dataset, facts: &[Facts]) -> Option<Fault> {

@@ -8,8 +8,8 @@ use super::geometry::{compare, position};
 use super::{Fault, Kind};
 use crate::Result;
 use crate::data::dataset::{Case, Dataset};
-use crate::image::nifti::{self, Header};
 use crate::image::volume::{Grid, Image, Labels};
+use crate::image::{self, Header};
 
 /// What is known of a case after reading its files.
 pub(super) struct Facts {
@@ -20,11 +20,13 @@ pub(super) struct Facts {
     pub(super) contents: Vec<(PathBuf, u64)>,
     /// Whether the labels could be read, and the values in them.
     pub(super) values: Option<Vec<u8>>,
+    /// A label file whose values are whole numbers, some above 255, and the highest.
+    pub(super) codes: Option<(PathBuf, f32)>,
 }
 
 /// Reads and checks all files of a case that are there.
 pub(super) fn inspect(case: &Case, dataset: &Dataset, declared: &[u8]) -> Facts {
-    let mut facts = Facts { faults: Vec::new(), grid: None, contents: Vec::new(), values: None };
+    let mut facts = Facts { faults: Vec::new(), grid: None, contents: Vec::new(), values: None, codes: None };
     for path in case.images.iter().filter(|path| path.exists()) {
         match images(path, dataset.channels.len(), case.images.len()) {
             Ok((channels, header)) => {
@@ -63,17 +65,27 @@ pub(super) fn inspect(case: &Case, dataset: &Dataset, declared: &[u8]) -> Facts 
 /// The channels of one image file: several only where it is the only file of a case with several channels.
 fn images(path: &Path, channels: usize, files: usize) -> Result<(Vec<Image>, Header)> {
     if files == 1 && channels > 1 {
-        return nifti::read_channels(path);
+        return image::read_channels(path);
     }
-    let (image, header) = nifti::read_image(path)?;
+    let (image, header) = image::read_image(path)?;
     Ok((vec![image], header))
+}
+
+/// The highest value of a label map with codes above 255, as atlases have them; `None` for any other image.
+fn highest_code(image: &Image) -> Option<f32> {
+    const HIGHEST: f32 = 1e6;
+    let whole = |value: &f32| value.fract() == 0.0 && (0.0..=HIGHEST).contains(value);
+    image
+        .voxels
+        .iter()
+        .all(whole)
+        .then(|| image.voxels.iter().fold(0.0, |highest: f32, value| highest.max(*value)))
 }
 
 impl Facts {
     fn header(&mut self, path: &Path, header: &Header) {
-        for warning in header.warnings() {
-            let mend = "nothing must be done; export the file again to be rid of this warning";
-            self.faults.push(Fault::warning(Kind::Header, path, warning, mend));
+        for doubt in header.warnings() {
+            self.faults.push(Fault::warning(Kind::Header, path, &doubt.what, &doubt.fix));
         }
     }
 
@@ -129,7 +141,7 @@ impl Facts {
         if !path.exists() {
             return None;
         }
-        match nifti::read_labels(path) {
+        match image::read_labels(path) {
             Ok((labels, header)) => {
                 self.header(path, &header);
                 self.place_beside_image(path, &labels.grid);
@@ -137,14 +149,17 @@ impl Facts {
             }
             Err(error) => {
                 // Readable as an image: then it is the values that are no labels.
-                let kind = match nifti::read_image(path) {
+                let kind = match image::read_image(path) {
                     Ok((image, _)) => {
                         self.place_beside_image(path, &image.grid);
+                        self.codes = highest_code(&image).map(|highest| (path.to_owned(), highest));
                         Kind::Fraction
                     }
                     Err(_) => Kind::Unreadable,
                 };
-                self.faults.push(Fault::of_error(kind, path, &error));
+                if self.codes.is_none() {
+                    self.faults.push(Fault::of_error(kind, path, &error));
+                }
                 None
             }
         }

@@ -4,12 +4,7 @@ use std::path::Path;
 
 use super::{Fault, Kind};
 use crate::data::dataset::file_name;
-use crate::image::volume::Grid;
-
-/// Headers round: a thousandth of a voxel is no difference.
-const ROUNDING: f64 = 1e-3;
-/// From here on an image and its labels do not belong together, whatever the voxel size.
-const TOO_FAR: f64 = 0.1;
+use crate::image::volume::{Fit, Grid};
 
 /// Compares `grid` of `file` with the first image of its case.
 pub(super) fn compare(file: &Path, grid: &Grid, first: &Path, reference: &Grid) -> Option<Fault> {
@@ -20,22 +15,31 @@ pub(super) fn compare(file: &Path, grid: &Grid, first: &Path, reference: &Grid) 
         let mend = "export both again from the same scan, or resample this file onto the image";
         return Some(Fault::error(Kind::Shape, file, what, mend).at(format!("against {other}")));
     };
-    let spacing = reference.spacing();
-    let voxel = spacing.into_iter().fold(f64::INFINITY, f64::min);
-    if distance <= ROUNDING * voxel {
+    let fit = grid.fit(reference);
+    if fit == Fit::Same {
         return None;
     }
-    let what = format!("lies up to {distance:.3} mm from `{other}`: {}", difference(grid, reference));
-    let fault = if distance > TOO_FAR.min(voxel / 2.0) {
-        let mend = "look at both in a viewer: where the voxels match, copy the header of the image into this file; \
-                    where they do not, resample it onto the image";
-        Fault::error(Kind::Geometry, file, what, mend)
+    let what = format!(
+        "lies up to {distance:.0$} mm from `{other}`, {1:.3} of a voxel: {2}",
+        digits(distance),
+        grid.voxels_apart(reference).unwrap_or(0.0),
+        difference(grid, reference)
+    );
+    let fault = if fit > Fit::Near {
+        let fix = "look at both in a viewer: where the voxels match, copy the header of the image into this file \
+                   (`segen check DATASET --fix-header copy`); where they do not, resample it onto the image";
+        Fault::error(Kind::Geometry, file, what, fix)
     } else {
-        let mend =
-            "too little to matter for training; copy the header of the image to be rid of this warning";
-        Fault::warning(Kind::Geometry, file, what, mend)
+        let fix = "too little to matter for training; `segen check DATASET --fix-header rounding` copies the header of \
+                   the image";
+        Fault::warning(Kind::Geometry, file, what, fix)
     };
     Some(fault.at(format!("affine, against {other}")))
+}
+
+/// Decimals of a length in millimetres: three, and more where it is a few micrometres.
+fn digits(length: f64) -> usize {
+    if length > 0.0 { (2 - length.log10().floor() as i32).clamp(3, 9) as usize } else { 3 }
 }
 
 /// What is different, in the words of a person: axes, voxel size, rotation, shift.
@@ -56,11 +60,12 @@ fn difference(grid: &Grid, reference: &Grid) -> String {
     let centre = reference.shape.map(|size| (size as f64 - 1.0) / 2.0);
     let (here, there) = (grid.world(centre), reference.world(centre));
     let shift: [f64; 3] = std::array::from_fn(|axis| here[axis] - there[axis]);
-    if shift.iter().any(|part| part.abs() > 1e-3) {
-        let [right, front, top] = shift;
-        parts.push(format!(
-            "its centre is shifted by ({right:.3}, {front:.3}, {top:.3}) mm (right, front, top)"
-        ));
+    let finest = expected.into_iter().fold(f64::INFINITY, f64::min);
+    if shift.iter().any(|part| part.abs() > 1e-3 * finest) {
+        let longest = shift.iter().fold(0.0, |longest: f64, part| longest.max(part.abs()));
+        let digits = digits(longest);
+        let [right, front, top] = shift.map(|part| format!("{part:.digits$}"));
+        parts.push(format!("its centre is shifted by ({right}, {front}, {top}) mm (right, front, top)"));
     }
     if parts.is_empty() { "a difference in the last digits".to_owned() } else { parts.join("; ") }
 }

@@ -3,9 +3,9 @@
 //! An error would stop training or make it learn something wrong in silence; a warning is something that a person
 //! should have seen once. Nothing is changed on disk.
 //!
-//! Geometry is compared in millimetres, not in digits: two files of a case agree where every voxel of one lies
-//! within a thousandth of a voxel of the same voxel of the other, which is the rounding of headers. Up to a tenth
-//! of a millimetre (or half a voxel, where that is less) is a warning, beyond it an error.
+//! Geometry is compared by distance, not by digits: two files of a case agree where every voxel of one lies within a
+//! thousandth of a voxel of the same voxel of the other, which is the rounding of headers. Up to a tenth of a voxel is a
+//! warning, beyond it an error (see [`Grid::fit`](crate::image::volume::Grid::fit)).
 
 mod across;
 mod case;

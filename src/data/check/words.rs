@@ -31,22 +31,31 @@ pub(super) fn count(dataset: &Dataset, path: &Path, count: Option<u64>) -> Optio
     Some(fault.at("numTraining"))
 }
 
-/// Classes that mirroring along the left-right axis would swap.
+/// What becomes of classes that are the two sides of one thing when a training mirrors along the left-right axis.
 pub(super) fn sides(dataset: &Dataset, path: &Path) -> Vec<Fault> {
-    let pairs = dataset.labels.side_pairs();
-    pairs
-        .into_iter()
-        .map(|(left, right)| {
-            Fault::warning(
-                Kind::Sides,
-                path,
-                format!("`{left}` and `{right}` are the two sides of one thing"),
-                "nothing to do: mirroring along the left-right axis will be left out",
-            )
-            .at("labels")
-        })
-        .collect()
+    let sides = dataset.labels.sides();
+    let name = |class: u8| &dataset.labels.names[usize::from(class)];
+    let exchanged = sides.pairs.iter().map(|[left, right]| {
+        let fix = match sides.exchangeable() {
+            true => {
+                "nothing to do: the policies `random`, `learned` and `heuristic` exchange the two labels when they \
+                 mirror along the left-right axis, `heuristic-nnunet` and `predict --mirror` leave that axis out"
+            }
+            false => BOUND,
+        };
+        (name(*left), name(*right), fix)
+    });
+    let bound = sides.bound.iter().map(|[left, right]| (left, right, BOUND));
+    let fault = |(left, right, fix): (&String, &String, &str)| {
+        let what = format!("`{left}` and `{right}` are the two sides of one thing");
+        Fault::warning(Kind::Sides, path, what, fix).at("labels")
+    };
+    exchanged.chain(bound).map(fault).collect()
 }
+
+/// What to say where no exchange of labels keeps the sides apart.
+const BOUND: &str = "nothing to do: the labels of one side cannot be exchanged for those of the other one by one, so no \
+                     training mirrors along the left-right axis";
 
 /// Everything that is wrong with the folds, and the folds as far as they can be told.
 pub(super) fn splits(dataset: &Dataset) -> (Vec<Fault>, Vec<Fold>) {

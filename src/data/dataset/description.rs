@@ -12,7 +12,8 @@ use serde_json::{Map, Value};
 
 use super::labels::{self, Labels};
 use super::{LabelScheme, Problem};
-use crate::{Error, Result};
+use crate::image::{ENDING, ENDINGS, endings_in_words, stem};
+use crate::{Error, Result, files};
 
 /// What `dataset.json` says, as far as it could be understood.
 #[derive(Clone, Debug)]
@@ -57,12 +58,7 @@ impl Description {
     /// # Errors
     /// Where the file cannot be read or is no JSON object. Everything else is a [`Problem`].
     pub(crate) fn read(path: &Path) -> Result<(Self, Vec<Problem>)> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::io("read", path, source))?;
-        // Some editors write a byte order mark, which is not JSON.
-        let value: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|source| {
-            let field = format!("line {}, column {}", source.line(), source.column());
-            Error::invalid(path, field, format!("is not JSON: {source}"), "fix the syntax at this place")
-        })?;
+        let value: Value = files::read_json(path, "fix the syntax at this place")?;
         let Value::Object(object) = value else {
             return Err(Error::invalid(
                 path,
@@ -146,7 +142,7 @@ fn channels(object: &Map<String, Value>, problems: &mut Vec<Problem>) -> Vec<Str
     by_number.into_values().collect()
 }
 
-/// The files that are listed, and the ending of the first of them.
+/// The files that are endings_in_words, and the ending of the first of them.
 fn files(object: &Map<String, Value>, problems: &mut Vec<Problem>) -> (Files, Option<String>) {
     if let Some(listed) = object.get("dataset") {
         let Some(listed) = listed.as_object() else {
@@ -166,7 +162,9 @@ fn files(object: &Map<String, Value>, problems: &mut Vec<Problem>) -> (Files, Op
         training.iter().filter_map(|entry| decathlon_case(entry, "training", problems)).collect();
     let test: Vec<_> = test.iter().filter_map(|entry| decathlon_case(entry, "test", problems)).collect();
     let first = training.iter().chain(&test).next().and_then(|case| case.images.first());
-    let ending = first.map(|path| if path.ends_with(".nii") { ".nii" } else { ".nii.gz" }.to_owned());
+    let ending =
+        first.map(|path| ENDINGS.into_iter().find(|ending| path.ends_with(ending)).unwrap_or(ENDING));
+    let ending = ending.map(str::to_owned);
     (Files::Decathlon { training, test }, ending)
 }
 
@@ -202,24 +200,23 @@ fn decathlon_case(entry: &Value, key: &str, problems: &mut Vec<Problem>) -> Opti
         return None;
     };
     let name = image.rsplit('/').next().unwrap_or(image);
-    let id = name.strip_suffix(".nii.gz").or_else(|| name.strip_suffix(".nii")).unwrap_or(name).to_owned();
-    Some(ListedCase { id, images: vec![image.to_owned()], labels })
+    Some(ListedCase { id: stem(name).to_owned(), images: vec![image.to_owned()], labels })
 }
 
-fn ending(object: &Map<String, Value>, listed: Option<String>, problems: &mut Vec<Problem>) -> String {
-    const MEND: &str =
-        "write \"file_ending\": \".nii.gz\" (or \".nii\"); other formats must be converted first";
+fn ending(object: &Map<String, Value>, of_files: Option<String>, problems: &mut Vec<Problem>) -> String {
+    let mend =
+        || format!("write \"file_ending\": {}; other formats must be converted first", endings_in_words());
     match object.get("file_ending").and_then(Value::as_str) {
-        Some(ending) if [".nii.gz", ".nii"].contains(&ending) => return ending.to_owned(),
+        Some(ending) if ENDINGS.contains(&ending) => return ending.to_owned(),
         Some(other) => {
             problems.push(Problem::new(
                 "file_ending",
                 format!("`{other}` is a format that is not read"),
-                MEND,
+                mend(),
             ));
         }
-        None if listed.is_some() => {}
-        None => problems.push(Problem::new("file_ending", "is missing or no text", MEND)),
+        None if of_files.is_some() => {}
+        None => problems.push(Problem::new("file_ending", "is missing or no text", mend())),
     }
-    listed.unwrap_or_else(|| ".nii.gz".to_owned())
+    of_files.unwrap_or_else(|| ENDING.to_owned())
 }

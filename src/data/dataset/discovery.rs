@@ -5,6 +5,8 @@ use std::path::{Component, Path, PathBuf};
 
 use super::Case;
 use super::description::{Description, Files, ListedCase};
+use crate::files::{broken_link, is_there, unreadable};
+use crate::image::{channel_name, readable_stem, split_channel};
 use crate::{Error, Result};
 
 /// The folder of a data set that was given by path, or by name or number under `raw` (`$nnUNet_raw`).
@@ -61,8 +63,10 @@ pub(super) fn locate(given: &Path, raw: Option<&Path>) -> Result<PathBuf> {
 pub(super) fn cases(folder: &Path, description: &Description) -> Result<(Vec<Case>, Vec<Case>)> {
     let ending = &description.file_ending;
     let channels = description.channels.len();
-    let existing =
-        |place: &str, id: &str| Some(folder.join(place).join(format!("{id}{ending}"))).filter(|p| p.exists());
+    // A link that leads nowhere is a file of the case as well: reading it says so.
+    let existing = |place: &str, id: &str| {
+        Some(folder.join(place).join(format!("{id}{ending}"))).filter(|path| is_there(path))
+    };
     let test_case = |id: String, images| {
         let (labels, mask) = (existing("labelsTs", &id), existing("masksTs", &id));
         Case { id, images, labels, mask }
@@ -87,8 +91,8 @@ pub(super) fn cases(folder: &Path, description: &Description) -> Result<(Vec<Cas
             // nnU-Net v1 has MSD's dataset.json but one file per channel.
             let split = |(id, images, labels): (String, Vec<PathBuf>, Option<PathBuf>)| {
                 let place = images.first().and_then(|path| path.parent()).unwrap_or(folder).to_owned();
-                let first = place.join(format!("{id}_0000{ending}"));
-                let whole = images.iter().all(|path| path.exists()) || !first.exists();
+                let first = place.join(channel_name(&id, 0, ending));
+                let whole = images.iter().all(|path| is_there(path)) || !is_there(&first);
                 let images = if whole { images } else { channel_files(&place, &id, channels, ending) };
                 (id, images, labels)
             };
@@ -125,7 +129,7 @@ pub(super) fn nothing_found(folder: &Path, ending: &str) -> Error {
     let found = entries(&images).ok().and_then(|files| files.first().map(|file| file_name(file)));
     let problem = match found {
         _ if !images.is_dir() => "is not there".to_owned(),
-        Some(name) => format!("has no file named CASE_0000{ending}; there is `{name}`"),
+        Some(name) => format!("has no file named {}; there is `{name}`", channel_name("CASE", 0, ending)),
         None => "is empty".to_owned(),
     };
     Error::invalid(
@@ -133,17 +137,22 @@ pub(super) fn nothing_found(folder: &Path, ending: &str) -> Error {
         "images",
         problem,
         format!(
-            "name images CASE_0000{ending}, CASE_0001{ending}, ... (one per channel), or bring the data into this \
-             layout with `segen import`"
+            "name images {}, {}, ... (one per channel), or bring the data into this layout with `segen import`",
+            channel_name("CASE", 0, ending),
+            channel_name("CASE", 1, ending)
         ),
     )
 }
 
-/// The entries of a folder, sorted; none where it does not exist. Hidden files are left out.
+/// The entries of a folder, sorted; none where it does not exist. Hidden files are left out, such as the `._x` that
+/// macOS puts beside `x`.
 pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let listing = match std::fs::read_dir(folder) {
         Ok(listing) => listing,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_there(folder) => {
+            return Ok(Vec::new());
+        }
+        Err(error) if broken_link(folder).is_some() => return Err(unreadable(folder, error)),
         Err(error) => return Err(Error::io("list", folder, error)),
     };
     let mut paths = Vec::new();
@@ -162,24 +171,39 @@ pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
-/// The case of a file `CASE_0000.nii.gz`: the name must end in an underscore, four digits and the ending.
-pub(crate) fn case_of_channel<'a>(name: &'a str, ending: &str) -> Option<&'a str> {
-    let stem = name.strip_suffix(ending)?;
-    let (id, number) = stem.rsplit_once('_')?;
-    (number.len() == 4 && number.bytes().all(|digit| digit.is_ascii_digit()) && !id.is_empty()).then_some(id)
-}
-
+/// The cases of a folder with a file per channel. A name counts whatever is behind it: a link that leads nowhere
+/// or a folder makes a case that cannot be read, never one that is not there.
 fn case_names(folder: &Path, ending: &str) -> Result<Vec<String>> {
     let names: BTreeSet<String> = entries(folder)?
         .iter()
-        .filter(|path| path.is_file())
-        .filter_map(|path| case_of_channel(path.file_name()?.to_str()?, ending).map(str::to_owned))
+        .filter_map(|path| {
+            let stem = path.file_name()?.to_str()?.strip_suffix(ending)?;
+            split_channel(stem).map(|(case, _)| case.to_owned())
+        })
         .collect();
     Ok(names.into_iter().collect())
 }
 
+/// Files of a data set whose names are not UTF-8. Names of cases are text, so none of these can be one.
+pub(crate) fn unreadable_names(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for place in PLACES {
+        let files = entries(&folder.join(place))?.into_iter();
+        found.extend(
+            files.filter(|path| path.to_str().is_none() && readable_stem(&file_name(path)).is_some()),
+        );
+    }
+    Ok(found)
+}
+
+/// The folders of a data set.
+pub(crate) const PLACES: [&str; 6] = ["imagesTr", "labelsTr", "masksTr", "imagesTs", "labelsTs", "masksTs"];
+/// What is wrong with a name of [`unreadable_names`], and what to do.
+pub(crate) const UNREADABLE_NAME: [&str; 2] =
+    ["the name is not UTF-8, so that it cannot be the name of a case", "rename the file"];
+
 fn channel_files(folder: &Path, id: &str, channels: usize, ending: &str) -> Vec<PathBuf> {
-    (0..channels).map(|channel| folder.join(format!("{id}_{channel:04}{ending}"))).collect()
+    (0..channels).map(|channel| folder.join(channel_name(id, channel, ending))).collect()
 }
 
 /// A path from `dataset.json`: `$NAME` and `${NAME}` are replaced, relative paths start at the data set.
@@ -226,14 +250,6 @@ mod tests {
             ("plain", "plain"),
         ] {
             assert_eq!(expand(text, &variable), expected);
-        }
-    }
-
-    #[test]
-    fn channel_files_need_four_digits() {
-        assert_eq!(case_of_channel("la_003_0000.nii.gz", ".nii.gz"), Some("la_003"));
-        for wrong in ["la_003.nii.gz", "la_00000.nii.gz", "_0000.nii.gz", "la_0000.nii", "la_00a0.nii.gz"] {
-            assert_eq!(case_of_channel(wrong, ".nii.gz"), None, "{wrong}");
         }
     }
 

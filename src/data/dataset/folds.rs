@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Problem;
 use super::legacy_random::LegacyRandom;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Training and validation cases by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,16 +33,10 @@ pub(crate) fn file(folder: &Path, preprocessed: Option<&Path>) -> Option<PathBuf
 
 /// Reads `splits_final.json`.
 pub(crate) fn read(path: &Path) -> Result<Vec<Fold>> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::io("read", path, source))?;
-    serde_json::from_str(&text).map_err(|source| {
-        Error::invalid(
-            path,
-            format!("line {}", source.line()),
-            source.to_string(),
-            "it must be a list of {\"train\": [names], \"val\": [names]}; without the file the usual five folds \
-             are made",
-        )
-    })
+    files::read_json(
+        path,
+        "it must be a list of {\"train\": [names], \"val\": [names]}; without the file the usual five folds are made",
+    )
 }
 
 /// Everything that is wrong with folds over the cases `ids`.

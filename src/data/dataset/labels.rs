@@ -18,7 +18,9 @@ const MEND: &str = "write \"labels\": {\"background\": 0, \"NAME\": 1, ...}; a r
 /// Reads `labels`, `regions_class_order` and `label_names`; where they are faulty the scheme is what could be
 /// understood.
 pub(super) fn parse(object: &Map<String, Value>, problems: &mut Vec<Problem>) -> Labels {
-    let entries = entries(object, problems);
+    let before = problems.len();
+    let Entries { entries, too_large } = entries(object, problems);
+    let faulty = problems.len() > before;
     let single = |name: &str| {
         entries.iter().find(|(key, _)| key == name).and_then(|(_, values)| match values.as_slice() {
             [value] => Some(*value),
@@ -40,9 +42,16 @@ pub(super) fn parse(object: &Map<String, Value>, problems: &mut Vec<Problem>) ->
     // A value that no class or region has may be named all the same.
     let named = object.get("label_names").and_then(Value::as_object).into_iter().flat_map(Map::keys);
     let named = named.filter_map(|value| value.parse().ok());
-    let declared: BTreeSet<u8> =
+    let mut declared: BTreeSet<u8> =
         entries.iter().flat_map(|(_, values)| values.iter().copied()).chain(named).collect();
-    check_values(&declared, ignore, problems);
+    if too_large {
+        // Then no file is to blame for values that stand here.
+        declared.clear();
+    }
+    // Where an entry could not be used, gaps are its doing.
+    if !faulty {
+        check_values(&declared, ignore, problems);
+    }
     check_regions(&regions, ignore, problems);
     let overlapping = regions.iter().any(|region| region.values.len() > 1);
     let order = if overlapping { class_order(object, &regions, &declared, problems) } else { None };
@@ -51,16 +60,24 @@ pub(super) fn parse(object: &Map<String, Value>, problems: &mut Vec<Problem>) ->
     Labels { scheme, declared: declared.into_iter().collect() }
 }
 
+struct Entries {
+    /// Names with their sorted values.
+    entries: Vec<(String, Vec<u8>)>,
+    /// Whether there were others, with values above 255.
+    too_large: bool,
+}
+
 /// Names with their sorted values, in the order of the file; MSD's {value: name} is turned round.
-fn entries(object: &Map<String, Value>, problems: &mut Vec<Problem>) -> Vec<(String, Vec<u8>)> {
+fn entries(object: &Map<String, Value>, problems: &mut Vec<Problem>) -> Entries {
     let Some(labels) = object.get("labels").and_then(Value::as_object).filter(|labels| !labels.is_empty())
     else {
         problems.push(Problem::new("labels", "is missing, empty or no object", MEND));
-        return Vec::new();
+        return Entries { entries: Vec::new(), too_large: false };
     };
     let is_name = |text: &Value| text.as_str().is_some_and(|text| text.parse::<f64>().is_err());
     let by_value = labels.iter().all(|(key, name)| key.parse::<f64>().is_ok() && is_name(name));
     let mut entries = Vec::new();
+    let mut large = Vec::new();
     for (key, value) in labels {
         let (name, value) = match value.as_str() {
             Some(name) if by_value => (name, &Value::String(key.clone())),
@@ -68,10 +85,35 @@ fn entries(object: &Map<String, Value>, problems: &mut Vec<Problem>) -> Vec<(Str
         };
         match label_values(value) {
             Ok(values) => entries.push((name.to_owned(), values)),
+            Err(_) if above_255(value).is_some() => large.extend(above_255(value).map(|value| (name, value))),
             Err(problem) => problems.push(Problem::new("labels", format!("`{name}`: {problem}"), MEND)),
         }
     }
-    entries
+    // One word about all of them: they have one cause.
+    if let Some((name, value)) = large.first() {
+        let problem = match large.len() {
+            1 => format!("`{name}` has the value {value}, but label values go up to 255"),
+            count => format!("{count} classes have values above 255, such as `{name}` with {value}"),
+        };
+        problems.push(Problem::new("labels", problem, RENUMBER));
+    }
+    Entries { entries, too_large: !large.is_empty() }
+}
+
+/// The hint where label values are codes of an atlas or the like.
+pub(crate) const RENUMBER: &str =
+    "number the classes 0, 1, 2, ... without gaps, in dataset.json and in the label files alike";
+
+/// A whole number above 255 among the values of a class.
+fn above_255(value: &Value) -> Option<u64> {
+    let one = |value: &Value| {
+        let number = value.as_f64().or_else(|| value.as_str().and_then(|text| text.parse().ok()))?;
+        (number.fract() == 0.0 && number > 255.0).then_some(number as u64)
+    };
+    match value.as_array() {
+        Some(list) => list.iter().find_map(one),
+        None => one(value),
+    }
 }
 
 fn label_values(value: &Value) -> Result<Vec<u8>, String> {

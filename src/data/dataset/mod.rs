@@ -16,6 +16,7 @@
 mod description;
 mod discovery;
 mod folds;
+mod inputs;
 mod labels;
 mod legacy_random;
 mod selection;
@@ -26,8 +27,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use description::{Description, Files};
-pub(crate) use discovery::{case_of_channel, entries, file_name};
+pub(crate) use discovery::{PLACES, UNREADABLE_NAME, entries, file_name};
 pub use folds::Fold;
+pub use inputs::{Cases, cases, file_of};
+pub(crate) use labels::RENUMBER;
+pub use sides::{Sides, left_right_pairs};
 
 use crate::config::FoldChoice;
 use crate::{Error, Result};
@@ -106,13 +110,6 @@ impl LabelScheme {
     pub fn classes(&self) -> usize {
         self.names.len()
     }
-
-    /// Pairs of class or region names that differ only in their side (`left kidney`, `right kidney`), each once,
-    /// the left one first. Mirroring along the left-right axis would swap them.
-    pub fn side_pairs(&self) -> Vec<(String, String)> {
-        let regions = self.regions.iter().map(|region| region.name.as_str());
-        sides::pairs(self.names.iter().map(String::as_str).chain(regions))
-    }
 }
 
 /// Something that is wrong with a file of words: `dataset.json` or `splits_final.json`.
@@ -161,6 +158,10 @@ impl Dataset {
         let (description, problems) = Description::read(&path)?;
         if let Some(first) = problems.first() {
             return Err(first.error(&path, problems.len() - 1));
+        }
+        if let Some(file) = discovery::unreadable_names(&folder)?.first() {
+            let [problem, fix] = UNREADABLE_NAME;
+            return Err(Error::invalid(file, "file name", problem, fix));
         }
         let dataset = Self::assemble(&folder, description)?;
         if dataset.training.is_empty() && dataset.test.is_empty() {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::source::{Tree, missing, stem};
+use super::source::{Tree, missing};
 use super::{Classes, Found, FoundCase, Images, LabelSource, Layout, Part, Values};
 use crate::data::dataset::file_name;
+use crate::image::stem;
 use crate::{Error, Result};
 
 /// The files of one scan.

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::source::{Tree, missing, stem};
+use super::source::{Tree, missing};
 use super::survey::{ValuesByFile, all_values};
 use super::{Classes, Found, FoundCase, Images, LabelSource, Layout, Part, Values};
 use crate::data::dataset::file_name;
+use crate::image::stem;
 use crate::{Error, Result};
 
 /// How one family of years names its files.

@@ -5,11 +5,12 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::literal::Assignments;
-use super::source::{Tree, stem};
+use super::source::Tree;
 use super::survey::{ValuesByFile, all_values};
-use super::{Classes, Found, FoundCase, Images, LabelSource, Layout, Part};
+use super::{Classes, Found, FoundCase, Images, LabelSource, Layout, Part, Values};
 use crate::data::dataset::{Fold, file_name};
-use crate::{Error, Result};
+use crate::image::stem;
+use crate::{Error, Result, files};
 
 /// The lists of one group of cases.
 struct Lists {
@@ -85,8 +86,10 @@ fn config_lists(file: &Path) -> Result<Vec<Lists>> {
     if std::fs::metadata(file).is_ok_and(|metadata| metadata.len() > LONGEST) {
         return Ok(Vec::new());
     }
-    let text = std::fs::read(file).map_err(|source| Error::io("read", file, source))?;
-    let assignments = Assignments::parse(&String::from_utf8_lossy(&text));
+    let text = std::fs::read(file).map_err(|error| files::unreadable(file, error))?;
+    // Comments of other people's scripts may be in any encoding.
+    let text = String::from_utf8_lossy(&text);
+    let assignments = Assignments::parse(text.trim_start_matches('\u{feff}'));
     let folder = file.parent().unwrap_or(Path::new("."));
     let mut groups = Vec::new();
     for (part, validation, [channels, labels, masks, names]) in GROUPS {
@@ -253,7 +256,7 @@ fn paths(list: &Path) -> Result<Vec<Option<PathBuf>>> {
 
 /// Lines with their numbers from 1; empty ones and comments are left out.
 fn lines(list: &Path) -> Result<Vec<(usize, String)>> {
-    let text = std::fs::read_to_string(list).map_err(|source| Error::io("read", list, source))?;
+    let text = files::read_text(list)?;
     let lines = text
         .lines()
         .map(str::trim)
@@ -292,10 +295,43 @@ fn ids(lists: &Lists, first: &[Option<PathBuf>]) -> Result<Vec<String>> {
     ))
 }
 
-/// The lists do not name classes: as many as the highest label value.
-pub(super) fn classify(found: &mut Found, values: &ValuesByFile) {
-    let highest = all_values(values).last().copied().unwrap_or(0).max(1);
-    let names: Vec<String> = (1..=highest).map(|value| format!("class {value}")).collect();
+/// The lists do not name classes: each value that the files have becomes one, numbered without gaps.
+///
+/// # Errors
+/// Where there are so many values that the files can be no label maps.
+pub(super) fn classify(found: &mut Found, values: &ValuesByFile) -> Result<()> {
+    /// More classes than the finest public label map has.
+    const MOST: usize = 200;
+    let mut present = all_values(values);
+    present.remove(&0);
+    if present.len() > MOST {
+        let most =
+            values.iter().max_by_key(|(_, values)| values.len()).map_or(&*found.source, |(file, _)| file);
+        return Err(Error::invalid(
+            most,
+            "labels",
+            format!("the label files have {} different values", present.len()),
+            "give label maps: this looks like an image, a map of probabilities or a mask with smooth edges",
+        ));
+    }
+    let classes = present.len().max(1);
+    let names: Vec<String> = (1..=classes).map(|class| format!("class {class}")).collect();
     found.classes = Classes::plain(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let pairs: Vec<(u8, u8)> = std::iter::once(0).chain(present).zip(0..).collect();
+    let moved: Vec<String> = pairs
+        .iter()
+        .filter(|(old, new)| old != new)
+        .map(|(old, new)| format!("{old} becomes {new}"))
+        .collect();
+    if !moved.is_empty() {
+        found.notes.push(format!(
+            "label values are numbered without gaps: {}; check that each is a class and not a mark",
+            moved.join(", ")
+        ));
+        for labels in found.cases.iter_mut().filter_map(|case| case.labels.as_mut()) {
+            labels.values = Values::Renumber(pairs.clone());
+        }
+    }
     found.notes.push("the lists do not name classes; write their names into dataset.json".to_owned());
+    Ok(())
 }

@@ -7,14 +7,14 @@ use super::survey::{ValuesByFile, all_values};
 use super::{Classes, Found, FoundCase, Images, LabelSource, Layout, Part};
 use crate::Result;
 use crate::data::dataset::file_name;
+use crate::image::stem;
 
 pub(super) fn find(tree: &Tree) -> Result<Option<Found>> {
     let is_case = |name: &str| {
         name.strip_prefix("case_")
             .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
     };
-    let known =
-        |name: &str| ["imaging", "segmentation", "aggregated_MAJ_seg"].contains(&super::source::stem(name));
+    let known = |name: &str| ["imaging", "segmentation", "aggregated_MAJ_seg"].contains(&stem(name));
     let folders: BTreeSet<_> = tree
         .images()
         .filter(|(_, folder, name)| is_case(&file_name(folder)) && known(name))
@@ -27,9 +27,7 @@ pub(super) fn find(tree: &Tree) -> Result<Option<Found>> {
     for folder in folders {
         let id = file_name(folder);
         let file = |wanted: &str| {
-            tree.beside(folder)
-                .find(|(_, name)| super::source::stem(name) == wanted)
-                .map(|(path, _)| path.to_owned())
+            tree.beside(folder).find(|(_, name)| stem(name) == wanted).map(|(path, _)| path.to_owned())
         };
         let image = file("imaging").ok_or_else(|| {
             missing(

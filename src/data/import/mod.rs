@@ -153,7 +153,9 @@ pub fn recognise(source: &Path, progress: &dyn Progress) -> Result<Found> {
                 break;
             }
         }
-        found.ok_or_else(|| tree.unknown())?
+        let mut found = found.ok_or_else(|| tree.unknown())?;
+        found.notes.extend(tree.note());
+        found
     };
     found.cases.sort_by(|a, b| a.id.cmp(&b.id));
     found.check_names()?;
@@ -162,7 +164,7 @@ pub fn recognise(source: &Path, progress: &dyn Progress) -> Result<Found> {
     match found.layout {
         Layout::Brats2017 | Layout::Brats2023 => brats::classify(&mut found, &values)?,
         Layout::Kits => kits::classify(&mut found, &values)?,
-        Layout::DeepMedic => deepmedic::classify(&mut found, &values),
+        Layout::DeepMedic => deepmedic::classify(&mut found, &values)?,
         Layout::Decathlon | Layout::Brats2013 | Layout::Atlas => {}
     }
     found.check_values(&values)?;

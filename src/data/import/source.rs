@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::data::dataset::{entries, file_name};
+use crate::image::{ENDINGS, channel_name, single_stem, stem};
 use crate::{Error, Result};
 
 /// All files below a folder, sorted, hidden ones left out.
 pub(super) struct Tree {
     pub(super) root: PathBuf,
     pub(super) files: Vec<PathBuf>,
-    /// NIfTI files by folder, with their names.
+    /// Images by folder, with their names.
     images: BTreeMap<PathBuf, Vec<(PathBuf, String)>>,
+    /// Folders with the name of an image, and the only image in each.
+    wrapped: Vec<(PathBuf, PathBuf)>,
 }
 
 /// Deeper than any of the public sets; a link that leads back to itself ends here.
@@ -19,26 +22,47 @@ const DEPTH: usize = 8;
 
 impl Tree {
     pub(super) fn read(root: &Path) -> Result<Self> {
-        let mut tree = Self { root: root.to_owned(), files: Vec::new(), images: BTreeMap::new() };
+        let (files, images, wrapped) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let mut tree = Self { root: root.to_owned(), files, images, wrapped };
         tree.descend(root, DEPTH)?;
         Ok(tree)
     }
 
     fn descend(&mut self, folder: &Path, depth: usize) -> Result<()> {
         for path in entries(folder)? {
-            if path.is_dir() {
-                if depth > 0 {
-                    self.descend(&path, depth - 1)?;
-                }
-                continue;
-            }
             let name = file_name(&path);
-            if stem(&name) != name {
-                self.images.entry(folder.to_owned()).or_default().push((path.clone(), name));
+            let mut file = path.clone();
+            if path.is_dir() {
+                match only_image(&path)? {
+                    // Some copies of BraTS have a folder `CASE_t1.nii` around each file, whose own name says nothing.
+                    Some(inside) if single_stem(&name).is_some() => {
+                        self.wrapped.push((path, inside.clone()));
+                        file = inside;
+                    }
+                    _ if depth > 0 => {
+                        self.descend(&path, depth - 1)?;
+                        continue;
+                    }
+                    _ => continue,
+                }
             }
-            self.files.push(path);
+            if single_stem(&name).is_some() {
+                self.images.entry(folder.to_owned()).or_default().push((file.clone(), name));
+            }
+            self.files.push(file);
         }
         Ok(())
+    }
+
+    /// What to say about images that lie in folders of the names that they should have.
+    pub(super) fn note(&self) -> Option<String> {
+        let (folder, file) = self.wrapped.first()?;
+        Some(format!(
+            "{} images lie in folders that have their names; `{}` is taken for `{}`, and so on",
+            self.wrapped.len(),
+            file.strip_prefix(&self.root).unwrap_or(file).display(),
+            file_name(folder)
+        ))
     }
 
     /// NIfTI files as path, folder and name.
@@ -74,19 +98,30 @@ impl Tree {
             &self.root,
             "layout",
             problem,
-            "known are MSD (dataset.json), BraTS (*_t1ce.nii.gz, *-t1c.nii.gz, OTMultiClass.nii.gz), KiTS \
+            format!(
+                "known are MSD (dataset.json), BraTS (*_t1ce.nii.gz, *-t1c.nii.gz, OTMultiClass.nii.gz), KiTS \
              (case_00000/imaging.nii.gz), ATLAS (*_T1w.nii.gz, *_t1w_*stx.nii.gz) and DeepMedic (trainConfig.cfg, \
-             trainChannels_*.cfg); name other data CASE_0000.nii.gz and write a dataset.json by hand",
+             trainChannels_*.cfg); name other data {} and write a dataset.json by hand",
+                channel_name("CASE", 0, ENDINGS[0])
+            ),
         )
     }
 }
 
-/// The name without `.nii.gz` or `.nii`.
-pub(super) fn stem(name: &str) -> &str {
-    name.strip_suffix(".nii.gz").or_else(|| name.strip_suffix(".nii")).unwrap_or(name)
-}
-
 /// A file that a case must have.
 pub(super) fn missing(folder: &Path, case: &str, what: &str, mend: &str) -> Error {
-    Error::invalid(folder, format!("case `{case}`"), format!("{what} is missing"), mend)
+    // A folder of that name was looked into: then it is not one image that it holds.
+    let folders = ENDINGS.map(|ending| folder.join(format!("{}{ending}", stem(what))));
+    let problem = match folders.iter().find(|path| path.is_dir()) {
+        Some(path) => format!("`{}` is a folder that does not hold one image alone", file_name(path)),
+        None => format!("{what} is missing"),
+    };
+    Error::invalid(folder, format!("case `{case}`"), problem, mend)
+}
+
+/// The image in a folder that holds nothing else.
+fn only_image(folder: &Path) -> Result<Option<PathBuf>> {
+    let mut files = entries(folder)?;
+    let image = |path: &PathBuf| !path.is_dir() && single_stem(&file_name(path)).is_some();
+    Ok(files.pop().filter(|path| files.is_empty() && image(path)))
 }

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::source::stem;
 use super::{Found, Images, Values};
 use crate::data::dataset::file_name;
-use crate::image::nifti;
+use crate::image::{self, endings_in_words, single_stem};
 use crate::progress::Progress;
 use crate::{Error, Result};
 
@@ -44,11 +43,16 @@ pub(super) fn headers(found: &Found, progress: &dyn Progress) -> Result<()> {
 }
 
 fn shape(file: &Path, expected: usize) -> Result<[usize; 3]> {
-    if stem(&file_name(file)) == file_name(file) {
+    if single_stem(&file_name(file)).is_none() {
         let mend = "convert it to NIfTI first";
-        return Err(Error::invalid(file, "file name", "ends neither in `.nii` nor in `.nii.gz`", mend));
+        return Err(Error::invalid(
+            file,
+            "file name",
+            format!("does not end in {}", endings_in_words()),
+            mend,
+        ));
     }
-    let header = nifti::read_header(file)?;
+    let header = image::read_header(file)?;
     let volumes = header.volumes();
     if volumes != expected {
         return Err(Error::invalid(
@@ -74,7 +78,7 @@ pub(super) fn labels(found: &Found, progress: &dyn Progress) -> Result<ValuesByF
     let outcome = files
         .par_iter()
         .map(|file| {
-            let (labels, _) = nifti::read_labels(file)?;
+            let (labels, _) = image::read_labels(file)?;
             let mut present = [false; 256];
             labels.voxels.iter().for_each(|value| present[usize::from(*value)] = true);
             progress.advance(1);

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::{Found, FoundCase, Images, LabelSource, Part, Values};
 use crate::files::{self, create_folder, folder_beside, publish_folder};
-use crate::image::nifti;
-use crate::image::volume::{Labels, Volume};
+use crate::image::volume::{Fit, Labels, Volume};
+use crate::image::{self, ENDING};
 use crate::progress::Progress;
 use crate::{Error, Result};
 
@@ -73,7 +73,7 @@ fn copy_case(case: &FoundCase, folder: &Path) -> Result<()> {
         Part::Test => "Ts",
     };
     let place = |kind: &str| folder.join(format!("{kind}{suffix}"));
-    let channel = |number: usize| place("images").join(format!("{}_{number:04}.nii.gz", case.id));
+    let channel = |number: usize| place("images").join(image::channel_name(&case.id, number, ENDING));
     match &case.images {
         Images::Files(files) => {
             for (number, file) in files.iter().enumerate() {
@@ -81,18 +81,18 @@ fn copy_case(case: &FoundCase, folder: &Path) -> Result<()> {
             }
         }
         Images::Volumes(file, expected) => {
-            let (images, header) = nifti::read_channels(file)?;
+            let (images, header) = image::read_channels(file)?;
             debug_assert_eq!(images.len(), *expected, "the headers were surveyed");
             for (number, image) in images.iter().enumerate() {
-                nifti::write_image(&channel(number), image, Some(&header))?;
+                image::write_image(&channel(number), image, Some(&header))?;
             }
         }
     }
     if let Some(labels) = &case.labels {
-        write_labels(labels, &place("labels").join(format!("{}.nii.gz", case.id)))?;
+        write_labels(labels, &place("labels").join(format!("{}{ENDING}", case.id)))?;
     }
     if let Some(mask) = &case.mask {
-        copy(mask, &place("masks").join(format!("{}.nii.gz", case.id)))?;
+        copy(mask, &place("masks").join(format!("{}{ENDING}", case.id)))?;
     }
     Ok(())
 }
@@ -101,7 +101,7 @@ fn write_labels(source: &LabelSource, target: &Path) -> Result<()> {
     match (&source.values, source.files.as_slice()) {
         (Values::Keep, [file]) => copy(file, target),
         (Values::Renumber(pairs), [file]) => {
-            let (mut labels, header) = nifti::read_labels(file)?;
+            let (mut labels, header) = image::read_labels(file)?;
             let mut table = [None; 256];
             for (old, new) in pairs {
                 table[usize::from(*old)] = Some(*new);
@@ -117,7 +117,7 @@ fn write_labels(source: &LabelSource, target: &Path) -> Result<()> {
                     )
                 })?;
             }
-            nifti::write_labels(target, &labels, Some(&header))
+            image::write_labels(target, &labels, Some(&header))
         }
         (Values::Unite, files) => unite(files, target),
         (_, files) => {
@@ -131,14 +131,14 @@ fn write_labels(source: &LabelSource, target: &Path) -> Result<()> {
 fn unite(files: &[PathBuf], target: &Path) -> Result<()> {
     // One file of zeros and ones is what it should be already.
     if let [file] = files
-        && let Ok((labels, _)) = nifti::read_labels(file)
+        && let Ok((labels, _)) = image::read_labels(file)
         && labels.voxels.iter().all(|value| *value <= 1)
     {
         return copy(file, target);
     }
-    let mut united: Option<(Labels, nifti::Header)> = None;
+    let mut united: Option<(Labels, image::Header)> = None;
     for file in files {
-        let (mask, header) = nifti::read_image(file)?;
+        let (mask, header) = image::read_image(file)?;
         if let Some(wrong) = mask.voxels.iter().find(|value| !(**value >= 0.0 && value.is_finite())) {
             let problem = format!("has the value {wrong}, but a lesion mask has numbers from 0 upwards");
             return Err(Error::invalid(file, "lesion mask", problem, "export the mask again"));
@@ -148,8 +148,7 @@ fn unite(files: &[PathBuf], target: &Path) -> Result<()> {
         match &mut united {
             None => united = Some((Volume::new(lesion, mask.grid), header)),
             Some((labels, _)) => {
-                let distance = labels.grid.displacement(&mask.grid);
-                if !distance.is_some_and(|millimetres| millimetres <= SAME_PLACE) {
+                if labels.grid.fit(&mask.grid) > Fit::Same {
                     let problem = format!("lies elsewhere than `{}`", files[0].display());
                     return Err(Error::invalid(file, "lesion mask", problem, "resample one onto the other"));
                 }
@@ -158,13 +157,10 @@ fn unite(files: &[PathBuf], target: &Path) -> Result<()> {
         }
     }
     match united {
-        Some((labels, header)) => nifti::write_labels(target, &labels, Some(&header)),
+        Some((labels, header)) => image::write_labels(target, &labels, Some(&header)),
         None => Err(Error::invalid(target, "lesion mask", "there is none", "add the mask")),
     }
 }
-
-/// Masks of one scan may differ in position by the rounding of their headers, in millimetres.
-const SAME_PLACE: f64 = 1e-3;
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// Compressing harder costs more time than it saves on a disk.
@@ -207,7 +203,7 @@ fn description(found: &Found) -> Value {
         "channel_names": channels,
         "labels": labels,
         "numTraining": found.count(Part::Training),
-        "file_ending": ".nii.gz",
+        "file_ending": ENDING,
         "description": format!("imported from {}", found.layout),
         "converted_by": format!("segen {}", env!("CARGO_PKG_VERSION")),
     });

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Kind, PhantomCase, PhantomOptions, Split, generate};
 use crate::files::{create_folder, folder_beside, publish_folder, write_atomically};
-use crate::image::nifti::{write_image, write_labels};
+use crate::image::{ENDING, channel_name, write_image, write_labels};
 use crate::progress::Progress;
 use crate::{Error, Result};
 
@@ -120,9 +120,9 @@ fn place_of(place: &str, split: Split) -> String {
 fn save(case: &PhantomCase, split: Split, folder: &Path) -> Result<()> {
     let images = folder.join(place_of("images", split));
     for (number, channel) in case.channels.iter().enumerate() {
-        write_image(&images.join(format!("{}_{number:04}.nii.gz", case.id)), channel, None)?;
+        write_image(&images.join(channel_name(&case.id, number, ENDING)), channel, None)?;
     }
-    let name = format!("{}.nii.gz", case.id);
+    let name = format!("{}{ENDING}", case.id);
     write_labels(&folder.join(place_of("labels", split)).join(&name), &case.labels, None)?;
     match &case.mask {
         Some(mask) => write_labels(&folder.join(place_of("masks", split)).join(&name), mask, None),
@@ -167,7 +167,7 @@ fn describe(report: &Report, folder: &Path) -> Result<()> {
         "description": "Synthetic scans with rare lesions; labels are exact",
         "channel_names": channels,
         "numTraining": report.training.cases,
-        "file_ending": ".nii.gz",
+        "file_ending": ENDING,
         "phantom": report,
     });
     if kind == Kind::Brats {

@@ -6,7 +6,7 @@ use super::Figures;
 use super::page::Page;
 use crate::Result;
 use crate::data::dataset::Dataset;
-use crate::image::nifti;
+use crate::image;
 use crate::image::volume::{Image, Labels};
 use crate::picture::{self, OverlayRow};
 use crate::run::{Manifest, Run};
@@ -64,9 +64,9 @@ pub(super) fn write(
                 score("Sensitivity"),
                 score("Precision")
             ),
-            image: nifti::read_image(&known.images[0])?.0,
-            reference: nifti::read_labels(reference)?.0,
-            prediction: nifti::read_labels(&prediction)?.0,
+            image: image::read_image(&known.images[0])?.0,
+            reference: image::read_labels(reference)?.0,
+            prediction: image::read_labels(&prediction)?.0,
         });
     }
     if loaded.is_empty() {

@@ -12,7 +12,7 @@ use crate::progress::Progress;
 use crate::run::events::{Event, LogitShift, LogitsEvent, Rate, read_events};
 use crate::run::{Manifest, Run, Split, progress_panels};
 use crate::score::ScoredFolder;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Columns of the tables of scores: heading, start of the key in `summary.json`.
 const COLUMNS: [(&str, &str); 7] = [
@@ -79,10 +79,7 @@ pub(super) fn write(
 /// The run's configuration as a table.
 pub(super) fn settings(run: &Run) -> Result<toml::Table> {
     let path = run.path("config.toml");
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
-    text.parse().map_err(|e: toml::de::Error| {
-        Error::invalid(&path, "TOML", e.to_string(), "restore the file, or train the run again")
-    })
+    files::read_toml(&path, "restore the file, or train the run again")
 }
 
 /// The name that a section of the configuration goes by: its `name`, else its `kind`.

@@ -19,7 +19,7 @@ pub(super) fn write(page: &mut Page, folder: &Path, figures: &mut Figures<'_>) -
         table.fractions.len(),
         results.iter().map(|r| r.train_seconds).sum::<f64>() / 3600.0
     ));
-    if let Ok(experiment) = std::fs::read_to_string(folder.join("experiment.toml")) {
+    if let Ok(experiment) = crate::files::read_text(&folder.join("experiment.toml")) {
         page.folded("The experiment", &experiment);
     }
     for block in sweep::blocks(&table) {

@@ -2,13 +2,14 @@
 //!
 //! The rule: the sform where `sform_code` is above 0, else the qform where `qform_code` is above 0, else only the
 //! spacing. The last case follows nibabel (and ANALYZE before it): the world's origin is the centre of the
-//! volume and x runs from right to left. The quaternion follows `nifti1.h`; one that is longer than 1 is scaled to
+//! volume and x runs from right to left. Numbers in metres or micrometres (`xyzt_units`) become millimetres. The quaternion follows `nifti1.h`; one that is longer than 1 is scaled to
 //! length 1 with a warning, as the NIfTI C library does.
 
 use std::path::Path;
 
 use super::header::DAMAGED;
 use super::layout::{Field, Fields, Version};
+use crate::image::Doubt;
 use crate::image::volume::Grid;
 use crate::{Error, Result};
 
@@ -29,7 +30,7 @@ pub(super) fn affine(
     shape: [usize; 3],
     dimensions: usize,
     path: &Path,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Doubt>,
 ) -> Result<Affine> {
     let invalid = |fault: Fault, mend: &str| Error::invalid(path, fault.field, fault.problem, mend);
     for (field, name) in [(Field::SformCode, "sform_code"), (Field::QformCode, "qform_code")] {
@@ -41,34 +42,100 @@ pub(super) fn affine(
     }
     let has_sform = fields.integer(Field::SformCode, 0) > 0;
     let has_qform = fields.integer(Field::QformCode, 0) > 0;
+    let unit = Unit::of(fields);
     let mut doubts = Vec::new();
     let affine = if has_sform {
         let affine = sform(fields)
             .map_err(|fault| invalid(fault, "set the sform, or sform_code 0 if the qform is right"))?;
-        compare(fields, &affine, shape, has_qform, dimensions, warnings);
+        compare(fields, (&affine, unit), shape, has_qform, dimensions, warnings);
         affine
     } else if has_qform {
         qform(fields, dimensions, &mut doubts)
             .map_err(|fault| invalid(fault, "set the qform, or a right sform with sform_code 1"))?
     } else {
-        warnings.push(
+        doubts.push(
             "neither sform nor qform is set: only the spacing is known, left and right are a convention"
-                .to_owned(),
+                .into(),
         );
         base(fields, shape, dimensions).map_err(|fault| invalid(fault, "set pixdim to the voxel spacing"))?
     };
     warnings.append(&mut doubts);
     if let Some(degrees) = shear(&affine) {
-        warnings.push(format!(
-            "the affine is sheared: two of its axes are {degrees:.2} degrees from a right angle"
-        ));
+        warnings.push(
+            format!("the affine is sheared: two of its axes are {degrees:.2} degrees from a right angle")
+                .into(),
+        );
     }
-    if let 1 | 3 = fields.integer(Field::XyztUnits, 0) & 7 {
-        warnings
-            .push("xyzt_units says metres or micrometres; the numbers are taken as millimetres".to_owned());
-    }
-    Ok(affine)
+    unit.convert(affine, path, warnings)
 }
+
+/// The unit of length that `xyzt_units` states. All numbers of the header that are lengths are in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    Metre,
+    /// Also where nothing is stated, as most programs that write NIfTI mean it.
+    Millimetre,
+    Micrometre,
+    /// A code that NIfTI does not know.
+    Unknown(i64),
+}
+
+/// No voxel of a scan is that large, in millimetres: then the unit is not true.
+const IMPLAUSIBLE: f64 = 50.0;
+
+impl Unit {
+    fn of(fields: &Fields) -> Self {
+        match fields.integer(Field::XyztUnits, 0) & SPATIAL {
+            1 => Self::Metre,
+            0 | 2 => Self::Millimetre,
+            3 => Self::Micrometre,
+            code => Self::Unknown(code),
+        }
+    }
+
+    fn millimetres(self) -> f64 {
+        match self {
+            Self::Metre => 1e3,
+            Self::Millimetre | Self::Unknown(_) => 1.0,
+            Self::Micrometre => 1e-3,
+        }
+    }
+
+    /// An affine in millimetres, as ITK reads it. What the unit did to the voxels is told, since a false one is
+    /// the likelier the fewer programs look at it.
+    fn convert(self, mut affine: Affine, path: &Path, warnings: &mut Vec<Doubt>) -> Result<Affine> {
+        const FIX: &str = "set xyzt_units to 2 (millimetres) where the numbers are millimetres; in Python \
+                           `image.header.set_xyzt_units(\"mm\")`";
+        let name = match self {
+            Self::Millimetre => return Ok(affine),
+            Self::Unknown(code) => {
+                let what =
+                    format!("xyzt_units is {code}, which NIfTI does not know; the numbers are taken as mm");
+                warnings.push(Doubt { what, fix: FIX.to_owned() });
+                return Ok(affine);
+            }
+            Self::Metre => "metres",
+            Self::Micrometre => "micrometres",
+        };
+        affine.iter_mut().flatten().for_each(|length| *length *= self.millimetres());
+        let spacing = Grid { shape: [1; 3], affine }.spacing();
+        let shown = spacing.map(|length| format!("{}", (length * 1e6).round() / 1e6)).join(" x ");
+        if spacing.into_iter().fold(f64::INFINITY, f64::min) >= IMPLAUSIBLE {
+            let problem = format!("says {name}, which makes the voxels {shown} mm large");
+            return Err(Error::invalid(path, "xyzt_units", problem, FIX));
+        }
+        warnings.push(Doubt {
+            what: format!(
+                "xyzt_units says {name}: the numbers became mm, and the voxels are {shown} mm large"
+            ),
+            fix: format!("nothing must be done where that is their size; else {FIX}"),
+        });
+        Ok(affine)
+    }
+}
+
+/// The bits of `xyzt_units` that are the unit of length; others are that of time.
+pub(super) const SPATIAL: i64 = 7;
 
 /// Rows of the matrix, as stored.
 fn sform(fields: &Fields) -> Stated {
@@ -78,7 +145,7 @@ fn sform(fields: &Fields) -> Stated {
 }
 
 /// Rotation from the quaternion, spacing from `pixdim`, position from `qoffset`.
-fn qform(fields: &Fields, dimensions: usize, doubts: &mut Vec<String>) -> Stated {
+fn qform(fields: &Fields, dimensions: usize, doubts: &mut Vec<Doubt>) -> Stated {
     let imaginary = fields.triple(Field::Quatern, 0);
     if imaginary.iter().any(|value| !value.is_finite()) {
         return Err(fault("quatern_b, quatern_c, quatern_d", format!("are {imaginary:?}")));
@@ -92,10 +159,11 @@ fn qform(fields: &Fields, dimensions: usize, doubts: &mut Vec<String>) -> Stated
         };
     let real = if (1.0 - square).abs() < precision { 0.0 } else { (1.0 - square).max(0.0).sqrt() };
     if square >= 1.0 + precision {
-        doubts.push(format!(
-            "the quaternion (quatern_b, c, d) has length {:.6} instead of at most 1; it is scaled to 1",
-            square.sqrt()
-        ));
+        let length = square.sqrt();
+        doubts.push(
+            format!("the quaternion (quatern_b, c, d) has length {length:.6} instead of at most 1; it is scaled to 1")
+                .into(),
+        );
     }
     let rotation = rotation([real, imaginary[0], imaginary[1], imaginary[2]]);
     let mut spacing = spacing(fields, dimensions)?;
@@ -105,7 +173,7 @@ fn qform(fields: &Fields, dimensions: usize, doubts: &mut Vec<String>) -> Stated
     } else if handedness < 0.0 || !handedness.is_finite() {
         return Err(fault("pixdim[0]", format!("is {handedness}, but it must be 1 or -1")));
     } else if handedness != 1.0 && handedness != 0.0 {
-        doubts.push(format!("pixdim[0] is {handedness} instead of 1 or -1; it is taken as 1"));
+        doubts.push(format!("pixdim[0] is {handedness} instead of 1 or -1; it is taken as 1").into());
     }
     let offset = fields.triple(Field::Qoffset, 0);
     let affine = std::array::from_fn(|row| {
@@ -200,28 +268,31 @@ pub(super) fn shear(affine: &Affine) -> Option<f64> {
 /// Warns where the qform or the spacing contradicts the sform that is used.
 fn compare(
     fields: &Fields,
-    affine: &Affine,
+    (affine, unit): (&Affine, Unit),
     shape: [usize; 3],
     has_qform: bool,
     dimensions: usize,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Doubt>,
 ) {
+    /// Two statements of one header agree up to this share of a voxel: a quaternion rounds more than a matrix.
+    const ROUNDING: f64 = 0.01;
     let used = Grid { shape, affine: *affine };
     let spacing = used.spacing();
-    let finest = spacing.iter().copied().fold(f64::INFINITY, f64::min);
     if has_qform {
         match qform(fields, dimensions, &mut Vec::new()) {
             Ok(other) => {
-                let distance = used.displacement(&Grid { shape, affine: other }).unwrap_or(0.0);
-                if distance > 0.01 * finest {
-                    warnings.push(format!("qform and sform disagree by {distance:.3} mm; the sform is used"));
+                let other = Grid { shape, affine: other };
+                if used.voxels_apart(&other).is_some_and(|voxels| voxels > ROUNDING) {
+                    let distance = unit.millimetres() * used.displacement(&other).unwrap_or(0.0);
+                    warnings.push(
+                        format!("qform and sform disagree by {distance:.3} mm; the sform is used").into(),
+                    );
                 }
             }
             Err(fault) => {
-                warnings.push(format!(
-                    "the qform is not valid ({} {}); the sform is used",
-                    fault.field, fault.problem
-                ));
+                let what =
+                    format!("the qform is not valid ({} {}); the sform is used", fault.field, fault.problem);
+                warnings.push(what.into());
             }
         }
     }
@@ -231,7 +302,10 @@ fn compare(
         !(0.99..=1.01).contains(&ratio)
     };
     if (0..dimensions.min(3)).any(|axis| differs(&axis)) {
-        warnings.push(format!("pixdim says {stored:?} mm, the sform {spacing:.4?} mm; the sform is used"));
+        let millimetres = |lengths: [f64; 3]| lengths.map(|length| unit.millimetres() * length);
+        let (stored, spacing) = (millimetres(stored), millimetres(spacing));
+        let what = format!("pixdim says {stored:?} mm, the sform {spacing:.4?} mm; the sform is used");
+        warnings.push(what.into());
     }
 }
 

@@ -7,6 +7,7 @@ use super::geometry;
 use super::layout::{ByteOrder, Field, Fields, Version};
 use super::stream::Stream;
 use super::voxels::{Datatype, Scaling};
+use crate::image::Doubt;
 use crate::image::volume::Grid;
 use crate::{Error, Result};
 
@@ -24,7 +25,7 @@ pub struct Header {
     /// Bytes of all voxels; known not to overflow.
     pub(super) voxel_bytes: u64,
     grid: Grid,
-    pub(super) warnings: Vec<String>,
+    pub(super) warnings: Vec<Doubt>,
 }
 
 /// Where the voxels are.
@@ -70,8 +71,8 @@ impl Header {
         self.fields.order
     }
 
-    /// What is doubtful about the file although it can be read, as sentences for a person.
-    pub fn warnings(&self) -> &[String] {
+    /// What is doubtful about the file although it can be read.
+    pub fn warnings(&self) -> &[Doubt] {
         &self.warnings
     }
 
@@ -103,19 +104,39 @@ impl Header {
 /// The hint where a header contradicts itself.
 pub(super) const DAMAGED: &str = "the header is damaged; copy or export the file again";
 
-fn read_fields(stream: &mut Stream, path: &Path) -> Result<Fields> {
+/// The first bytes of a file, as many as the shorter header has where there are so many.
+pub(super) fn start(stream: &mut Stream) -> Result<Vec<u8>> {
     let mut bytes = vec![0; Version::Nifti1.header_size()];
     let read = stream.read(&mut bytes)?;
     bytes.truncate(read);
-    let not_nifti = |bytes: &[u8]| {
+    Ok(bytes)
+}
+
+/// Whether a file that begins so has the magic string of version 1, and of version 2.
+fn magic(bytes: &[u8]) -> (bool, bool) {
+    let at = |range: std::ops::Range<usize>| bytes.get(range).unwrap_or_default();
+    (matches!(at(344..347), b"n+1" | b"ni1"), matches!(at(4..7), b"n+2" | b"ni2"))
+}
+
+/// The first four bytes of a file that means to be NIfTI, whole or not; what it is instead otherwise.
+pub(super) fn recognise(bytes: &[u8], path: &Path) -> Result<[u8; 4]> {
+    let first = bytes.first_chunk::<4>().filter(|first| {
+        let sizes = [i32::from_le_bytes(**first), i32::from_be_bytes(**first)];
+        let short = bytes.len() < Version::Nifti1.header_size();
+        magic(bytes) != (false, false) || short && sizes.iter().any(|size| [348, 540].contains(size))
+    });
+    first.copied().ok_or_else(|| {
         let (problem, mend) = content::describe(bytes);
         Error::invalid(path, "content", format!("is not NIfTI: {problem}"), mend)
-    };
-    let Some(first) = bytes.first_chunk::<4>() else { return Err(not_nifti(&bytes)) };
-    let magic_at = |range: std::ops::Range<usize>| bytes.get(range).unwrap_or_default();
-    let looks_1 = matches!(magic_at(344..347), b"n+1" | b"ni1");
-    let looks_2 = matches!(magic_at(4..7), b"n+2" | b"ni2");
-    let (version, order) = match (i32::from_le_bytes(*first), i32::from_be_bytes(*first)) {
+    })
+}
+
+fn read_fields(stream: &mut Stream, path: &Path) -> Result<Fields> {
+    let mut bytes = start(stream)?;
+    let read = bytes.len();
+    let first = recognise(&bytes, path)?;
+    let (looks_1, looks_2) = magic(&bytes);
+    let (version, order) = match (i32::from_le_bytes(first), i32::from_be_bytes(first)) {
         (348, _) if looks_1 => (Version::Nifti1, ByteOrder::Little),
         (_, 348) if looks_1 => (Version::Nifti1, ByteOrder::Big),
         (540, _) if looks_2 => (Version::Nifti2, ByteOrder::Little),
@@ -129,10 +150,7 @@ fn read_fields(stream: &mut Stream, path: &Path) -> Result<Fields> {
                 DAMAGED,
             ));
         }
-        (348 | 540, _) | (_, 348 | 540) if read < Version::Nifti1.header_size() => {
-            return Err(Error::invalid(path, "header", format!("ends after {read} bytes"), TRUNCATED));
-        }
-        _ => return Err(not_nifti(&bytes)),
+        _ => return Err(Error::invalid(path, "header", format!("ends after {read} bytes"), TRUNCATED)),
     };
     bytes.resize(version.header_size(), 0);
     let whole = read + stream.read(&mut bytes[read..])?;
@@ -252,25 +270,27 @@ fn dims(fields: &Fields, path: &Path) -> Result<Vec<usize>> {
         .collect()
 }
 
-fn datatype(fields: &Fields, path: &Path, warnings: &mut Vec<String>) -> Result<Datatype> {
+fn datatype(fields: &Fields, path: &Path, warnings: &mut Vec<Doubt>) -> Result<Datatype> {
     let code = fields.integer(Field::Datatype, 0);
     let datatype = Datatype::from_code(code)
         .map_err(|(problem, mend)| Error::invalid(path, "datatype", format!("{code} {problem}"), mend))?;
     let bits = fields.integer(Field::Bitpix, 0);
     if bits != 8 * datatype.size() as i64 {
-        warnings.push(format!("bitpix is {bits}, which does not belong to {datatype:?}; datatype is taken"));
+        let what = format!("bitpix is {bits}, which does not belong to {datatype:?}; datatype is taken");
+        warnings.push(what.into());
     }
     Ok(datatype)
 }
 
-fn scaling(fields: &Fields, path: &Path, warnings: &mut Vec<String>) -> Result<Option<Scaling>> {
+fn scaling(fields: &Fields, path: &Path, warnings: &mut Vec<Doubt>) -> Result<Option<Scaling>> {
     let (slope, intercept) = (fields.real(Field::SclSlope, 0), fields.real(Field::SclInter, 0));
     if slope == 0.0 || !slope.is_finite() {
         // NaN in both is what nibabel writes for "unscaled", so only other combinations are worth a word.
         if slope.is_infinite() || (intercept.is_finite() && intercept != 0.0) {
-            warnings.push(format!(
+            let what = format!(
                 "scl_slope is {slope}, which means unscaled, so scl_inter {intercept} is not applied"
-            ));
+            );
+            warnings.push(what.into());
         }
         return Ok(None);
     }

@@ -25,6 +25,7 @@ pub enum ByteOrder {
 pub(super) enum Field {
     SizeofHdr,
     Dim,
+    IntentCode,
     Datatype,
     Bitpix,
     Pixdim,
@@ -83,6 +84,7 @@ impl Field {
         let (first, second) = match self {
             Self::SizeofHdr => ((0, I32), (0, I32)),
             Self::Dim => ((40, I16), (16, I64)),
+            Self::IntentCode => ((68, I16), (504, I32)),
             Self::Datatype => ((70, I16), (12, I16)),
             Self::Bitpix => ((72, I16), (14, I16)),
             Self::Pixdim => ((76, F32), (104, F64)),

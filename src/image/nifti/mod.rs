@@ -34,6 +34,13 @@ use header::Storage;
 use stream::Stream;
 use voxels::Stored;
 
+/// Whether the file is NIfTI, by its first bytes.
+pub(super) fn recognise(path: &Path) -> Result<()> {
+    let path = header::header_path(path);
+    let start = header::start(&mut Stream::open(&path)?)?;
+    header::recognise(&start, &path).map(|_| ())
+}
+
 /// Reads the header alone, which takes microseconds. Either name of a `.hdr`/`.img` pair may be given.
 ///
 /// # Errors
@@ -173,7 +180,8 @@ impl Opened {
             return Err(Error::invalid(&self.path, "dim", problem, mend));
         }
         if excess > 0 {
-            self.header.warnings.push(format!("{excess} bytes follow the last voxel; they are ignored"));
+            let what = format!("{excess} bytes follow the last voxel; they are ignored");
+            self.header.warnings.push(what.into());
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::gzip::{GREATEST_RATIO, MAGIC, Members};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Large enough that a small scan is read in one or two calls.
 const BUFFER: usize = 64 * 1024;
@@ -28,7 +28,7 @@ enum Source {
 impl Stream {
     /// Opens a regular file; gzip is recognised by its first bytes, never by the name.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let unreadable = |error| Error::io("read", path, error);
+        let unreadable = |error| files::unreadable(path, error);
         // Opening a pipe could wait for ever, and a device has no end.
         let metadata = std::fs::metadata(path).map_err(unreadable)?;
         if !metadata.is_file() {

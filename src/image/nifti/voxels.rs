@@ -134,12 +134,14 @@ impl Stored<'_> {
         }
         let Scaling { slope, intercept } = self.scaling.unwrap_or(Scaling { slope: 1.0, intercept: 0.0 });
         let (mut index, mut wrong, mut first) = (0, 0_usize, None);
+        let mut codes = 0_usize;
         let mut label = |value: f64| {
             // A NaN fails the comparison as well.
             let whole = value.round();
-            let fits = (value - whole).abs() <= ROUNDING && (0.0..=255.0).contains(&whole);
-            if !fits {
+            let is_whole = (value - whole).abs() <= ROUNDING;
+            if !is_whole || !(0.0..=255.0).contains(&whole) {
                 wrong += 1;
+                codes += usize::from(is_whole && (255.0..=HIGHEST_CODE).contains(&whole));
                 first = first.or(Some((index, value)));
             }
             index += 1;
@@ -150,15 +152,16 @@ impl Stored<'_> {
         });
         let Some((index, value)) = first else { return Ok(Ok(labels)) };
         let position = [index % shape[0], index / shape[0] % shape[1], index / shape[0] / shape[1]];
-        Ok(Err(Error::invalid(
-            self.path,
-            "label values",
-            format!(
-                "{wrong} of {} are not whole numbers from 0 to 255; the first is {value} at voxel {position:?}",
-                self.count
-            ),
-            "give a segmentation (was it resampled with interpolation, or is it a probability map or an image?)",
-        )))
+        let what = if codes == wrong { "above 255" } else { "not whole numbers from 0 to 255" };
+        let problem =
+            format!("{wrong} of {} are {what}; the first is {value} at voxel {position:?}", self.count);
+        let fix = match codes == wrong {
+            true => "number the classes 0, 1, 2, ... without gaps: label values go up to 255",
+            false => {
+                "give a segmentation (was it resampled with interpolation, or is it a probability map or an image?)"
+            }
+        };
+        Ok(Err(Error::invalid(self.path, "label values", problem, fix)))
     }
 
     /// Whether the stored bytes are this machine's bytes of the type.
@@ -218,6 +221,9 @@ impl Stored<'_> {
         Err(Error::invalid(self.path, "voxels", problem, super::header::TRUNCATED))
     }
 }
+
+/// Codes of atlases, which label values above 255 are, go no higher.
+const HIGHEST_CODE: f64 = 1e6;
 
 /// Labels that were stored with a scaling factor miss whole numbers by rounding.
 const ROUNDING: f64 = 1e-3;

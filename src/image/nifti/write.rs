@@ -10,7 +10,7 @@ use super::geometry::{self, quaternion, shear};
 use super::header::{Header, Storage, has_ending};
 use super::layout::{ByteOrder, Field, Fields, Version};
 use super::voxels::Datatype;
-use crate::image::volume::{Grid, Image, Labels};
+use crate::image::volume::{Fit, Grid, Image, Labels};
 use crate::{Error, Result, files};
 
 /// Writes a segmentation as unsigned bytes, `scl_slope` 1 and `scl_inter` 0.
@@ -69,9 +69,6 @@ pub fn image_content(
     })
 }
 
-/// Grids that differ by less are the same: rounding of an affine to 32 bits.
-const SAME_PLACE: f64 = 1e-3;
-
 fn header_for(
     path: &Path,
     grid: &Grid,
@@ -85,7 +82,8 @@ fn header_for(
     if let Some(header) = like {
         let mend = "write voxels only with the header of the grid on which they lie";
         match header.grid().displacement(grid) {
-            Some(distance) if distance <= SAME_PLACE => {}
+            // The rounding of an affine to 32 bits.
+            Some(_) if header.grid().fit(grid) == Fit::Same => {}
             Some(distance) => {
                 let problem =
                     format!("the voxels lie up to {distance:.4} mm from where the given header puts them");
@@ -104,6 +102,10 @@ fn header_for(
     for index in 1..8 {
         let size = grid.shape.get(index - 1).copied().unwrap_or(1);
         fields.set_integer(Field::Dim, index, size as i64);
+    }
+    if like.is_some_and(|header| header.volumes() > 1) {
+        // One volume of several is no vector or time series any more.
+        fields.set_integer(Field::IntentCode, 0, 0);
     }
     fields.set_integer(Field::Datatype, 0, datatype.code());
     fields.set_integer(Field::Bitpix, 0, 8 * datatype.size() as i64);

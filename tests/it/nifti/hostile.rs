@@ -239,7 +239,10 @@ fn try_one(path: &Path, voxels: &str, affine: &str) -> Result<bool, String> {
         // nibabel refuses a quaternion longer than 1, which the NIfTI C library scales.
         require(warnings.contains("quaternion"), &format!("nibabel refuses the affine: {warnings}"))?;
     } else {
-        let rows = full.grid().affine;
+        // nibabel leaves lengths in the unit of the file.
+        let units = [("says metres", 1e-3), ("says micrometres", 1e3)];
+        let unit = units.iter().find(|(word, _)| warnings.contains(word)).map_or(1.0, |(_, unit)| *unit);
+        let rows = full.grid().affine.map(|row| row.map(|length| unit * length));
         // Adding 0 makes -0 and 0 one number.
         let ours = checksum(rows.iter().flatten().map(|value| (value + 0.0) as f32));
         require(ours == affine, &format!("affine {rows:?} differs from nibabel's"))?;
