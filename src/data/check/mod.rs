@@ -128,6 +128,9 @@ impl Report {
 
 /// Reads every file of the data set (given as for [`Dataset::open`]) and reports all faults.
 ///
+/// Each file is read once, on all threads, and a case is let go before the next: it costs the time to inflate the data
+/// set, less than preparing it, and the memory of one case a thread.
+///
 /// # Errors
 /// Where there is no such folder or it cannot be listed. A damaged `dataset.json` is a fault, not an error.
 pub fn check(folder: &Path, progress: &dyn Progress) -> Result<Report> {

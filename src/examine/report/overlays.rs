@@ -64,7 +64,8 @@ pub(super) fn write(
                 score("Sensitivity"),
                 score("Precision")
             ),
-            image: image::read_image(&known.images[0])?.0,
+            // The first channel, where a file holds several.
+            image: image::read_channels(&known.images[0])?.0.swap_remove(0),
             reference: image::read_labels(reference)?.0,
             prediction: image::read_labels(&prediction)?.0,
         });
