@@ -92,7 +92,6 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
             None if args.no_masks => Masks::None,
             None => Masks::Beside,
         },
-        ..ScoreOptions::default()
     };
     let file = match &args.output {
         Some(path) => {

@@ -88,12 +88,12 @@ impl LabelScheme {
 /// (`leftkidney`). Two names are a pair if they differ only in that every left of one is a right of the other.
 pub fn left_right_pairs<S: AsRef<str>>(names: &[S]) -> Vec<(usize, usize)> {
     let marked: Vec<Vec<String>> =
-        names.iter().map(|name| split(name.as_ref()).iter().map(mark).collect()).collect();
+        names.iter().map(|name| split(name.as_ref()).iter().map(|word| mark(word)).collect()).collect();
     let mut pairs = Vec::new();
     for (left, name) in marked.iter().enumerate() {
         let first = name.iter().find_map(|word| word.chars().find(|letter| [LEFT, RIGHT].contains(letter)));
         if first == Some(LEFT) {
-            let mirrored: Vec<String> = name.iter().map(exchange).collect();
+            let mirrored: Vec<String> = name.iter().map(|word| exchange(word)).collect();
             let partners = marked.iter().enumerate().filter(|(_, other)| **other == mirrored);
             pairs.extend(partners.map(|(right, _)| (left, right)));
         }
@@ -174,9 +174,9 @@ fn split(name: &str) -> Vec<String> {
 }
 
 /// The word with a mark in the place of its side.
-fn mark(word: &String) -> String {
+fn mark(word: &str) -> String {
     for (words, side) in [(LEFT_WORDS, LEFT), (RIGHT_WORDS, RIGHT)] {
-        if words.contains(&word.as_str()) {
+        if words.contains(&word) {
             return side.to_string();
         }
     }
@@ -188,10 +188,10 @@ fn mark(word: &String) -> String {
             return format!("{rest}{side}");
         }
     }
-    word.clone()
+    word.to_owned()
 }
 
-fn exchange(word: &String) -> String {
+fn exchange(word: &str) -> String {
     let other = |letter| match letter {
         LEFT => RIGHT,
         RIGHT => LEFT,
