@@ -132,7 +132,8 @@ fn a_test_time_policy_is_learned_from_held_out_cases_and_used_to_predict() {
         command.output().unwrap()
     };
     let flag = |text: &'static str| std::ffi::OsStr::new(text);
-    let output = predict(&[flag("--test-policy"), file.as_os_str(), flag("--top"), flag("2")]);
+    let output =
+        predict(&[flag("--test-policy"), file.as_os_str(), flag("--top"), flag("2"), flag("--no-masks")]);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && error.contains("2 passes per window instead of 1"), "{error}");
     // The phantoms have regions of interest.

@@ -5,12 +5,14 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 
+use super::logits;
 use super::train::{self, Finished, Request, Start};
+use super::trained::Which;
 use crate::Result;
 use crate::config::Config;
 use crate::data::dataset::Dataset;
 use crate::data::phantom::{self, Kind, PhantomOptions};
-use crate::examine::logits::{CollectOptions, Collected};
+use crate::examine::logits::{CollectOptions, LogitSummary};
 use crate::examine::report;
 use crate::files::{Existing, OutputFile};
 use crate::image;
@@ -28,7 +30,7 @@ pub struct Arm {
     /// Scores and weights.
     pub finished: Finished,
     /// How far logits have shifted on unseen and test cases.
-    pub logits: Collected,
+    pub logits: LogitSummary,
 }
 
 /// What the demo leaves behind.
@@ -100,8 +102,18 @@ pub fn run(
         };
         let finished = train::run(&request, progress)?;
         let collect = CollectOptions { voxels: VOXELS, cases: None, seed: 1 };
-        let claimed = super::logits::claim(&run, Some(&data), existing)?;
-        let logits = super::logits::run(&run, Some(&data), &collect, &claimed, device, progress)?;
+        let request = logits::Request {
+            run: &run,
+            checkpoint: Which::Latest,
+            dataset: Some(&data),
+            folder: None,
+            existing,
+            cache: None,
+            options: collect,
+            device,
+        };
+        let claimed = logits::claim(&request)?;
+        let logits = logits::run(&request, &claimed, progress)?;
         arms.push(Arm { method, finished, logits });
     }
     overlay.write(&draw(&Dataset::open(&data)?, &arms, overlay.path())?)?;

@@ -4,5 +4,7 @@ pub mod cifar;
 pub mod demo;
 pub mod logits;
 pub mod predict;
+pub mod scans;
 pub mod test_time;
 pub mod train;
+pub mod trained;

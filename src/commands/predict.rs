@@ -1,21 +1,26 @@
 //! Segments scans that are nobody's training or validation cases: files in, label maps out.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use serde_json::{Value, json};
 
-use super::train;
-use crate::data::dataset::{self, Description};
-use crate::files::{self, Existing, bytes_of};
-use crate::image;
-use crate::image::volume::Volume;
-use crate::plan::Plan;
-use crate::policy::Policy;
-use crate::predict::forms::{Average, Views};
-use crate::predict::windows::{Predictor, WindowOptions, segment, segment_with_probabilities};
+use super::scans::{self, Scan};
+use super::trained::{Trained, Which, segmenter};
+use crate::config::PostMode;
+use crate::data::dataset::Case;
+use crate::files::{self, Digest, Existing, Outputs, bytes_of};
+use crate::predict::choice::PostChoice;
+use crate::predict::forms::TestTime;
+use crate::predict::mirror::Mirrors;
+use crate::predict::post::Steps;
+use crate::predict::windows::WindowOptions;
+use crate::predict::{LabelFiles, Place, Probabilities, Segmenter};
+use crate::prepare::Sample;
 use crate::progress::Progress;
 use crate::run::Run;
+use crate::run::record::Record;
+use crate::score::Masks;
 use crate::{Error, Result};
 
 /// Whether mirror images are predicted too.
@@ -23,28 +28,17 @@ use crate::{Error, Result};
 pub enum Mirror {
     /// One pass per window.
     Off,
-    /// Along the axes that the run was trained to mirror.
+    /// Those that the run's policy showed in training.
     Trained,
 }
 
-/// What is written.
+/// Whether scans are predicted whose label maps are there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outputs {
-    /// Label maps.
-    Labels,
-    /// Label maps and one volume of probabilities per class.
-    Probabilities,
-}
-
-/// Changed forms of the scans that are predicted instead of the scans alone.
-#[derive(Clone, Debug)]
-pub struct TestTime {
-    /// A policy of `segen policy test-time`.
-    pub policy: Policy,
-    /// How many of its likeliest forms; 8 where left out, 4 for DeepMedic.
-    pub top: Option<usize>,
-    /// What is averaged over them.
-    pub average: Average,
+pub enum Known {
+    /// Every scan is predicted.
+    Again,
+    /// Not those whose files are what the same weights, settings and scan gave (`--continue`).
+    Skip,
 }
 
 /// One `segen predict`.
@@ -52,147 +46,238 @@ pub struct TestTime {
 pub struct Request<'a> {
     /// Runs whose probabilities are averaged; the first one's plan rules.
     pub runs: &'a [Run],
+    /// Which of their checkpoints.
+    pub checkpoint: Which,
     /// Files and folders of scans.
     pub inputs: &'a [PathBuf],
-    /// Folder with a region of interest for every scan, `CASE.nii.gz`, as the data set's `masksTr`: scans are
-    /// normalised inside it, and outside all is background.
-    pub masks: Option<&'a Path>,
+    /// Where the region of interest of every scan is, `CASE.nii.gz` as the data set's `masksTr`: scans are normalised
+    /// inside it, and outside all is background.
+    pub masks: &'a Masks,
     /// Test-time mirroring.
     pub mirror: Mirror,
     /// Test-time policy, instead of mirroring.
     pub test_time: Option<TestTime>,
+    /// Whether the steps that the runs ship change the label maps.
+    pub post: PostMode,
     /// What to write.
-    pub outputs: Outputs,
+    pub probabilities: Probabilities,
     /// Where to: label maps, `dataset.json` and, below `probabilities/`, probabilities.
     pub folder: &'a Path,
     /// What becomes of files of these names that are there already.
     pub existing: Existing,
+    /// What becomes of scans that were predicted before.
+    pub known: Known,
     /// Further files that the command reads, such as that of the policy: no output may take their place.
     pub also_read: &'a [PathBuf],
     /// Where to compute.
     pub device: &'a Device,
 }
 
-/// Segments every scan; returns the label maps written, in order of case name. `dataset.json` is written beside
-/// them, so that they can be scored and read by tools that need the names of the labels.
-pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Vec<PathBuf>> {
-    let Some(first) = request.runs.first() else {
+/// What became of the scans.
+#[derive(Debug, Default)]
+pub struct Predictions {
+    /// Label maps written, in order of case name.
+    pub written: Vec<PathBuf>,
+    /// Label maps that were there already ([`Known::Skip`]).
+    pub skipped: Vec<PathBuf>,
+    /// Scans without a label map, and why.
+    pub failed: Vec<(String, Error)>,
+}
+
+/// Segments every scan. A scan that cannot be used leaves the others as they are. `dataset.json` is written beside the
+/// label maps, so that they can be scored and read by tools that need the names of the labels.
+///
+/// # Errors
+/// What concerns all scans: a run that cannot be used, an output that may not be replaced, no usable scan at all.
+pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Predictions> {
+    let runs = request.runs.iter().map(|run| Trained::open(run, request.checkpoint));
+    let runs = runs.collect::<Result<Vec<_>>>()?;
+    let Some(first) = runs.first() else {
         return Err(Error::config("RUN", "there is no run", "name the folder of a trained run"));
     };
-    let loaded = request.runs.iter().map(train::load).collect::<Result<Vec<_>>>()?;
-    let (_, _, plan, config) = &loaded[0];
-    for (run, (_, _, other, settings)) in request.runs.iter().zip(&loaded).skip(1) {
-        let same = other.spacing == plan.spacing
-            && other.patch == plan.patch
-            && other.normalisation == plan.normalisation
-            && settings.task == config.task
-            && other.deepmedic.as_ref().map(|d| &d.scales) == plan.deepmedic.as_ref().map(|d| &d.scales);
-        if !same {
-            return Err(Error::invalid(
-                run.path("plan.json"),
-                "plan",
+    let record = &first.record;
+    let scans = scans::find(request.inputs, record.plan.channels, request.masks)?;
+    let options = WindowOptions { mirrors: mirrors(request, &runs, progress)?, ..first.window_options() };
+    let steps = steps(request, &runs, progress);
+    let settings = settings(request, &runs, &options, &steps);
+    let test_time = request.test_time.as_ref();
+    let segmenter = segmenter(&runs, options, test_time, request.device, progress)?;
+    let outputs = claim(request, &scans, record.labels.classes(), &record.file_ending)?;
+    tell_masks(first, &scans, progress);
+    let description: Value = record.run.read_json("dataset.json")?;
+    outputs.write("dataset.json", None, bytes_of(format!("{description:#}\n").as_bytes()))?;
+    let job =
+        Job { request, first, segmenter: segmenter.as_ref(), steps: &steps, settings, outputs: &outputs };
+    let mut predictions = Predictions::default();
+    for (case, looked) in scans {
+        let done = match looked {
+            Ok(()) => job.predict(&case, progress),
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok((file, Known::Again)) => predictions.written.push(file),
+            Ok((file, Known::Skip)) => predictions.skipped.push(file),
+            Err(error) => predictions.failed.push((case.id, error)),
+        }
+    }
+    if predictions.written.is_empty() && predictions.skipped.is_empty() {
+        let mut failed = std::mem::take(&mut predictions.failed).into_iter();
+        if let Some((_, first)) = failed.next() {
+            failed.for_each(|(_, error)| progress.note(&format!("also: {error}")));
+            return Err(first);
+        }
+    }
+    Ok(predictions)
+}
+
+/// What is alike for all scans.
+struct Job<'a> {
+    request: &'a Request<'a>,
+    first: &'a Trained,
+    segmenter: &'a dyn Segmenter,
+    steps: &'a Steps,
+    settings: Value,
+    outputs: &'a Outputs,
+}
+
+impl Job<'_> {
+    /// Predicts one scan, or finds its files as they would be.
+    fn predict(&self, case: &Case, progress: &dyn Progress) -> Result<(PathBuf, Known)> {
+        let ending = &self.first.record.file_ending;
+        let from = self.from(case)?;
+        let label_file = LabelFiles::name(&case.id, ending);
+        if self.request.known == Known::Skip {
+            let mut names = vec![label_file.clone()];
+            names.extend(self.probability_names(&case.id));
+            if all(&names, |name| self.outputs.is_made_from(name, &from))? {
+                return Ok((self.outputs.path(&label_file), Known::Skip));
+            }
+        }
+        let sample = self.first.record.plan.recipe().prepare_images(&case.images, case.mask.as_deref())?;
+        warn_constant(case, &sample, progress);
+        progress.begin(&case.id, self.segmenter.passes(sample.geometry.shape) as u64);
+        let files = LabelFiles {
+            segmenter: self.segmenter,
+            scheme: &self.first.record.labels,
+            ending,
+            place: Place::Claimed(self.outputs),
+        };
+        let advance = &mut |passes: usize| progress.advance(passes as u64);
+        let written =
+            files.write(case, &sample, self.steps, self.request.probabilities, Some(&from), advance);
+        progress.end();
+        Ok((written?.path, Known::Again))
+    }
+
+    /// What the files of a scan are made from: the settings, and the content of its own files.
+    fn from(&self, case: &Case) -> Result<Value> {
+        let digest = |path: &PathBuf| Digest::of_file(path).map(|digest| json!(digest));
+        let images = case.images.iter().map(digest).collect::<Result<Vec<_>>>()?;
+        let mask = case.mask.as_ref().map(digest).transpose()?;
+        Ok(json!({ "settings": self.settings, "images": images, "mask": mask }))
+    }
+
+    fn probability_names(&self, id: &str) -> Vec<String> {
+        let record = &self.first.record;
+        probability_names(self.request, id, record.labels.classes(), &record.file_ending)
+    }
+}
+
+/// Whether all are so.
+fn all(names: &[String], so: impl Fn(&str) -> Result<bool>) -> Result<bool> {
+    for name in names {
+        if !so(name)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn probability_names(request: &Request<'_>, id: &str, classes: usize, ending: &str) -> Vec<String> {
+    let classes = if request.probabilities == Probabilities::Written { classes } else { 0 };
+    (0..classes).map(|class| LabelFiles::probability_name(id, class, ending)).collect()
+}
+
+/// Everything that decides about a label map but the scan.
+fn settings(request: &Request<'_>, runs: &[Trained], options: &WindowOptions, steps: &Steps) -> Value {
+    let trained = |run: &Trained| {
+        let Record { plan, labels, config, .. } = &run.record;
+        json!({
+            "weights": run.model.digest(),
+            "plan": Digest::of(json!([plan, labels, config.kernels]).to_string().as_bytes()),
+        })
+    };
+    let forms = request.test_time.as_ref().map(|test_time| {
+        json!({
+            "policy": Digest::of(test_time.policy.to_toml().as_bytes()),
+            "top": test_time.top, "average": test_time.average,
+        })
+    });
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "runs": runs.iter().map(trained).collect::<Vec<_>>(),
+        "step": options.step, "mirror": options.mirrors.names(), "test_time": forms, "post": steps,
+    })
+}
+
+/// The mirror images that all runs were trained with.
+fn mirrors(request: &Request<'_>, runs: &[Trained], progress: &dyn Progress) -> Result<Mirrors> {
+    if request.mirror == Mirror::Off {
+        return Ok(Mirrors::default());
+    }
+    let mut each = Vec::new();
+    for Trained { record, .. } in runs {
+        let mirrors = Mirrors::of_policy(&record.policy);
+        if mirrors.len() == 1 {
+            return Err(Error::config(
+                "--mirror",
                 format!(
-                    "spacing, patch, normalisation or classes differ from those of `{}`",
-                    first.folder.display()
+                    "the run in `{}` saw no mirror images: its policy `{}` makes none",
+                    record.run.folder.display(),
+                    record.policy.name
                 ),
-                "average only runs that were trained with the same plan",
+                "leave --mirror out, or train with a policy that mirrors, such as --policy random",
             ));
         }
+        each.push(mirrors);
     }
-    crate::learn::job::select_kernels(config)?;
-    let description: serde_json::Value = first.read_json("dataset.json")?;
-    let (meaning, _) = Description::read(&first.path("dataset.json"))?;
-    let scheme = meaning.labels.select(&config.task.classes)?;
-    let (classes, ending) = (scheme.names.len(), meaning.file_ending);
-    let cases = dataset::cases(request.inputs, plan.channels)?.into_iter();
-    let cases = cases.map(|(id, images)| Ok((id, images?))).collect::<Result<BTreeMap<_, _>>>()?;
-    let outputs = claim(request, &cases, classes, &ending)?;
-    let mut options = WindowOptions { step: config.validation.step, ..WindowOptions::default() };
-    if request.mirror == Mirror::Trained {
-        options.mirror = scheme.sides().mirror_axes();
+    let common = each.iter().skip(1).fold(each[0].clone(), |common, other| common.common(other));
+    if common.len() == 1 {
+        let seen: Vec<String> = each.iter().map(Mirrors::names).collect();
+        return Err(Error::config(
+            "--mirror",
+            format!("the runs saw no mirror image in common: {}", seen.join("; ")),
+            "leave --mirror out, or average runs that were trained with the same policy",
+        ));
     }
-    let networks = loaded.iter().map(|(network, weights, _, _)| (network.clone(), weights)).collect();
-    let mut predictor = Predictor::new(plan, networks, options, request.device)?;
-    if let Some(test_time) = &request.test_time {
-        let views = views(test_time, plan, &predictor)?;
-        let told: Vec<String> = views
-            .names
-            .iter()
-            .zip(views.weights())
-            .map(|(name, weight)| format!("{name} {:.0} %", 100.0 * weight))
-            .collect();
-        progress.note(&format!("{} passes per window instead of 1: {}", views.len(), told.join(", ")));
-        predictor = predictor.with_views(views)?;
-    }
-    let passes = 1 << options.mirror.iter().filter(|&&m| m).count();
-    if passes > 1 {
-        progress.note(&format!("mirroring: {passes} passes per window instead of 1"));
-    }
-    if request.masks.is_none() && plan.fingerprint.masked_cases > 0 {
-        progress.note(
-            "the network was trained on scans with regions of interest, inside which intensities were normalised; \
-             without theirs (--masks FOLDER) these scans are normalised otherwise, and lesions may be missed",
-        );
-    }
-    let text = serde_json::to_vec_pretty(&description)
-        .map_err(|e| Error::io("write", request.folder.join("dataset.json"), std::io::Error::other(e)))?;
-    outputs.write("dataset.json", None, bytes_of(&text))?;
-    let mut written = Vec::new();
-    for (id, images) in &cases {
-        let mask_file = request.masks.map(|folder| dataset::file_of(folder, id)).transpose()?;
-        let mask = mask_file.as_deref().map(image::read_labels).transpose()?.map(|(mask, _)| mask);
-        let sample = plan.recipe().prepare_images(images, mask_file.as_deref())?;
-        progress.begin(id, predictor.passes(sample.geometry.shape) as u64);
-        let header = image::read_header(&images[0])?;
-        let file = label_map(id, &ending);
-        let advance = &mut |passes: usize| progress.advance(passes as u64);
-        let mut labels = match request.outputs {
-            Outputs::Labels => segment(&predictor, &sample, None, advance),
-            Outputs::Probabilities => {
-                let (labels, probabilities) = segment_with_probabilities(&predictor, &sample, advance);
-                for (class, voxels) in probabilities.into_iter().enumerate() {
-                    let file = probability_map(id, class, &ending);
-                    let volume = Volume::new(voxels, labels.grid.clone());
-                    let place = outputs.path(&file);
-                    let content = image::image_content(&place, &volume, Some(&header))?;
-                    outputs.write(&file, None, content)?;
-                }
-                labels
-            }
-        };
-        if let Some(mask) = &mask {
-            labels.voxels.zip_mut_with(&mask.voxels, |label, &inside| *label *= u8::from(inside != 0));
-        }
-        scheme.paint(&mut labels);
-        let place = outputs.path(&file);
-        let content = image::labels_content(&place, &labels, Some(&header))?;
-        written.push(outputs.write(&file, None, content)?);
-        progress.end();
-    }
-    Ok(written)
+    let who = if runs.len() > 1 { "the runs have all seen" } else { "the run has seen" };
+    progress.note(&format!(
+        "mirroring: {} passes per window instead of 1, along the axes that {who}: {}",
+        common.len(),
+        common.names()
+    ));
+    Ok(common)
 }
 
-/// The name of a case's label map.
-fn label_map(id: &str, ending: &str) -> String {
-    format!("{id}{ending}")
-}
-
-/// The place of the probabilities of a class: below a folder of their own, so that who reads the folder of label maps
-/// does not take them for such.
-fn probability_map(id: &str, class: usize, ending: &str) -> String {
-    format!("probabilities/{}", image::probability_name(id, class, ending))
+/// The steps after the predictions: those of the run, or those that all runs chose.
+fn steps(request: &Request<'_>, runs: &[Trained], progress: &dyn Progress) -> Steps {
+    if request.post == PostMode::Off {
+        return Steps::new();
+    }
+    let choices: Vec<PostChoice> = runs.iter().map(|run| run.post.clone()).collect();
+    let steps = PostChoice::common(&choices);
+    for (value, step) in &steps {
+        let of_value = runs[0].post.values.iter().find(|choice| choice.value == *value);
+        let names = of_value.map_or(String::new(), |choice| choice.regions.join(", "));
+        progress.note(&format!("after each prediction, {names}: {step} (--post off leaves it out)"));
+    }
+    steps
 }
 
 /// Claims every file that will be written.
-fn claim(
-    request: &Request<'_>,
-    cases: &BTreeMap<String, Vec<PathBuf>>,
-    classes: usize,
-    ending: &str,
-) -> Result<files::Outputs> {
-    if let Some(input) =
-        request.inputs.iter().find(|input| input.is_dir() && files::are_same(input, request.folder))
-    {
+fn claim(request: &Request<'_>, scans: &[Scan], classes: usize, ending: &str) -> Result<Outputs> {
+    let same = |input: &&PathBuf| input.is_dir() && files::are_same(input, request.folder);
+    if let Some(input) = request.inputs.iter().find(same) {
         return Err(Error::invalid(
             request.folder,
             "output",
@@ -206,19 +291,42 @@ fn claim(
     let mut names = vec!["dataset.json".to_owned()];
     let mut inputs: Vec<PathBuf> = request.runs.iter().map(|run| run.folder.clone()).collect();
     inputs.extend_from_slice(request.also_read);
-    for (id, images) in cases {
-        names.push(label_map(id, ending));
-        if request.outputs == Outputs::Probabilities {
-            names.extend((0..classes).map(|class| probability_map(id, class, ending)));
+    for (case, looked) in scans {
+        if looked.is_ok() {
+            names.push(LabelFiles::name(&case.id, ending));
+            names.extend(probability_names(request, &case.id, classes, ending));
         }
-        inputs.extend_from_slice(images);
-        inputs.extend(request.masks.and_then(|folder| dataset::file_of(folder, id).ok()));
+        inputs.extend(case.images.iter().chain(&case.mask).cloned());
     }
-    files::Outputs::claim("predict", request.folder, &names, &inputs, request.existing)
+    Outputs::claim("predict", request.folder, &names, &inputs, request.existing)
 }
 
-fn views(test_time: &TestTime, plan: &Plan, predictor: &Predictor) -> Result<Views> {
-    let usual = if plan.deepmedic.is_some() { 4 } else { 8 };
-    let top = test_time.top.unwrap_or(usual);
-    Views::of(&test_time.policy, top, test_time.average, plan.channels, predictor.window())
+/// Says where scans lack what the network was trained with.
+fn tell_masks(first: &Trained, scans: &[Scan], progress: &dyn Progress) {
+    let usable: Vec<&Case> =
+        scans.iter().filter(|(_, looked)| looked.is_ok()).map(|(case, _)| case).collect();
+    let masked = usable.iter().filter(|case| case.mask.is_some()).count();
+    if masked > 0 {
+        progress.note(&format!("{masked} of {} scans are predicted inside a mask", usable.len()));
+    }
+    if masked < usable.len() && first.record.plan.fingerprint.masked_cases > 0 {
+        progress.note(
+            "warning: the network was trained on scans with regions of interest, inside which intensities were \
+             normalised; without theirs (--masks FOLDER) scans are normalised otherwise, and lesions may be missed",
+        );
+    }
+}
+
+/// Warns of a channel in which nothing can be seen.
+fn warn_constant(case: &Case, sample: &Sample, progress: &dyn Progress) {
+    for (channel, image) in sample.images.outer_iter().enumerate() {
+        let first = image.first().copied().unwrap_or(0.0);
+        if image.iter().all(|value| *value == first) {
+            let file = case.images.get(channel).unwrap_or(&case.images[0]);
+            progress.note(&format!(
+                "warning: `{}`: all voxels of channel {channel} are alike, there is nothing in it to segment",
+                file.display()
+            ));
+        }
+    }
 }

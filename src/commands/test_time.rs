@@ -16,20 +16,20 @@ use std::path::Path;
 use burn::tensor::Device;
 use serde::Serialize;
 
-use super::train;
+use super::trained::{Cache, Trained, Which, windows};
 use crate::batch::sampler::{Sampler, Share, Sites};
 use crate::config::Conventions;
-use crate::data::dataset::Dataset;
 use crate::policy::forms::{TestStart, test_time};
 use crate::policy::learn::{Drawn, Learner, decay, gradient};
 use crate::policy::operations::Context;
 use crate::policy::{Chosen, Policy};
 use crate::predict::forms::{Average, View};
 use crate::predict::windows::{Predictor, WindowOptions};
-use crate::prepare::{self, IGNORE, Sample};
+use crate::prepare::{IGNORE, Sample};
 use crate::progress::Progress;
 use crate::rng::generator;
-use crate::run::{Manifest, Run, Split};
+use crate::run::Run;
+use crate::run::record::{Record, cases_of};
 use crate::{Error, Result};
 
 /// How a test-time policy is learned.
@@ -70,28 +70,26 @@ pub struct Learned {
 }
 
 /// Learns a test-time policy for a run from the cases that its own policy learned from, or else from its validation
-/// cases; the run was trained on neither. `dataset` names the data set where it is no longer where the run found it.
+/// cases; the run was trained on neither. `dataset` names the data set where it is no longer where the run found it, `cache`
+/// the folder of prepared samples (see [`Cache::find`]).
 ///
 /// # Errors
 /// Where the run or the data set cannot be read, or there is no held-out case.
 pub fn learn(
     run: &Run,
-    dataset: Option<&Path>,
+    (dataset, cache): (Option<&Path>, Option<&Path>),
     options: &Options,
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Learned> {
-    let (network, weights, plan, config) = train::load(run)?;
-    crate::learn::job::select_kernels(&config)?;
-    let manifest: Manifest = run.read_json("run.json")?;
-    let mut dataset = Dataset::open(train::dataset_folder(run, dataset, &manifest)?)?;
-    dataset.labels = dataset.labels.select(&config.task.classes)?;
-    let split: Split = run.read_json("split.json")?;
+    let trained = Trained::open(run, Which::Latest)?;
+    let Record { plan, split, .. } = &trained.record;
+    let dataset = trained.record.dataset(dataset)?;
     let named = match split.policy_validation.is_empty() {
         true => &split.validation,
         false => &split.policy_validation,
     };
-    let mut cases = train::find(&dataset, named)?;
+    let mut cases = cases_of(&dataset, named)?;
     cases.retain(|case| case.labels.is_some() && !split.train.contains(&case.id));
     if cases.is_empty() {
         return Err(Error::invalid(
@@ -101,12 +99,10 @@ pub fn learn(
             "train with --fold 0, or set policy.validation_share",
         ));
     }
-    let known = Some(manifest.cache.as_path()).filter(|cache| cache.is_dir());
-    let cache = prepare::cache_folder(known, &dataset, &run.folder);
-    let prepared = prepare::prepare_all(&dataset, &plan.recipe(), &cases, &cache, progress)?;
-    let networks = vec![(network, &weights)];
-    let predictor = Predictor::new(&plan, networks, WindowOptions::default(), device)?;
-    let start = test_time(&Context::of(&plan, dataset.labels.sides()), options.start);
+    let cache = Cache::find(cache, &trained.record, &dataset, progress)?;
+    let prepared = trained.prepare(&dataset, &cases, &cache, progress)?;
+    let predictor = windows(std::slice::from_ref(&trained), WindowOptions::default(), device)?;
+    let start = test_time(&Context::of(plan, dataset.labels.sides()), options.start);
     let load = |index: usize| prepared[index].load();
     let (policy, updates) = teach(&predictor, (prepared.len(), &load), &start, options, progress)?;
     let (first, last) = (start.probabilities(0, 0), policy.probabilities(0, 0));

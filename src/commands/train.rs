@@ -5,24 +5,20 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 
+use super::trained::{Scores, Trained, Which};
 use crate::config::{Config, FractionMode, NameOrFile, PolicyName};
-use crate::data::dataset::{Case, Dataset, Trained};
-use crate::files::create_folder;
-use crate::image;
+use crate::data::dataset::{self, Case, Dataset};
 use crate::learn::cases;
-use crate::learn::checkpoint;
-use crate::learn::checkpoint::Pointer;
 use crate::learn::job::{self, Job};
 use crate::learn::method::Method;
 use crate::learn::train::Outcome;
-use crate::network::{Network, Weights};
 use crate::plan::Plan;
 use crate::policy::Policy;
-use crate::predict::windows::{Predictor, WindowOptions, segment};
 use crate::prepare::{self, PreparedCase};
 use crate::progress::Progress;
+use crate::run::record::cases_of;
 use crate::run::{Manifest, Run, Split, machine};
-use crate::score::{CaseScores, ScoreOptions, Summary, score};
+use crate::score::Summary;
 use crate::{Error, Result, files};
 
 /// The policy by the length of the training.
@@ -63,10 +59,14 @@ pub struct Request<'a> {
 pub struct Finished {
     /// How training ended.
     pub outcome: Outcome,
-    /// Scores of the held-out cases.
+    /// Scores of the validation cases.
     pub validation: Summary,
+    /// Whether these were held out from training; with `fold = all` their scores estimate nothing.
+    pub held_out: bool,
     /// Scores of the data set's test cases, where it has labels for them.
     pub test: Option<Summary>,
+    /// Cases that could not be scored, and why.
+    pub failed: Vec<(String, Error)>,
 }
 
 /// Runs, or goes on with, one training and everything that belongs to it.
@@ -218,10 +218,10 @@ fn work(
 ) -> Result<Finished> {
     let run = request.run;
     let cache = prepare::cache_folder(request.cache, dataset, &run.folder);
-    let (train, validation) = (find(dataset, &split.train)?, find(dataset, &split.validation)?);
+    let (train, validation) = (cases_of(dataset, &split.train)?, cases_of(dataset, &split.validation)?);
     let mut all = train.clone();
     all.extend(validation.iter().filter(|case| !split.train.contains(&case.id)));
-    let policy_validation = find(dataset, &split.policy_validation)?;
+    let policy_validation = cases_of(dataset, &split.policy_validation)?;
     all.extend(policy_validation.iter().filter(|case| !split.validation.contains(&case.id)));
     let prepared = prepare::prepare_all(dataset, &plan.recipe(), &all, &cache, progress)?;
     let pick = |cases: &[&Case]| -> Vec<PreparedCase> {
@@ -244,24 +244,10 @@ fn work(
         started: request.started,
     };
     let outcome = job.train(progress)?;
-    let options = WindowOptions { step: config.validation.step, ..WindowOptions::default() };
-    let predictor =
-        Predictor::new(plan, vec![(job::network(plan, config), &outcome.weights)], options, request.device)?;
-    let cases: Vec<_> = validation.iter().copied().zip(validation_prepared.iter().map(Some)).collect();
-    let validation = predict_and_score(&predictor, dataset, plan, &cases, &run.path("validation"), progress)?;
-    let labelled: Vec<_> =
-        dataset.test.iter().filter(|case| case.labels.is_some()).map(|case| (case, None)).collect();
-    let test = match labelled.is_empty() {
-        true => None,
-        false => Some(predict_and_score(&predictor, dataset, plan, &labelled, &run.path("test"), progress)?),
-    };
-    let few = config.validation.train_cases.min(train.len());
-    if few > 0 {
-        let place = |i: usize| i * train.len() / few;
-        let cases: Vec<_> = (0..few).map(|i| (train[place(i)], train_prepared.get(place(i)))).collect();
-        predict_and_score(&predictor, dataset, plan, &cases, &run.path("train"), progress)?;
-    }
-    Ok(Finished { outcome, validation, test })
+    let Scores { validation, test, failed } =
+        Trained::open(run, Which::Latest)?.score(dataset, &prepared, request.device, progress)?;
+    let held_out = !split.held_out().is_empty();
+    Ok(Finished { outcome, validation, held_out, test, failed })
 }
 
 /// `dataset.json` without the lists of files and with the labels that are trained: what a reader of predictions
@@ -273,7 +259,7 @@ fn description(dataset: &Dataset) -> Result<serde_json::Value> {
         for list in ["dataset", "training", "test"] {
             object.shift_remove(list);
         }
-        if dataset.labels.trained != Trained::Values {
+        if dataset.labels.trained != dataset::Trained::Values {
             object.extend(dataset.labels.describe().map(|(key, value)| (key.to_owned(), value)));
         }
     }
@@ -282,95 +268,4 @@ fn description(dataset: &Dataset) -> Result<serde_json::Value> {
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// The cases of a data set by name.
-pub(crate) fn find<'a>(dataset: &'a Dataset, ids: &[String]) -> Result<Vec<&'a Case>> {
-    let find = |id: &String| {
-        dataset.case(id).ok_or_else(|| {
-            Error::invalid(
-                &dataset.folder,
-                id,
-                "this case of the run's split is not in the data set",
-                "put the case back, or train a new run on the data set as it is",
-            )
-        })
-    };
-    ids.iter().map(find).collect()
-}
-
-/// Folder of a run's data set: the one given, else where the run found it.
-pub(crate) fn dataset_folder<'a>(
-    run: &Run,
-    given: Option<&'a Path>,
-    manifest: &'a Manifest,
-) -> Result<&'a Path> {
-    match given {
-        Some(folder) => Ok(folder),
-        None if manifest.dataset.is_dir() => Ok(&manifest.dataset),
-        None => Err(Error::invalid(
-            run.path("run.json"),
-            "dataset",
-            format!("`{}` is not a folder", manifest.dataset.display()),
-            "name the folder of the data set with --dataset",
-        )),
-    }
-}
-
-/// Segments cases, writes the label maps into `folder` and scores them; `summary.json` stands beside them.
-/// Cases that were prepared before are read from the cache.
-pub fn predict_and_score(
-    predictor: &Predictor,
-    dataset: &Dataset,
-    plan: &Plan,
-    cases: &[(&Case, Option<&PreparedCase>)],
-    folder: &Path,
-    progress: &dyn Progress,
-) -> Result<Summary> {
-    create_folder(folder)?;
-    let options = ScoreOptions::default();
-    let mut scored = Vec::new();
-    progress.begin("predicting", cases.len() as u64);
-    for &(case, prepared) in cases {
-        let sample = match prepared {
-            Some(prepared) => prepared.load()?,
-            None => plan.recipe().prepare(dataset, case)?,
-        };
-        let mask = case.mask.as_deref().map(image::read_labels).transpose()?.map(|(mask, _)| mask);
-        let mut prediction = segment(predictor, &sample, mask.as_ref(), &mut |_| {});
-        dataset.labels.paint(&mut prediction);
-        let file: PathBuf = folder.join(format!("{}{}", case.id, dataset.file_ending));
-        let header = image::read_header(&case.images[0])?;
-        image::write_labels(&file, &prediction, Some(&header))?;
-        if let Some(path) = &case.labels {
-            let (reference, _) = image::read_labels(path)?;
-            scored.push(CaseScores {
-                case: case.id.clone(),
-                prediction_file: file,
-                reference_file: path.to_owned(),
-                scores: score(&prediction, &reference, mask.as_ref(), &dataset.labels, &options),
-            });
-        }
-        progress.advance(1);
-    }
-    progress.end();
-    let summary = Summary::of(scored, &dataset.labels, &options);
-    summary.write(&folder.join("summary.json"))?;
-    Ok(summary)
-}
-
-/// The network, weights and plan of a run, for prediction.
-pub fn load(run: &Run) -> Result<(Network, Weights, Plan, Config)> {
-    let (config, plan) = (run.config()?, run.plan()?);
-    let network = job::network(&plan, &config);
-    let weights = checkpoint::weights(run, Pointer::Latest)?;
-    if !network.fits(&weights) {
-        return Err(Error::invalid(
-            run.path("checkpoint"),
-            "weights",
-            "they do not fit the network of plan.json and config.toml",
-            "use the plan.json and config.toml that the run was trained with",
-        ));
-    }
-    Ok((network, weights, plan, config))
 }

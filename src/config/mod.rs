@@ -36,7 +36,7 @@ pub use policy::{PolicyConfig, PolicyName};
 pub use published::Conventions;
 pub use sampling::{FoldChoice, FractionMode, Sampling, SamplingRule, TaskConfig};
 pub use schedule::{
-    CheckpointConfig, KernelPath, Kernels, Length, LoaderConfig, Precision, Schedule, Validation,
+    CheckpointConfig, KernelPath, Kernels, Length, LoaderConfig, PostMode, Precision, Schedule, Validation,
 };
 
 use method::{Adversarial, PatchAugmentation};

@@ -136,11 +136,24 @@ pub struct Validation {
     /// Training cases (evenly spread over the sorted list) that are also predicted and scored at the end, into the
     /// run's folder `train`; their scores minus those of the validation cases are the generalisation gap.
     pub train_cases: usize,
+    /// Whether steps after a prediction are chosen on the validation cases.
+    pub post: PostMode,
+}
+
+/// Whether the label maps of predictions are changed by the steps that gain on held-out cases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PostMode {
+    /// By those that gain.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
 }
 
 impl Default for Validation {
     fn default() -> Self {
-        Self { cases_per_epoch: 4, logit_windows: 8, step: 0.5, train_cases: 0 }
+        Self { cases_per_epoch: 4, logit_windows: 8, step: 0.5, train_cases: 0, post: PostMode::Auto }
     }
 }
 

@@ -67,6 +67,13 @@ impl Grid {
         std::array::from_fn(|axis| self.affine.iter().map(|row| row[axis] * row[axis]).sum::<f64>().sqrt())
     }
 
+    /// Volume of a voxel in cubic millimetres.
+    pub fn voxel_volume(&self) -> f64 {
+        let a = &self.affine;
+        let minor = |i: usize, j: usize| a[1][i] * a[2][j] - a[1][j] * a[2][i];
+        (a[0][0] * minor(1, 2) - a[0][1] * minor(0, 2) + a[0][2] * minor(0, 1)).abs()
+    }
+
     /// World position in millimetres of a (fractional) voxel index.
     pub fn world(&self, index: [f64; 3]) -> [f64; 3] {
         std::array::from_fn(|row| {

@@ -17,7 +17,6 @@ use crate::files::{create_folder, folder_beside, is_temporary, publish_folder, w
 use crate::network::{Parameter, Weights};
 use crate::policy::Policy;
 use crate::policy::learn::Learner;
-use crate::run::Run;
 use crate::{Error, Result};
 
 /// Everything that training needs to go on as if it had never stopped. Random numbers need no state: every draw
@@ -342,16 +341,8 @@ impl Checkpoint {
     }
 }
 
-/// Weights of a finished or running run.
-///
-/// # Errors
-/// Where there is no such checkpoint, or it is damaged.
-pub fn weights(run: &Run, pointer: Pointer) -> Result<Weights> {
-    Ok(Checkpoint::pointed(&run.checkpoints(), pointer)?.weights)
-}
-
-/// Complete checkpoints, newest first.
-fn steps(folder: &Path) -> Vec<(u64, PathBuf)> {
+/// The checkpoints of a folder, newest first; damaged ones too.
+pub(crate) fn steps(folder: &Path) -> Vec<(u64, PathBuf)> {
     let mut found: Vec<(u64, PathBuf)> = std::fs::read_dir(folder)
         .into_iter()
         .flatten()

@@ -11,6 +11,7 @@ use super::watch::{ShiftWatch, WatchOptions};
 use crate::Result;
 use crate::config::Named;
 use crate::network::{Network, Weights};
+use crate::predict::Segmenter;
 use crate::predict::windows::{Predictor, WindowOptions};
 use crate::prepare::{IGNORE, PreparedCase};
 use crate::progress::Progress;
@@ -166,8 +167,7 @@ impl<'a> Validation<'a> {
         let mut first = 0;
         let mask = sample.mask.as_ref().map(|m| m.view());
         predictor.predict(
-            sample.images.view(),
-            mask,
+            &sample,
             &mut |planes| {
                 let (classes, depth, ny, nz) = planes.dim();
                 for (x, y, z) in

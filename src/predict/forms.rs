@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::windows::Predictor;
 use crate::augment::{Cut, Draw, Histograms, add_rules};
 use crate::network::{Grid, Mode, Pathway, values};
+use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::prepare::window::Frame;
 use crate::prepare::{Placement, Sample};
@@ -23,6 +24,28 @@ pub enum Average {
     Probabilities,
     /// Logits, before the softmax.
     Logits,
+}
+
+/// Changed forms of the scans that are predicted instead of the scans alone.
+#[derive(Clone, Debug)]
+pub struct TestTime {
+    /// A policy of `segen policy test-time`.
+    pub policy: Policy,
+    /// How many of its likeliest forms; 8 where left out, 4 for DeepMedic.
+    pub top: Option<usize>,
+    /// What is averaged over them.
+    pub average: Average,
+}
+
+impl TestTime {
+    /// The forms for windows of these edges.
+    ///
+    /// # Errors
+    /// As [`Views::of`].
+    pub fn forms(&self, plan: &Plan, window: [usize; 3]) -> Result<Views> {
+        let usual = if plan.deepmedic.is_some() { 4 } else { 8 };
+        Views::of(&self.policy, self.top.unwrap_or(usual), self.average, plan.channels, window)
+    }
 }
 
 /// One changed form and the way back.
@@ -165,6 +188,12 @@ impl Views {
     /// Weights of the forms, in the order of `names`.
     pub fn weights(&self) -> Vec<f32> {
         self.weighted.iter().map(|(_, weight)| *weight).collect()
+    }
+
+    /// Names and weights for a person.
+    pub fn describe(&self) -> String {
+        let forms = self.names.iter().zip(self.weights());
+        forms.map(|(name, weight)| format!("{name} {:.0} %", 100.0 * weight)).collect::<Vec<_>>().join(", ")
     }
 
     pub(super) fn need_image(&self) -> bool {

@@ -1,5 +1,232 @@
-//! From a prepared sample to the classes of its voxels.
+//! From a prepared sample to a label file.
+//!
+//! ```text
+//! Sample -> Segmenter -> probabilities, plane by plane -> Restorer -> labels on the scan's grid
+//!        -> mask -> values of files -> steps after a prediction (post) -> label file
+//! ```
+//!
+//! There is one way, whoever predicts and for whatever: [`LabelFiles`].
 
+use std::path::{Path, PathBuf};
+
+use ndarray::{Array3, ArrayView4, s};
+use serde_json::Value;
+
+use crate::data::dataset::{Case, LabelScheme};
+use crate::files::Outputs;
+use crate::image;
+use crate::image::volume::{Labels, Volume};
+use crate::prepare::{Restorer, Sample};
+use crate::{Result, files};
+
+pub mod choice;
 pub mod forms;
+pub mod mirror;
+pub mod post;
+pub mod scored;
+pub mod tiling;
 pub(crate) mod voxels;
 pub mod windows;
+
+use post::Steps;
+
+/// Gives every voxel of a prepared sample the probabilities of the classes. Whatever can do that, a network or another
+/// model, can be validated, tested and used by `segen predict`.
+pub trait Segmenter: std::fmt::Debug {
+    /// Number of classes, background included.
+    fn classes(&self) -> usize;
+
+    /// Number of parts that the work on a sample of this shape has, for who watches: passes of networks.
+    fn passes(&self, shape: [usize; 3]) -> usize;
+
+    /// Predicts a sample. `planes` receives class probabilities as (class, planes, y, z), in order of x, every plane
+    /// once; they sum to 1. `advance` receives the number of passes done since the last call.
+    fn predict(
+        &self,
+        sample: &Sample,
+        planes: &mut dyn FnMut(ArrayView4<f32>),
+        advance: &mut dyn FnMut(usize),
+    );
+}
+
+/// Turns prepared samples into label files.
+#[derive(Debug)]
+pub struct LabelFiles<'a> {
+    /// What predicts.
+    pub segmenter: &'a dyn Segmenter,
+    /// What the classes are called in files.
+    pub scheme: &'a LabelScheme,
+    /// Ending of the files, with its dot.
+    pub ending: &'a str,
+    /// Where they go.
+    pub place: Place<'a>,
+}
+
+/// Where label files go.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// Into a folder of the run's own.
+    Run(&'a Path),
+    /// To places that a command has claimed.
+    Claimed(&'a Outputs),
+}
+
+/// Whether the probabilities of the classes are written beside the labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probabilities {
+    /// Label maps alone.
+    Unwritten,
+    /// One volume per class too. Takes memory for classes x volume.
+    Written,
+}
+
+/// One label file.
+#[derive(Clone, Debug)]
+pub struct LabelFile {
+    /// Its place.
+    pub path: PathBuf,
+    /// What is in it.
+    pub labels: Labels,
+    /// The case's region of interest, where it has one.
+    pub mask: Option<Labels>,
+}
+
+impl LabelFiles<'_> {
+    /// Name of the label map of a case, below the folder.
+    pub fn name(id: &str, ending: &str) -> String {
+        format!("{id}{ending}")
+    }
+
+    /// Name of the probabilities of a class, below the folder: in a folder of their own, so that who reads the folder
+    /// of label maps does not take them for such.
+    pub fn probability_name(id: &str, class: usize, ending: &str) -> String {
+        format!("probabilities/{}", image::probability_name(id, class, ending))
+    }
+
+    /// Predicts the sample of a case and writes its label map. It lies on the grid of the case's first image, with that
+    /// file's header; voxels outside the case's mask are background; `steps` have changed it, but not the
+    /// probabilities. `from` is what the files are made from, for the manifest of a claimed place.
+    ///
+    /// # Errors
+    /// Where the mask or the header cannot be read, or a file cannot be written.
+    pub fn write(
+        &self,
+        case: &Case,
+        sample: &Sample,
+        steps: &Steps,
+        probabilities: Probabilities,
+        from: Option<&Value>,
+        advance: &mut dyn FnMut(usize),
+    ) -> Result<LabelFile> {
+        let mask = case.mask.as_deref().map(image::read_labels).transpose()?.map(|(mask, _)| mask);
+        let header = image::read_header(&case.images[0])?;
+        let mut labels = match probabilities {
+            Probabilities::Unwritten => segment(self.segmenter, sample, advance),
+            Probabilities::Written => {
+                let (labels, probabilities) = segment_with_probabilities(self.segmenter, sample, advance);
+                for (class, voxels) in probabilities.into_iter().enumerate() {
+                    let name = Self::probability_name(&case.id, class, self.ending);
+                    let volume = Volume::new(voxels, labels.grid.clone());
+                    let path = self.place.path(&name);
+                    let content = image::image_content(&path, &volume, Some(&header))?;
+                    self.place.write(&name, from, content)?;
+                }
+                labels
+            }
+        };
+        if let Some(mask) = &mask {
+            labels.voxels.zip_mut_with(&mask.voxels, |label, &inside| *label *= u8::from(inside != 0));
+        }
+        self.scheme.paint(&mut labels);
+        post::apply(steps, &mut labels, mask.as_ref());
+        let name = Self::name(&case.id, self.ending);
+        let path = self.place.path(&name);
+        let content = image::labels_content(&path, &labels, Some(&header))?;
+        self.place.write(&name, from, content)?;
+        Ok(LabelFile { path, labels, mask })
+    }
+
+    /// Changes a case's labels, which were written without any steps, by steps, and writes them anew where that changes
+    /// anything. `header` is that of their file.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn change(
+        &self,
+        id: &str,
+        labels: &mut Labels,
+        header: &image::Header,
+        mask: Option<&Labels>,
+        steps: &Steps,
+    ) -> Result<()> {
+        let before = labels.voxels.clone();
+        post::apply(steps, labels, mask);
+        if labels.voxels != before {
+            let name = Self::name(id, self.ending);
+            let path = self.place.path(&name);
+            let content = image::labels_content(&path, labels, Some(header))?;
+            self.place.write(&name, None, content)?;
+        }
+        Ok(())
+    }
+}
+
+impl Place<'_> {
+    fn path(&self, name: &str) -> PathBuf {
+        match self {
+            Self::Run(folder) => folder.join(name),
+            Self::Claimed(outputs) => outputs.path(name),
+        }
+    }
+
+    fn write(
+        &self,
+        name: &str,
+        from: Option<&Value>,
+        content: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>,
+    ) -> Result<()> {
+        match self {
+            Self::Run(folder) => files::write(&folder.join(name), content),
+            Self::Claimed(outputs) => outputs.write(name, from.cloned(), content).map(drop),
+        }
+    }
+}
+
+/// Segments a prepared sample: classes on the scan's own grid and axis order. `advance` receives the number of passes
+/// done.
+pub fn segment(segmenter: &dyn Segmenter, sample: &Sample, advance: &mut dyn FnMut(usize)) -> Labels {
+    stream(segmenter, sample, Restorer::new(&sample.geometry, segmenter.classes()), advance)
+}
+
+/// As [`segment`], with the probabilities of every class on the scan's own grid. These take memory for
+/// classes x volume.
+pub fn segment_with_probabilities(
+    segmenter: &dyn Segmenter,
+    sample: &Sample,
+    advance: &mut dyn FnMut(usize),
+) -> (Labels, Vec<Array3<f32>>) {
+    let geometry = &sample.geometry;
+    let [nx, ny, nz] = geometry.original.oriented(&geometry.orientation).shape;
+    let mut volumes = vec![Array3::<f32>::zeros((nx, ny, nz)); segmenter.classes()];
+    volumes[0].fill(1.0);
+    let [x0, y0, z0] = geometry.crop_start;
+    let [_, cy, cz] = geometry.crop_shape;
+    let restorer = Restorer::new(geometry, segmenter.classes()).with_sink(|x, plane| {
+        for (volume, values) in volumes.iter_mut().zip(plane.outer_iter()) {
+            volume.slice_mut(s![x0 + x, y0..y0 + cy, z0..z0 + cz]).assign(&values);
+        }
+    });
+    let labels = stream(segmenter, sample, restorer, advance);
+    let volumes = volumes.iter().map(|volume| geometry.orientation.undo(volume.view()).to_owned()).collect();
+    (labels, volumes)
+}
+
+fn stream(
+    segmenter: &dyn Segmenter,
+    sample: &Sample,
+    mut restorer: Restorer<'_>,
+    advance: &mut dyn FnMut(usize),
+) -> Labels {
+    segmenter.predict(sample, &mut |planes| restorer.push(planes), advance);
+    restorer.finish()
+}

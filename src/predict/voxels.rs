@@ -114,7 +114,7 @@ pub(crate) fn margin(row: &[f32], class: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::predict::windows::starts;
+    use crate::predict::tiling::starts;
 
     #[test]
     fn the_most_central_window_holds_its_voxel() {

@@ -9,32 +9,34 @@
 //! one flush with the end of the volume, and all voxels of a window count alike.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ndarray::{Array3, Array5, ArrayView3, ArrayView4, s};
+use ndarray::{Array5, ArrayView3, ArrayView4};
 use segen_kernels::Activation;
 
+use super::Segmenter;
 use super::forms::Views;
-use crate::image::volume::Labels;
+use super::mirror::Mirrors;
+use super::tiling::{gaussian, starts, tiles};
 use crate::network::{Bound, Field, Mode, Network, Padding, Pass, Pathway, Weights, values};
 use crate::plan::Plan;
+use crate::prepare::Sample;
 use crate::prepare::window::{Frame, corner_means};
-use crate::prepare::{Restorer, Sample};
 use crate::{Error, Result};
 
 /// How to predict.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WindowOptions {
     /// Share of the patch edge by which windows step, in (0, 1]; without effect on networks that see more than
     /// they label.
     pub step: f64,
-    /// Axes whose mirror images are predicted too and averaged: 2^n passes for n axes.
-    pub mirror: [bool; 3],
+    /// The mirror images that are predicted and averaged, one pass each.
+    pub mirrors: Mirrors,
     /// Windows in one forward pass.
     pub batch: usize,
 }
 
 impl Default for WindowOptions {
     fn default() -> Self {
-        Self { step: 0.5, mirror: [false; 3], batch: 2 }
+        Self { step: 0.5, mirrors: Mirrors::default(), batch: 2 }
     }
 }
 
@@ -104,13 +106,6 @@ impl Predictor {
         })
     }
 
-    /// Number of forward passes that a volume of this shape takes, windows x forms x networks.
-    pub fn passes(&self, shape: [usize; 3]) -> usize {
-        let windows: usize = self.starts(shape).iter().map(Vec::len).product();
-        let mirrored = 1 << self.options.mirror.iter().filter(|&&m| m).count();
-        windows * self.views.as_ref().map_or(mirrored, Views::len) * self.networks.len()
-    }
-
     /// First voxels of the windows along each axis.
     pub(super) fn starts(&self, shape: [usize; 3]) -> [Vec<i64>; 3] {
         std::array::from_fn(|axis| match self.field.is_same() {
@@ -119,59 +114,12 @@ impl Predictor {
         })
     }
 
-    /// Predicts a prepared volume (channel, x, y, z). `planes` receives class probabilities as
-    /// (class, planes, y, z), in order of x, every plane once; `advance` the number of passes done since the
-    /// last call. Windows without any voxel of `mask` are not computed and come out as background.
-    pub fn predict(
-        &self,
-        images: ArrayView4<f32>,
-        mask: Option<ArrayView3<u8>>,
-        planes: &mut dyn FnMut(ArrayView4<f32>),
-        advance: &mut dyn FnMut(usize),
-    ) {
-        let (channels, nx, ny, nz) = images.dim();
-        assert_eq!(channels, self.channels, "channels of the sample and the network");
-        let shape = [nx, ny, nz];
-        let starts = self.starts(shape);
-        let padding = self.padding(images);
-        let scan = self.views.as_ref().map(|views| self.scan(images, mask, views.need_image()));
-        let row = ny * nz * self.classes;
-        // Planes `done..done + band.len() / row` of weighted probability sums, (x, y, z, class).
-        let mut band: Vec<f32> = Vec::new();
-        let mut done = 0;
-        for (i, &x) in starts[0].iter().enumerate() {
-            let needed = ((x + self.patch[0] as i64).min(nx as i64) as usize - done) * row;
-            band.resize(needed.max(band.len()), 0.0);
-            let places: Vec<[i64; 3]> =
-                starts[1].iter().flat_map(|&y| starts[2].iter().map(move |&z| [x, y, z])).collect();
-            let (wanted, skipped): (Vec<_>, Vec<_>) =
-                places.into_iter().partition(|&place| mask.is_none_or(|mask| self.touches(mask, place)));
-            for group in wanted.chunks(self.options.batch.max(1)) {
-                match (&scan, &self.views) {
-                    (Some(scan), Some(views)) => {
-                        self.add_views(scan, views, group, done, &mut band, advance);
-                    }
-                    _ => self.add_group(images, &padding, group, done, &mut band, advance),
-                }
-            }
-            if !skipped.is_empty() {
-                let passes = self.passes(self.patch) * skipped.len();
-                advance(passes);
-            }
-            let next = starts[0].get(i + 1).map_or(nx, |&next| next as usize);
-            let ready = next - done;
-            self.finish(&mut band[..ready * row]);
-            let view = ArrayView4::from_shape((ready, ny, nz, self.classes), &band[..ready * row]);
-            match view {
-                Ok(view) => planes(view.permuted_axes([3, 0, 1, 2])),
-                Err(error) => unreachable!("the band is contiguous: {error}"),
-            }
-            band.drain(..ready * row);
-            done = next;
-        }
+    /// Number of forms in which a window is seen, each a pass of every network.
+    fn forms(&self) -> usize {
+        self.views.as_ref().map_or(self.options.mirrors.len(), Views::len)
     }
 
-    pub(super) fn touches(&self, mask: ArrayView3<u8>, place: [i64; 3]) -> bool {
+    fn touches(&self, mask: ArrayView3<u8>, place: [i64; 3]) -> bool {
         let (nx, ny, nz) = mask.dim();
         let range = |axis: usize, n: usize| {
             place[axis].max(0) as usize..((place[axis] + self.patch[axis] as i64).max(0) as usize).min(n)
@@ -181,7 +129,7 @@ impl Predictor {
 
     /// Divides the sums of every voxel by the weight that was added there. Class probabilities sum to 1 in every
     /// window, so that weight is the sum over the classes. Voxels without any become background.
-    pub(super) fn finish(&self, sums: &mut [f32]) {
+    fn finish(&self, sums: &mut [f32]) {
         for voxel in sums.chunks_exact_mut(self.classes) {
             let weight: f32 = voxel.iter().sum();
             if weight > 0.0 {
@@ -201,7 +149,7 @@ impl Predictor {
     }
 
     /// Predicts the windows of a group in one pass per network and mirror image and adds them to the band.
-    pub(super) fn add_group(
+    fn add_group(
         &self,
         images: ArrayView4<f32>,
         padding: &[f32],
@@ -212,18 +160,18 @@ impl Predictor {
     ) {
         let (_, nx, ny, nz) = images.dim();
         let size = self.patch.iter().product::<usize>() * self.classes;
-        let flips: Vec<[bool; 3]> = (0..8)
-            .map(|bits| std::array::from_fn(|axis| bits >> axis & 1 == 1))
-            .filter(|flip: &[bool; 3]| (0..3).all(|axis| self.options.mirror[axis] || !flip[axis]))
-            .collect();
-        let share = 1.0 / (flips.len() * self.networks.len()) as f32;
-        for flip in flips {
-            let inputs = self.inputs(images, padding, group, flip);
+        let share = 1.0 / (self.options.mirrors.len() * self.networks.len()) as f32;
+        for mirror in self.options.mirrors.iter() {
+            let inputs = self.inputs(images, padding, group, mirror.axes);
+            let sources = mirror.sources(self.classes);
             for (network, weights) in &self.networks {
                 let logits = network.forward(weights, inputs.clone(), Mode::Evaluation).logits.swap_remove(0);
-                let probabilities = values(segen_kernels::softmax(logits).into_channels_last());
+                let mut probabilities = values(segen_kernels::softmax(logits).into_channels_last());
+                if !mirror.pairs.is_empty() {
+                    exchange(&mut probabilities, &sources);
+                }
                 for (place, window) in group.iter().zip(probabilities.chunks_exact(size)) {
-                    self.add_window(window, *place, [nx, ny, nz], flip, share, first, band);
+                    self.add_window(window, *place, [nx, ny, nz], mirror.axes, share, first, band);
                 }
                 advance(group.len());
             }
@@ -248,7 +196,7 @@ impl Predictor {
     }
 
     /// The voxels of one pathway around windows (batch, x, y, z, channel), mirrored by `flip`.
-    pub(super) fn cut(
+    fn cut(
         &self,
         images: ArrayView4<f32>,
         padding: &[f32],
@@ -314,128 +262,73 @@ impl Predictor {
     }
 }
 
-/// Segments a prepared sample: labels on the scan's own grid and axis order. Voxels outside `mask` (on the
-/// scan's grid) are background. `advance` receives the number of passes done.
-pub fn segment(
-    predictor: &Predictor,
-    sample: &Sample,
-    mask: Option<&Labels>,
-    advance: &mut dyn FnMut(usize),
-) -> Labels {
-    let restorer = Restorer::new(&sample.geometry, predictor.classes);
-    let mut labels = stream(predictor, sample, restorer, advance);
-    if let Some(mask) = mask {
-        labels.voxels.zip_mut_with(&mask.voxels, |label, &inside| {
-            if inside == 0 {
-                *label = 0;
-            }
-        });
+impl Segmenter for Predictor {
+    fn classes(&self) -> usize {
+        self.classes
     }
-    labels
-}
 
-/// As [`segment`] without a mask, with the probabilities of every class on the scan's own grid. These take memory
-/// for classes x volume.
-pub fn segment_with_probabilities(
-    predictor: &Predictor,
-    sample: &Sample,
-    advance: &mut dyn FnMut(usize),
-) -> (Labels, Vec<Array3<f32>>) {
-    let geometry = &sample.geometry;
-    let [nx, ny, nz] = geometry.original.oriented(&geometry.orientation).shape;
-    let mut volumes = vec![Array3::<f32>::zeros((nx, ny, nz)); predictor.classes];
-    volumes[0].fill(1.0);
-    let [x0, y0, z0] = geometry.crop_start;
-    let [_, cy, cz] = geometry.crop_shape;
-    let restorer = Restorer::new(geometry, predictor.classes).with_sink(|x, plane| {
-        for (volume, values) in volumes.iter_mut().zip(plane.outer_iter()) {
-            volume.slice_mut(s![x0 + x, y0..y0 + cy, z0..z0 + cz]).assign(&values);
-        }
-    });
-    let labels = stream(predictor, sample, restorer, advance);
-    let volumes = volumes.iter().map(|volume| geometry.orientation.undo(volume.view()).to_owned()).collect();
-    (labels, volumes)
-}
-
-fn stream(
-    predictor: &Predictor,
-    sample: &Sample,
-    mut restorer: Restorer<'_>,
-    advance: &mut dyn FnMut(usize),
-) -> Labels {
-    let mask = sample.mask.as_ref().map(|m| m.view());
-    predictor.predict(sample.images.view(), mask, &mut |planes| restorer.push(planes), advance);
-    restorer.finish()
-}
-
-/// First voxels of the windows along one axis: evenly spread, at most `step` patch edges apart, the last one
-/// flush with the end. A volume shorter than the patch gets one window around its middle.
-pub fn starts(length: usize, patch: usize, step: f64) -> Vec<i64> {
-    if length <= patch {
-        return vec![-(((patch - length) / 2) as i64)];
+    fn passes(&self, shape: [usize; 3]) -> usize {
+        let windows: usize = self.starts(shape).iter().map(Vec::len).product();
+        windows * self.forms() * self.networks.len()
     }
-    let room = (length - patch) as f64;
-    let count = (room / (patch as f64 * step)).ceil() as usize + 1;
-    let actual = room / (count - 1).max(1) as f64;
-    let mut starts: Vec<i64> = (0..count).map(|i| (actual * i as f64).round() as i64).collect();
-    // Steps of less than half a voxel would visit a window twice.
-    starts.dedup();
-    starts
-}
 
-/// First voxels of windows that stand side by side along one axis, the last one flush with the end. A volume
-/// shorter than the window gets one window around its middle.
-pub fn tiles(length: usize, patch: usize) -> Vec<i64> {
-    if length <= patch {
-        return starts(length, patch, 1.0);
-    }
-    let last = length - patch;
-    (0..last).step_by(patch).chain([last]).map(|start| start as i64).collect()
-}
-
-/// Gaussian of standard deviation `length / 8` around the middle voxel, 1 at its top.
-fn gaussian(length: usize) -> Vec<f32> {
-    let (middle, deviation) = ((length / 2) as f64, length as f64 / 8.0);
-    (0..length).map(|i| (-0.5 * ((i as f64 - middle) / deviation).powi(2)).exp() as f32).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    pub(super) fn windows_cover_everything_and_stay_inside() {
-        for length in 1..60 {
-            for patch in [1, 2, 7, 16] {
-                for step in [0.25, 0.5, 1.0] {
-                    let starts = starts(length, patch, step);
-                    let mut covered = vec![false; length];
-                    for &start in &starts {
-                        assert!(length <= patch || (start >= 0 && start as usize + patch <= length));
-                        for place in start.max(0) as usize..((start + patch as i64) as usize).min(length) {
-                            covered[place] = true;
-                        }
+    /// Windows without any voxel of the sample's mask are not computed and come out as background.
+    fn predict(
+        &self,
+        sample: &Sample,
+        planes: &mut dyn FnMut(ArrayView4<f32>),
+        advance: &mut dyn FnMut(usize),
+    ) {
+        let images = sample.images.view();
+        let mask = sample.mask.as_ref().map(|mask| mask.view());
+        let (channels, nx, ny, nz) = images.dim();
+        assert_eq!(channels, self.channels, "channels of the sample and the network");
+        let shape = [nx, ny, nz];
+        let starts = self.starts(shape);
+        let padding = self.padding(images);
+        let scan = self.views.as_ref().map(|views| self.scan(images, mask, views.need_image()));
+        let row = ny * nz * self.classes;
+        // Planes `done..done + band.len() / row` of weighted probability sums, (x, y, z, class).
+        let mut band: Vec<f32> = Vec::new();
+        let mut done = 0;
+        for (i, &x) in starts[0].iter().enumerate() {
+            let needed = ((x + self.patch[0] as i64).min(nx as i64) as usize - done) * row;
+            band.resize(needed.max(band.len()), 0.0);
+            let places: Vec<[i64; 3]> =
+                starts[1].iter().flat_map(|&y| starts[2].iter().map(move |&z| [x, y, z])).collect();
+            let (wanted, skipped): (Vec<_>, Vec<_>) =
+                places.into_iter().partition(|&place| mask.is_none_or(|mask| self.touches(mask, place)));
+            for group in wanted.chunks(self.options.batch.max(1)) {
+                match (&scan, &self.views) {
+                    (Some(scan), Some(views)) => {
+                        self.add_views(scan, views, group, done, &mut band, advance);
                     }
-                    assert!(covered.iter().all(|&c| c), "{length} {patch} {step}: {starts:?}");
-                    assert!(starts.windows(2).all(|w| w[1] > w[0]), "{length} {patch} {step}: {starts:?}");
+                    _ => self.add_group(images, &padding, group, done, &mut band, advance),
                 }
             }
+            if !skipped.is_empty() {
+                let passes = self.passes(self.patch) * skipped.len();
+                advance(passes);
+            }
+            let next = starts[0].get(i + 1).map_or(nx, |&next| next as usize);
+            let ready = next - done;
+            self.finish(&mut band[..ready * row]);
+            let view = ArrayView4::from_shape((ready, ny, nz, self.classes), &band[..ready * row]);
+            match view {
+                Ok(view) => planes(view.permuted_axes([3, 0, 1, 2])),
+                Err(error) => unreachable!("the band is contiguous: {error}"),
+            }
+            band.drain(..ready * row);
+            done = next;
         }
     }
+}
 
-    #[test]
-    pub(super) fn tiles_stand_side_by_side_and_end_flush() {
-        assert_eq!(tiles(29, 29), [0]);
-        assert_eq!(tiles(58, 29), [0, 29]);
-        assert_eq!(tiles(60, 29), [0, 29, 31]);
-        assert_eq!(tiles(10, 29), [-9]);
-        assert_eq!(tiles(30, 29), [0, 1]);
-    }
-
-    #[test]
-    pub(super) fn nnunet_places_windows_here() {
-        // compute_steps_for_sliding_window of nnU-Net 2.8.1 for image 110 (and 123), patch 64, step 0.5.
-        assert_eq!(starts(110, 64, 0.5), [0, 23, 46]);
-        assert_eq!(starts(123, 64, 0.5), [0, 30, 59]);
+/// Gives every voxel's classes (class last) the values of their `sources`.
+fn exchange(probabilities: &mut [f32], sources: &[usize]) {
+    let mut voxel = vec![0.0; sources.len()];
+    for values in probabilities.chunks_exact_mut(sources.len()) {
+        voxel.copy_from_slice(values);
+        values.iter_mut().zip(sources).for_each(|(value, &source)| *value = voxel[source]);
     }
 }

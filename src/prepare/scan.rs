@@ -136,7 +136,11 @@ pub(crate) fn read_classes(path: &Path, scan: &Scan, scheme: &LabelScheme) -> Re
     to_classes(image::read_labels(path)?.0, path, scan, scheme)
 }
 
-fn same_place(grid: &Grid, other: &Grid, first: &Path, path: &Path) -> Result<()> {
+/// Whether a file of a case lies where the first one does.
+///
+/// # Errors
+/// Where it does not.
+pub(crate) fn same_place(grid: &Grid, other: &Grid, first: &Path, path: &Path) -> Result<()> {
     const MEND: &str = "all files of a case must lie on one grid; `segen check` lists every difference";
     if grid.fit(other) <= Fit::Off {
         return Ok(());

@@ -18,6 +18,8 @@ pub use curves::draw_progress;
 pub(crate) use curves::progress_panels;
 pub use events::{Event, Events, read_events};
 
+pub mod record;
+
 /// A folder that holds one run.
 #[derive(Clone, Debug)]
 pub struct Run {

@@ -133,6 +133,7 @@ fn evaluate_case(files: &CaseFiles, scheme: &LabelScheme, options: &ScoreOptions
         prediction_file: files.prediction.clone(),
         reference_file: files.reference.clone(),
         scores,
+        post: BTreeMap::new(),
     })
 }
 

@@ -127,9 +127,7 @@ impl<'a> Pair<'a> {
     }
 
     fn add_volumes(&self, scores: &mut Scores) {
-        let a = &self.grid.affine;
-        let minor = |i: usize, j: usize| a[1][i] * a[2][j] - a[1][j] * a[2][i];
-        let voxel = (a[0][0] * minor(1, 2) - a[0][1] * minor(0, 2) + a[0][2] * minor(0, 1)).abs();
+        let voxel = self.grid.voxel_volume();
         let difference = scores.n_pred as f64 - scores.n_ref as f64;
         scores.volume_error_ml = difference * voxel / 1000.0;
         scores.volume_error_relative = (scores.n_ref > 0).then(|| difference / scores.n_ref as f64);

@@ -1,5 +1,6 @@
 //! Means over cases and regions, and `summary.json`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
@@ -21,6 +22,8 @@ pub struct CaseScores {
     pub reference_file: PathBuf,
     /// One for each region, in the order of `LabelScheme::regions`.
     pub scores: Vec<Scores>,
+    /// The step that changed the prediction before it was scored, in words, by label value.
+    pub post: BTreeMap<String, String>,
 }
 
 /// One metric of one region over the cases.
@@ -146,11 +149,15 @@ impl Summary {
             });
             (region_key(region), sorted(values.collect()))
         });
-        json!({
+        let mut entry = json!({
             "metrics": metrics.collect::<Map<_, _>>(),
             "prediction_file": case.prediction_file.to_string_lossy(),
             "reference_file": case.reference_file.to_string_lossy(),
-        })
+        });
+        if !case.post.is_empty() {
+            entry["post"] = json!(case.post);
+        }
+        entry
     }
 }
 

@@ -111,6 +111,8 @@ impl Cell {
         let own = [
             format!("fraction_mode={}", mode.as_str().unwrap_or_default()),
             format!("validation.train_cases={}", experiment.train_cases),
+            // Methods are compared by what their networks say.
+            "validation.post=off".to_owned(),
         ];
         let aside = experiment.sets_aside().then(|| "policy.validation_share=0.2".to_owned());
         for set in own.iter().chain(&aside).chain(&experiment.set).chain(&row.set) {

@@ -12,11 +12,14 @@ use segen::batch::loader::Loader;
 use segen::batch::sampler::{Purpose, Sampler, Share, Sites, generator};
 use segen::batch::source::SampleSource;
 use segen::commands::train::{self, Request, Start};
+use segen::commands::trained::{Trained, Which};
 use segen::config::{Config, Variant};
 use segen::image::nifti;
 use segen::image::volume::{Grid, Volume};
 use segen::network::{DeepMedic, DeepMedicShape, Network, Weights};
 use segen::plan::Plan;
+use segen::predict::Segmenter;
+use segen::predict::mirror::Mirrors;
 use segen::predict::windows::{Predictor, WindowOptions};
 use segen::prepare::Sample;
 use segen::progress::Silent;
@@ -169,12 +172,9 @@ fn predict(
     let predictor = Predictor::new(plan, vec![(network, weights)], options, &Device::flex()).unwrap();
     let (_, x, y, z) = images.dim();
     let (mut planes, mut passes) = (Vec::new(), 0);
-    predictor.predict(
-        images,
-        mask.map(|mask| mask.view()),
-        &mut |plane| planes.push(plane.to_owned()),
-        &mut |done| passes += done,
-    );
+    let sample = support::sample("scan", images.to_owned(), Array3::zeros((x, y, z)));
+    let sample = Sample { mask: mask.cloned(), ..sample };
+    predictor.predict(&sample, &mut |plane| planes.push(plane.to_owned()), &mut |done| passes += done);
     assert_eq!(passes, predictor.passes([x, y, z]));
     let views: Vec<_> = planes.iter().map(|plane| plane.view()).collect();
     ndarray::concatenate(Axis(1), &views).unwrap()
@@ -249,7 +249,7 @@ fn mirrored_passes_see_the_mirrored_image_in_every_pathway() {
     let images = image().slice(s![.., ..40, .., ..]).to_owned();
     let mirrored = images.slice(s![.., ..;-1, .., ..]).to_owned();
     let run = |images: &Array4<f32>, mirror| {
-        let options = WindowOptions { mirror, ..WindowOptions::default() };
+        let options = WindowOptions { mirrors: Mirrors::along(mirror), ..WindowOptions::default() };
         predict(&plan, &weights, images.view(), None, options)
     };
     let (one, other) = (run(&images, [false; 3]), run(&mirrored, [false; 3]));
@@ -359,8 +359,8 @@ fn a_stopped_run_goes_on_to_the_same_weights_and_paints_label_values() {
             assert!(labels.voxels.iter().all(|&value| value == 0 || value == 2));
         }
     }
-    let (network, weights, plan, _) = train::load(&run).unwrap();
-    assert!(network.fits(&weights) && plan.classes == 2);
+    let trained = Trained::open(&run, Which::Latest).unwrap();
+    assert_eq!(trained.record.plan.classes, 2);
 }
 
 #[test]

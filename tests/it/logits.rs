@@ -123,8 +123,18 @@ fn a_run_records_its_shift_and_reports_it() {
     assert!(run.path("train/summary.json").is_file());
 
     let options = CollectOptions { voxels: 200, ..CollectOptions::default() };
-    let outputs = segen::commands::logits::claim(&run, None, Existing::Refuse).unwrap();
-    let collected = segen::commands::logits::run(&run, None, &options, &outputs, &device, &Silent).unwrap();
+    let request = segen::commands::logits::Request {
+        run: &run,
+        checkpoint: segen::commands::trained::Which::Latest,
+        dataset: None,
+        folder: None,
+        existing: Existing::Refuse,
+        cache: None,
+        options,
+        device: &device,
+    };
+    let outputs = segen::commands::logits::claim(&request).unwrap();
+    let collected = segen::commands::logits::run(&request, &outputs, &Silent).unwrap();
     assert_eq!(collected.shifts.classes.len(), 4, "two classes, unseen and test");
     let (read, collection) = logits::read(&run).unwrap();
     assert_eq!(read.cases, collected.cases);

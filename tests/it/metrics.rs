@@ -303,6 +303,7 @@ fn one_label_absent_everywhere_leaves_the_foreground_mean_and_is_counted() {
         prediction_file: name.into(),
         reference_file: name.into(),
         scores: score(&image, &image, None, &scheme, &ScoreOptions::default()),
+        post: std::collections::BTreeMap::new(),
     };
     let summary = Summary::of(vec![case("a"), case("b")], &scheme, &ScoreOptions::default());
     assert_eq!(summary.foreground_mean(Metric::Dice), (Some(1.0), 1));

@@ -10,7 +10,9 @@ use segen::network::{Network, Weights};
 use segen::policy::forms::{MIRRORS, TestStart, test_time};
 use segen::policy::operations::Context;
 use segen::policy::{Group, Policy};
+use segen::predict::Segmenter;
 use segen::predict::forms::{Average, View, Views};
+use segen::predict::mirror::Mirrors;
 use segen::predict::windows::{Predictor, WindowOptions};
 use segen::prepare::Placement;
 use segen::prepare::Sample;
@@ -96,7 +98,7 @@ fn predictor(weights: &Weights, network: Network, mirror: [bool; 3]) -> Predicto
     let mut plan = support::plan();
     plan.patch = [8; 3];
     plan.channels = 2;
-    let options = WindowOptions { mirror, ..WindowOptions::default() };
+    let options = WindowOptions { mirrors: Mirrors::along(mirror), ..WindowOptions::default() };
     Predictor::new(&plan, vec![(network, weights)], options, &Device::flex()).unwrap()
 }
 
@@ -110,8 +112,7 @@ fn scan(edges: [usize; 3]) -> Sample {
 fn probabilities(predictor: &Predictor, sample: &Sample) -> Vec<f32> {
     let mut all = Vec::new();
     predictor.predict(
-        sample.images.view(),
-        None,
+        sample,
         &mut |planes| all.extend(planes.permuted_axes([1, 2, 3, 0]).iter()),
         &mut |_| {},
     );

@@ -67,6 +67,9 @@ pub(crate) struct TestTimeArgs {
     /// Folder of the data set, where it is no longer where the run found it
     #[arg(long, value_name = "DIR")]
     dataset: Option<PathBuf>,
+    /// Folder for prepared samples; the run's own when left out, or a temporary one where that cannot be written
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
     /// Updates, each on one patch
     #[arg(long, value_name = "N", default_value_t = 200)]
     updates: u64,
@@ -122,7 +125,8 @@ fn learn_test_time(args: &TestTimeArgs, output: &Output) -> anyhow::Result<Exit>
     let mut inputs = run.inputs();
     inputs.extend(args.dataset.clone());
     let file = OutputFile::claim("policy test-time", &args.output, &inputs, args.existing.existing())?;
-    let learned = test_time::learn(&run, args.dataset.as_deref(), &options, &device, output)?;
+    let learned =
+        test_time::learn(&run, (args.dataset.as_deref(), args.cache.as_deref()), &options, &device, output)?;
     file.write(learned.policy.to_toml().as_bytes())?;
     if output.json() {
         output.data(&serde_json::to_string_pretty(&learned)?);

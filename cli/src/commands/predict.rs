@@ -1,9 +1,13 @@
 use std::path::PathBuf;
 
-use segen::commands::predict::{self, Request, TestTime};
+use segen::commands::predict::{self, Known, Mirror, Predictions, Request};
+use segen::commands::trained::Which;
+use segen::config::PostMode;
 use segen::policy::Policy;
-use segen::predict::forms::Average;
+use segen::predict::Probabilities;
+use segen::predict::forms::{Average, TestTime};
 use segen::run::{self, Run};
+use segen::score::Masks;
 
 use super::{Exit, device, existing};
 use crate::output::Output;
@@ -14,20 +18,36 @@ enum Averaged {
     Logits,
 }
 
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Post {
+    /// Those that gained on the run's held-out cases; of several runs those that all of them have
+    Auto,
+    /// None
+    Off,
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Folder of a trained run, or its name under $nnUNet_results
     run: PathBuf,
-    /// Scans: files or folders, named CASE_0000.nii.gz, CASE_0001.nii.gz, ... by channel
+    /// Scans: files or folders, named CASE_0000.nii.gz, CASE_0001.nii.gz, ... by channel, or CASE.nii.gz with all
+    /// channels along the fourth dimension
     #[arg(required = true)]
     input: Vec<PathBuf>,
-    /// Folder of regions of interest, CASE.nii.gz, for a run that was trained on a data set with masks
-    #[arg(long, value_name = "DIR")]
+    /// Folder of regions of interest, CASE.nii.gz, for a run that was trained on a data set with masks [default:
+    /// masksTs beside imagesTs, masksTr beside imagesTr]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_masks")]
     masks: Option<PathBuf>,
+    /// Take no masks, also where there are some beside the scans
+    #[arg(long)]
+    no_masks: bool,
     /// A further run of the same data set and plan whose probabilities are averaged in; may be given several times
     #[arg(long, value_name = "RUN")]
     with: Vec<PathBuf>,
-    /// Average over mirror images too (the axes the run was trained with): up to 8 times the work
+    /// Which weights: latest, best (on the validation cases), or the number of a step whose checkpoint is there
+    #[arg(long, value_name = "WHICH", default_value_t)]
+    checkpoint: Which,
+    /// Average over mirror images too, along the axes that the run was trained with and no others: up to 8 times the work
     #[arg(long)]
     mirror: bool,
     /// Average over changed forms of the scans, weighted by this policy of `segen policy test-time`
@@ -39,12 +59,18 @@ pub(crate) struct Args {
     /// What is averaged over the forms
     #[arg(long, value_name = "WHAT", requires = "test_policy", default_value = "probabilities")]
     average: Averaged,
+    /// Steps after the prediction, such as the removal of small parts
+    #[arg(long, value_name = "WHICH", default_value = "auto")]
+    post: Post,
     /// Also write one volume of probabilities per class (probabilities/CASE_probability_CLASS.nii.gz)
     #[arg(long)]
     probabilities: bool,
     /// Folder for the label maps
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
+    /// Leave out scans whose label maps are there already and came from the same weights, settings and scan
+    #[arg(long = "continue")]
+    go_on: bool,
     #[command(flatten)]
     existing: existing::ExistingArgs,
     #[command(flatten)]
@@ -62,27 +88,54 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
         Averaged::Logits => Average::Logits,
     };
     let policy = args.test_policy.as_deref().map(Policy::read).transpose()?;
-    let test_time = policy.map(|policy| TestTime { policy, top: args.top, average });
+    let masks = match args.masks {
+        Some(folder) => Masks::Folder(folder),
+        None if args.no_masks => Masks::None,
+        None => Masks::Beside,
+    };
     let request = Request {
-        test_time,
         runs: &runs,
+        checkpoint: args.checkpoint,
         inputs: &args.input,
-        masks: args.masks.as_deref(),
-        mirror: if args.mirror { predict::Mirror::Trained } else { predict::Mirror::Off },
-        outputs: if args.probabilities { predict::Outputs::Probabilities } else { predict::Outputs::Labels },
+        masks: &masks,
+        mirror: if args.mirror { Mirror::Trained } else { Mirror::Off },
+        test_time: policy.map(|policy| TestTime { policy, top: args.top, average }),
+        post: match args.post {
+            Post::Auto => PostMode::Auto,
+            Post::Off => PostMode::Off,
+        },
+        probabilities: if args.probabilities { Probabilities::Written } else { Probabilities::Unwritten },
         folder: &args.output,
         existing: args.existing.existing(),
+        known: if args.go_on { Known::Skip } else { Known::Again },
         also_read: args.test_policy.as_slice(),
         device: &device,
     };
-    let written = predict::run(&request, output)?;
+    let predictions = predict::run(&request, output)?;
+    tell(&predictions, output)?;
+    Ok(if predictions.failed.is_empty() { Exit::Done } else { Exit::CheckFailed })
+}
+
+/// Prints what became of the scans: data first, then what failed.
+fn tell(predictions: &Predictions, output: &Output) -> anyhow::Result<()> {
+    let Predictions { written, skipped, failed } = predictions;
     if output.json() {
-        let files: Vec<_> = written.iter().map(|file| file.display().to_string()).collect();
-        output.data(&serde_json::to_string_pretty(&files)?);
+        let failed: Vec<_> = failed
+            .iter()
+            .map(|(case, error)| serde_json::json!({ "case": case, "error": error.to_string() }))
+            .collect();
+        let all = serde_json::json!({ "written": written, "skipped": skipped, "failed": failed });
+        output.data(&serde_json::to_string_pretty(&all)?);
     } else {
-        for file in &written {
-            output.data(&file.display().to_string());
-        }
+        written.iter().for_each(|file| output.data(&file.display().to_string()));
     }
-    Ok(Exit::Done)
+    if !skipped.is_empty() {
+        output.line(&format!("{} label maps were there already, made from the same", skipped.len()));
+    }
+    if !failed.is_empty() {
+        let all = written.len() + skipped.len() + failed.len();
+        output.line(&format!("{} of {all} scans could not be predicted:", failed.len()));
+        failed.iter().for_each(|(case, error)| output.line(&format!("{case}: {error}")));
+    }
+    Ok(())
 }

@@ -103,10 +103,19 @@ pub(crate) fn run(args: Args, output: &Output, started: Instant) -> anyhow::Resu
     if output.json() {
         output.data(&serde_json::to_string_pretty(&finished.validation)?);
     } else {
+        if !finished.held_out {
+            output
+                .data("Training cases: all were trained on, so that these scores are no estimate for others");
+        }
         output.data(&finished.validation.table());
         if let Some(test) = &finished.test {
             output.data(&format!("\nTest cases\n{}", test.table()));
         }
+    }
+    if !finished.failed.is_empty() {
+        output.line(&format!("{} cases could not be scored:", finished.failed.len()));
+        finished.failed.iter().for_each(|(case, error)| output.line(&format!("{case}: {error}")));
+        return Ok(Exit::CheckFailed);
     }
     Ok(Exit::Done)
 }

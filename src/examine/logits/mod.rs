@@ -109,7 +109,7 @@ impl Cloud {
 
 /// `logits/summary.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Collected {
+pub struct LogitSummary {
     /// Folder of the run.
     pub run: PathBuf,
     /// Optimiser steps of the weights.
@@ -128,6 +128,6 @@ pub struct Collected {
 ///
 /// # Errors
 /// Where there is nothing, or it is damaged.
-pub fn read(run: &Run) -> Result<(Collected, Collection)> {
+pub fn read(run: &Run) -> Result<(LogitSummary, Collection)> {
     Ok((run.read_json("logits/summary.json")?, file::read(&run.path("logits/logits.safetensors"))?))
 }

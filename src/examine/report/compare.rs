@@ -2,7 +2,7 @@
 
 use super::page::{Page, number, texts};
 use crate::Result;
-use crate::run::Run;
+use crate::run::{Run, Split};
 use crate::score::ScoredFolder;
 
 /// One row for every run: the means of its regions on the test cases, else on the validation cases.
@@ -14,6 +14,8 @@ pub(super) fn write(page: &mut Page, runs: &[Run]) -> Result<()> {
         let part =
             ["test", "validation"].into_iter().find(|part| run.path(part).join("summary.json").is_file());
         let Some(part) = part else { continue };
+        let held_out = part == "test" || !run.read_json::<Split>("split.json")?.held_out().is_empty();
+        let kind = if held_out { part } else { "training, no estimate" };
         let folder = ScoredFolder::read(&run.path(part).join("summary.json"))?;
         let table = super::run::settings(run)?;
         let word = |section: &str| super::run::name_of(&table, section).unwrap_or("-".to_owned());
@@ -22,7 +24,7 @@ pub(super) fn write(page: &mut Page, runs: &[Run]) -> Result<()> {
                 run.folder.display().to_string(),
                 word("method"),
                 word("policy"),
-                format!("{} {part}", folder.cases.len()),
+                format!("{} {kind}", folder.cases.len()),
                 name.clone(),
             ];
             row.extend(["Dice", "Sensitivity", "Precision"].map(|key| number(folder.mean(region, key))));

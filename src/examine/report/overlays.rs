@@ -5,11 +5,10 @@ use std::path::Path;
 use super::Figures;
 use super::page::Page;
 use crate::Result;
-use crate::data::dataset::Dataset;
 use crate::image;
 use crate::image::volume::{Image, Labels};
 use crate::picture::{self, OverlayRow};
-use crate::run::{Manifest, Run};
+use crate::run::record::Record;
 use crate::score::{ScoredCase, ScoredFolder};
 
 /// Cases that are shown.
@@ -31,14 +30,13 @@ pub(super) fn mean_dice(case: &ScoredCase) -> Option<f64> {
 /// Adds the worst cases of a folder of predictions (`part` of the run), where scans and references are still there.
 pub(super) fn write(
     page: &mut Page,
-    run: &Run,
+    record: &Record,
     part: &str,
     folder: &ScoredFolder,
     figures: &Figures<'_>,
 ) -> Result<()> {
-    let manifest: Manifest = run.read_json("run.json")?;
-    let Ok(dataset) = Dataset::open(&manifest.dataset) else {
-        let place = manifest.dataset.display();
+    let Ok(dataset) = record.dataset(None) else {
+        let place = record.manifest.dataset.display();
         page.quiet(&format!("No slices are shown: the data set is not at `{place}` any more."));
         return Ok(());
     };
@@ -49,7 +47,7 @@ pub(super) fn write(
     for (case, dice) in ranked.into_iter().take(SHOWN) {
         let Some(known) = dataset.case(&case.case) else { continue };
         let Some(reference) = &known.labels else { continue };
-        let prediction = run.path(part).join(&case.prediction);
+        let prediction = record.run.path(part).join(&case.prediction);
         if !prediction.is_file() {
             continue;
         }

@@ -3,14 +3,13 @@
 use super::page::{Page, number, texts};
 use super::{Figures, overlays};
 use crate::config::Config;
-use crate::data::dataset::LabelScheme;
 use crate::examine::logits;
 use crate::examine::policy::{self, Shown};
 use crate::picture::{Panel, Series};
-use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::run::events::{Event, LogitShift, LogitsEvent, Rate, read_events};
-use crate::run::{Manifest, Run, Split, progress_panels};
+use crate::run::record::Record;
+use crate::run::{Run, progress_panels};
 use crate::score::ScoredFolder;
 use crate::{Error, Result, files};
 
@@ -39,30 +38,33 @@ pub(super) fn write(
             "name the folder that was given to `segen train -o` or `segen sweep -o`",
         ));
     }
-    let manifest: Manifest = run.read_json("run.json")?;
+    let record = Record::open(run)?;
     page.section(&format!("Run {}", run.folder.display()));
-    what(page, run, &manifest)?;
-    let scheme = LabelScheme::read(&run.path("dataset.json"))?.select(&run.config()?.task.classes)?;
+    what(page, &record)?;
+    let classes = &record.labels.names;
+    // With `fold = all` the cases that are validated are those that are trained on.
+    let (title, validated) = match record.split.held_out().is_empty() {
+        false => ("Validation cases", "validation cases"),
+        true => ("Training cases, no estimate for others", "cases that were trained on"),
+    };
     let events = run.path("events.jsonl");
     let events = if events.is_file() { read_events(&events)? } else { Vec::new() };
     if !events.is_empty() {
         page.heading("Training");
-        let caption = "Loss of every step and its mean; scores of validation cases after every epoch.";
-        figures.chart(page, "training", caption, &progress_panels(&events, &scheme.names), 2)?;
+        let caption = format!("Loss of every step and its mean; scores of {validated} after every epoch.");
+        figures.chart(page, "training", &caption, &progress_panels(&events, classes), 2)?;
         show_policy(page, run, figures)?;
         let caption = "Share of voxels on the wrong side of the decision boundary, in a few fixed windows of \
                        training cases (seen) and validation cases (unseen). Curves that part are overfitting.";
-        figures.chart(page, "shift", caption, &shift_panels(&events, &scheme.names), 2)?;
+        figures.chart(page, "shift", caption, &shift_panels(&events, classes), 2)?;
     }
-    for (part, title) in
-        [("test", "Test cases"), ("validation", "Validation cases"), ("train", "Training cases")]
-    {
+    for (part, title) in [("test", "Test cases"), ("validation", title), ("train", "Training cases")] {
         let path = run.path(part).join("summary.json");
         if path.is_file() {
             let folder = ScoredFolder::read(&path)?;
             scores(page, title, &folder);
             if part != "train" && !folder.cases.is_empty() {
-                overlays::write(page, run, part, &folder, figures)?;
+                overlays::write(page, &record, part, &folder, figures)?;
                 per_case(page, &folder);
             }
         }
@@ -89,15 +91,17 @@ pub(super) fn name_of(settings: &toml::Table, section: &str) -> Option<String> {
     Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
 }
 
-fn what(page: &mut Page, run: &Run, manifest: &Manifest) -> Result<()> {
-    let split: Split = run.read_json("split.json")?;
-    let plan: Plan = run.plan()?;
+fn what(page: &mut Page, record: &Record) -> Result<()> {
+    let Record { run, plan, split, manifest, .. } = record;
+    let held_out = match split.held_out().len() {
+        0 => "none".to_owned(),
+        count => count.to_string(),
+    };
     page.text(&format!(
-        "Data set {}; trained on {} cases, {} held out. {} of {} steps in {:.0} s of training on {} ({} threads, \
+        "Data set {}; trained on {} cases, {held_out} held out. {} of {} steps in {:.0} s of training on {} ({} threads, \
          {} operators); {:.1} GiB of memory at most; {}.",
         plan.dataset,
         split.train.len(),
-        split.validation.len(),
         manifest.steps,
         manifest.planned_steps,
         manifest.train_seconds,

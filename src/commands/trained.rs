@@ -1,0 +1,377 @@
+//! A trained run, opened in one place: by `segen predict`, `logits` and `policy test-time`, and by `segen train` for the
+//! predictions that follow its training.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use burn::tensor::Device;
+
+use crate::config::PostMode;
+use crate::data::dataset::{Case, Dataset};
+use crate::files::{Digest, create_folder};
+use crate::learn::checkpoint::{self, Checkpoint, Pointer};
+use crate::learn::job;
+use crate::network::{Network, Parameter, Weights};
+use crate::predict::choice::PostChoice;
+use crate::predict::forms::TestTime;
+use crate::predict::post::Steps;
+use crate::predict::scored::{Scored, StepsOf, predict_and_score};
+use crate::predict::windows::{Predictor, WindowOptions};
+use crate::predict::{LabelFiles, Place, Segmenter};
+use crate::prepare::{self, PreparedCase};
+use crate::progress::Progress;
+use crate::run::Run;
+use crate::run::record::{Record, cases_of};
+use crate::score::Summary;
+use crate::{Error, Result};
+
+/// A trained run.
+#[derive(Debug)]
+pub struct Trained {
+    /// What the run folder says of it.
+    pub record: Record,
+    /// What was trained.
+    pub model: Model,
+    /// Optimiser steps until then.
+    pub steps: u64,
+    /// Steps after its predictions, chosen on held-out cases; none where it has no `post.json`.
+    pub post: PostChoice,
+}
+
+/// What training gives and prediction needs. A model that is no network is an arm of its own with what it was fitted
+/// to, opened by [`Trained::open`]; [`segmenter`] says how it predicts.
+#[derive(Debug)]
+pub enum Model {
+    /// A network and its weights.
+    Network {
+        /// The network of plan and configuration.
+        network: Network,
+        /// Of the checkpoint that was asked for.
+        weights: Weights,
+    },
+}
+
+impl Trained {
+    /// Opens a trained run and sets the CPU operators as it was trained with them.
+    ///
+    /// # Errors
+    /// Where there is none, its weights cannot be read or do not fit its plan, or this processor lacks its operators.
+    pub fn open(run: &Run, which: Which) -> Result<Self> {
+        let record = Record::open(run)?;
+        job::select_kernels(&record.config)?;
+        let network = job::network(&record.plan, &record.config);
+        let Checkpoint { weights, step: steps, .. } = which.read(run)?;
+        if !network.fits(&weights) {
+            return Err(Error::invalid(
+                run.path("checkpoint"),
+                "weights",
+                "they do not fit the network of plan.json and config.toml",
+                "use the plan.json and config.toml that the run was trained with",
+            ));
+        }
+        let post = match run.path(POST).is_file() {
+            true => run.read_json(POST)?,
+            false => PostChoice::default(),
+        };
+        Ok(Self { record, model: Model::Network { network, weights }, steps, post })
+    }
+
+    /// Prepares cases of the run's data set, or takes them from the cache.
+    ///
+    /// # Errors
+    /// Where a case cannot be prepared, or the cache cannot be written.
+    pub fn prepare(
+        &self,
+        dataset: &Dataset,
+        cases: &[&Case],
+        cache: &Cache,
+        progress: &dyn Progress,
+    ) -> Result<Vec<PreparedCase>> {
+        prepare::prepare_all(dataset, &self.record.plan.recipe(), cases, cache.folder(), progress)
+    }
+
+    /// Sliding windows as its validation uses them.
+    pub fn window_options(&self) -> WindowOptions {
+        WindowOptions { step: self.record.config.validation.step, ..WindowOptions::default() }
+    }
+}
+
+impl Model {
+    /// What tells one model from another: its content.
+    pub fn digest(&self) -> Digest {
+        match self {
+            Self::Network { weights, .. } => {
+                let parts = weights.parameters.iter().chain(&weights.buffers);
+                let digest = |part: &Parameter| Digest::of(bytemuck::cast_slice(&part.values));
+                let parts = parts.map(|part| serde_json::json!([part.name, part.shape, digest(part)]));
+                Digest::of(serde_json::Value::from_iter(parts).to_string().as_bytes())
+            }
+        }
+    }
+}
+
+/// The steps after a run's predictions, in its folder.
+pub const POST: &str = "post.json";
+
+/// What predicts with a run, or with several whose probabilities are averaged. The first one's plan rules.
+///
+/// # Errors
+/// Where a run was trained with another plan than the first, or the forms of `test_time` do not fit it.
+pub fn segmenter(
+    runs: &[Trained],
+    options: WindowOptions,
+    test_time: Option<&TestTime>,
+    device: &Device,
+    progress: &dyn Progress,
+) -> Result<Box<dyn Segmenter>> {
+    let mut predictor = windows(runs, options, device)?;
+    if let Some(test_time) = test_time {
+        let forms = test_time.forms(&runs[0].record.plan, predictor.window())?;
+        progress.note(&format!("{} passes per window instead of 1: {}", forms.len(), forms.describe()));
+        predictor = predictor.with_views(forms)?;
+    }
+    Ok(Box::new(predictor))
+}
+
+/// The sliding windows of a run's network, or of those of several.
+///
+/// # Errors
+/// Where a run was trained with another plan than the first.
+pub fn windows(runs: &[Trained], options: WindowOptions, device: &Device) -> Result<Predictor> {
+    let Some((first, others)) = runs.split_first() else {
+        return Err(Error::config("RUN", "there is no run", "name the folder of a trained run"));
+    };
+    others.iter().try_for_each(|other| same_plan(&first.record, &other.record))?;
+    let networks = runs.iter().map(|run| match &run.model {
+        Model::Network { network, weights } => (network.clone(), weights),
+    });
+    Predictor::new(&first.record.plan, networks.collect(), options, device)
+}
+
+/// Refuses to average runs whose samples or classes differ.
+fn same_plan(first: &Record, other: &Record) -> Result<()> {
+    let scales = |record: &Record| record.plan.deepmedic.as_ref().map(|shape| shape.scales.clone());
+    let same = other.plan.spacing == first.plan.spacing
+        && other.plan.patch == first.plan.patch
+        && other.plan.normalisation == first.plan.normalisation
+        && other.labels == first.labels
+        && scales(other) == scales(first);
+    if same {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        other.run.path("plan.json"),
+        "plan",
+        format!(
+            "spacing, patch, normalisation or classes differ from those of `{}`",
+            first.run.folder.display()
+        ),
+        "average only runs that were trained with the same plan",
+    ))
+}
+
+/// Scores of a run's cases.
+#[derive(Debug)]
+pub struct Scores {
+    /// Of the held-out cases.
+    pub validation: Summary,
+    /// Of the data set's test cases, where it has labels for them.
+    pub test: Option<Summary>,
+    /// Cases that could not be scored, and why.
+    pub failed: Vec<(String, Error)>,
+}
+
+impl Trained {
+    /// Predicts and scores the held-out cases, chooses the steps after a prediction on them, and writes these to
+    /// `post.json`; then predicts and scores the labelled test cases with them, and as many training cases as the
+    /// configuration asks for. `prepared` are the
+    /// samples of training and validation cases that there are already.
+    ///
+    /// # Errors
+    /// Where nothing of a part can be predicted, or the run folder cannot be written.
+    pub fn score(
+        &mut self,
+        dataset: &Dataset,
+        prepared: &[PreparedCase],
+        device: &Device,
+        progress: &dyn Progress,
+    ) -> Result<Scores> {
+        let segmenter = segmenter(std::slice::from_ref(self), self.window_options(), None, device, progress)?;
+        let Record { run, config, plan, split, .. } = self.record.clone();
+        let part =
+            |name: &str, cases: &[&Case], steps: StepsOf<'_>, prepared: &[PreparedCase]| -> Result<Scored> {
+                let folder = run.path(name);
+                let load = |case: &Case| match prepared.iter().find(|prepared| prepared.id == case.id) {
+                    Some(prepared) => prepared.load(),
+                    None => plan.recipe().prepare(dataset, case),
+                };
+                let files = LabelFiles {
+                    segmenter: segmenter.as_ref(),
+                    scheme: &dataset.labels,
+                    ending: &dataset.file_ending,
+                    place: Place::Run(&folder),
+                };
+                predict_and_score(&files, &folder, cases, &load, steps, progress)
+            };
+        let validation = cases_of(dataset, &split.validation)?;
+        // With `fold = all` these were trained on: what gains there says nothing.
+        let choose = config.validation.post == PostMode::Auto && split.held_out().len() == validation.len();
+        let none = Steps::new();
+        let steps = if choose { StepsOf::OtherCases } else { StepsOf::Given(&none) };
+        let Scored { summary: validation, post, mut failed } =
+            part("validation", &validation, steps, prepared)?;
+        run.write_json(POST, &post)?;
+        tell(&post, progress);
+        let steps = post.steps();
+        self.post = post;
+        let labelled: Vec<&Case> = dataset.test.iter().filter(|case| case.labels.is_some()).collect();
+        let test = match labelled.is_empty() {
+            true => None,
+            // A test case may have the name of another one.
+            false => Some(part("test", &labelled, StepsOf::Given(&steps), &[])?),
+        };
+        let test = test.map(|test| {
+            failed.extend(test.failed);
+            test.summary
+        });
+        let train = cases_of(dataset, &split.train)?;
+        let few = config.validation.train_cases.min(train.len());
+        if few > 0 {
+            let spread: Vec<&Case> = (0..few).map(|i| train[i * train.len() / few]).collect();
+            failed.extend(part("train", &spread, StepsOf::Given(&steps), prepared)?.failed);
+        }
+        Ok(Scores { validation, test, failed })
+    }
+}
+
+/// Says which steps were chosen.
+fn tell(post: &PostChoice, progress: &dyn Progress) {
+    for choice in &post.values {
+        progress.note(&format!(
+            "after predictions, {}: {}, mean Dice {:.3} instead of {:.3} on the {} held-out cases ({:+.3} on those that \
+             it was not chosen on)",
+            choice.regions.join(", "),
+            choice.post,
+            choice.dice[1],
+            choice.dice[0],
+            post.cases,
+            choice.cross_fitted_gain
+        ));
+    }
+}
+
+/// Which of a run's checkpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Which {
+    /// The last one.
+    #[default]
+    Latest,
+    /// The one with the best score on the validation cases.
+    Best,
+    /// That of a step, where it is still there.
+    Step(u64),
+}
+
+impl FromStr for Which {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match (text, text.parse()) {
+            ("latest", _) => Ok(Self::Latest),
+            ("best", _) => Ok(Self::Best),
+            (_, Ok(step)) => Ok(Self::Step(step)),
+            _ => Err("write latest, best or the number of a step".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Latest => formatter.write_str("latest"),
+            Self::Best => formatter.write_str("best"),
+            Self::Step(step) => write!(formatter, "{step}"),
+        }
+    }
+}
+
+impl Which {
+    /// Reads the checkpoint of a run.
+    ///
+    /// # Errors
+    /// Where there is none, or it is damaged; says which others there are.
+    pub fn read(self, run: &Run) -> Result<Checkpoint> {
+        let folder = run.checkpoints();
+        let read = match self {
+            Self::Latest => Checkpoint::pointed(&folder, Pointer::Latest),
+            Self::Best => Checkpoint::pointed(&folder, Pointer::Best),
+            Self::Step(step) => Checkpoint::read(&folder.join(format!("step-{step}"))),
+        };
+        read.map_err(|error| {
+            let whole = |(_, place): &(u64, PathBuf)| Checkpoint::read(place).is_ok();
+            let others = checkpoint::steps(&folder).into_iter().filter(whole);
+            let others: Vec<String> = others.map(|(step, _)| step.to_string()).collect();
+            if others.is_empty() {
+                return error;
+            }
+            let (path, problem) = match error {
+                Error::Invalid { path, problem, .. } => (path, problem),
+                Error::Io { path, source, .. } => (path, source.to_string()),
+                other => return other,
+            };
+            let mend = format!("choose another one with --checkpoint: {}", others.join(", "));
+            Error::invalid(path, format!("checkpoint `{self}`"), problem, mend)
+        })
+    }
+}
+
+/// The folder of prepared samples for what is done with a trained run.
+#[derive(Debug)]
+pub enum Cache {
+    /// One that stays.
+    Kept(PathBuf),
+    /// One that goes with the command, because the run's own cannot be written.
+    Temporary(tempfile::TempDir),
+}
+
+impl Cache {
+    /// The folder given; else the run's own, else one for the data set, whichever can be written; else a temporary one.
+    ///
+    /// # Errors
+    /// Where the folder given cannot be written, or there is no place for temporary files.
+    pub fn find(
+        given: Option<&Path>,
+        record: &Record,
+        dataset: &Dataset,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        if let Some(folder) = given {
+            return Ok(Self::Kept(folder.to_owned()));
+        }
+        let own = Some(&record.manifest.cache).filter(|folder| folder.is_dir()).cloned();
+        let own = own.unwrap_or_else(|| prepare::cache_folder(None, dataset, &record.run.folder));
+        if is_writable(&own) {
+            return Ok(Self::Kept(own));
+        }
+        progress.note(&format!(
+            "`{}` cannot be written: cases are prepared into a temporary folder; --cache DIR keeps them",
+            own.display()
+        ));
+        let folder = tempfile::Builder::new().prefix("segen-cache-").tempdir();
+        folder.map(Self::Temporary).map_err(|e| Error::io("create", std::env::temp_dir(), e))
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        match self {
+            Self::Kept(folder) => folder,
+            Self::Temporary(folder) => folder.path(),
+        }
+    }
+}
+
+/// Whether files can be made in a folder, which is made where it is not there.
+fn is_writable(folder: &Path) -> bool {
+    create_folder(folder).is_ok() && tempfile::tempfile_in(folder).is_ok()
+}
