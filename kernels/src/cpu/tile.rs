@@ -249,12 +249,13 @@ macro_rules! tiles {
                         }
                         for segment in tile.segments {
                             // Every fourth row has a pointer of its own; the others are reached from it by one or three
-                            // steps scaled by the addressing mode.
-                            let mut a = [first_a.add(segment.a); 7];
+                            // steps scaled by the addressing mode. `first_a` may lie outside the array: in front of a
+                            // source whose padding no segment reads.
+                            let mut a = [first_a.wrapping_add(segment.a); 7];
                             for (group, pointer) in a.iter_mut().enumerate() {
                                 *pointer = pointer.wrapping_add(group * 4 * tile.a_row);
                             }
-                            let mut b = tile.b.add(segment.b);
+                            let mut b = tile.b.wrapping_add(segment.b);
                             for _ in 0..tile.terms {
                                 let mut columns = [$splat(&0.0); VECTORS];
                                 for (vector, column) in columns.iter_mut().enumerate() {
@@ -334,3 +335,36 @@ tiles!(
     |p: &f32| [*p; 8],
     |x: [f32; 8], y: [f32; 8], sum: [f32; 8]| std::array::from_fn(|i| sum[i] + x[i] * y[i])
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_may_start_outside_of_the_array() {
+        // So far in front of it that an address reckoned by the rules of arrays would overflow.
+        let (a, b, start) = ([1.0_f32, 2.0], [[3.0_f32; 16], [5.0; 16]], [7.0_f32; 16]);
+        let far = a.as_ptr().addr() / size_of::<f32>() + 64;
+        for path in [Path::Portable, Path::Avx2, Path::Avx512].into_iter().filter(|path| path.is_available())
+        {
+            let mut out = [0.0_f32; 8];
+            let tile = Tile {
+                a: a.as_ptr().wrapping_sub(far),
+                a_row: 0,
+                a_term: 1,
+                b: b.as_ptr().cast::<f32>().wrapping_sub(far),
+                b_term: 16,
+                segments: &[Segment { a: far, b: far }],
+                terms: 2,
+                start: Start::Columns(start.as_ptr()),
+                out: out.as_mut_ptr(),
+                out_row: 0,
+                columns: 8,
+                repeat: 1,
+            };
+            // SAFETY: the places that the segment names exist, and the processor has the instructions.
+            unsafe { Blocking { matrix_tiles: false, ..Blocking::new(path) }.function(1, 1)(&tile) };
+            assert_eq!(out, [7.0 + 3.0 + 2.0 * 5.0; 8], "{path}");
+        }
+    }
+}

@@ -148,6 +148,27 @@ fn a_network_agrees_with_stock() {
 }
 
 #[test]
+fn padding_beside_an_axis_of_one_tap_agrees_with_stock() {
+    // The taps of the first outputs lie in front of the source, and no copy of it with zeros around is made.
+    for (kernel, size) in
+        [([3, 3, 1], [2, 3, 5]), ([3, 1, 1], [1, 4, 20]), ([1, 3, 1], [3, 1, 33]), ([3, 3, 1], [1; 3])]
+    {
+        let padding = kernel.map(|kernel| kernel / 2);
+        let ([sx, sy, sz], [kx, ky, kz]) = (size, kernel);
+        let mut random = Random::new(11);
+        let x = random.tensor([2, sx, sy, sz, 5]);
+        let (weight, bias) = (random.tensor([18, 5, kx, ky, kz]), random.tensor([18]));
+        let factor = random.factor([2, sx, sy, sz, 18]);
+        compare(&format!("{size:?} {kernel:?}"), 5e-6, || {
+            let (x, weight, bias) = (leaf(&x), leaf(&weight), leaf(&bias));
+            let activation = Activation::from_channels_last(x.clone());
+            let y = kernels::conv3d(activation, weight.clone(), Some(bias.clone()), [1; 3], padding);
+            gradients(y.into_channels_last(), &factor, &[x, weight], &[bias])
+        });
+    }
+}
+
+#[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let _alone = alone();
     for path in paths() {

@@ -105,6 +105,8 @@ fn large_convolutions_of_values_that_cancel_are_within_the_bound() {
         ([2, 33, 34, 1, 24], 40, [3, 3, 1]),
         ([2, 10, 11, 12, 30], 40, [1; 3]),
         ([1, 9, 30, 70, 33], 20, [3; 3]),
+        ([2, 1, 4, 20, 6], 18, [3, 3, 1]),
+        ([2, 3, 1, 33, 5], 9, [3, 1, 1]),
     ] {
         let mut random = Random::new(5);
         let padding = kernel.map(|kernel| kernel / 2);
