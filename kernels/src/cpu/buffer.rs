@@ -1,6 +1,7 @@
 //! Memory of the kernels: buffers that are used again, and slices that several threads write.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
@@ -127,44 +128,47 @@ impl Pool {
     }
 }
 
-/// A mutable slice that several threads write, each its own part.
+/// A mutable slice that several threads write, each its own part. While one is alive the slice is borrowed.
 #[derive(Debug)]
-pub(crate) struct Shared<T>(*mut T, usize);
+pub(crate) struct Shared<'a, T> {
+    start: *mut T,
+    length: usize,
+    borrow: PhantomData<&'a mut [T]>,
+}
 
-impl<T> Clone for Shared<T> {
+impl<T> Clone for Shared<'_, T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for Shared<T> {}
+impl<T> Copy for Shared<'_, T> {}
 
 // SAFETY: the pointer is only dereferenced through `part` and `at`, whose callers keep the parts apart.
-unsafe impl<T: Send> Send for Shared<T> {}
+unsafe impl<T: Send> Send for Shared<'_, T> {}
 // SAFETY: as above.
-unsafe impl<T: Send> Sync for Shared<T> {}
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
-impl<T> Shared<T> {
-    pub(crate) fn new(values: &mut [T]) -> Self {
-        Self(values.as_mut_ptr(), values.len())
+impl<'a, T> Shared<'a, T> {
+    pub(crate) fn new(values: &'a mut [T]) -> Self {
+        Self { start: values.as_mut_ptr(), length: values.len(), borrow: PhantomData }
     }
 
-    /// The values from `first`.
+    /// The `length` values from `first`.
     ///
     /// # Safety
-    /// No other part in use overlaps this one, and the slice that `self` was made of is still borrowed.
-    #[expect(clippy::mut_from_ref, reason = "the caller keeps the parts apart")]
-    pub(crate) unsafe fn part(&self, first: usize, length: usize) -> &mut [T] {
-        assert!(first + length <= self.1);
-        // SAFETY: in bounds; the caller promises that the parts do not overlap.
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(first), length) }
+    /// No other part in use overlaps this one.
+    pub(crate) unsafe fn part(self, first: usize, length: usize) -> &'a mut [T] {
+        assert!(first <= self.length && length <= self.length - first);
+        // SAFETY: in bounds of a slice that is borrowed for `'a`; the caller promises that the parts do not overlap.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(first), length) }
     }
 
     /// The address of the value `index`, which a caller writes through under the rules of [`Self::part`].
-    pub(crate) fn at(&self, index: usize) -> *mut T {
-        assert!(index <= self.1);
+    pub(crate) fn at(self, index: usize) -> *mut T {
+        assert!(index <= self.length);
         // SAFETY: in bounds or one past the end.
-        unsafe { self.0.add(index) }
+        unsafe { self.start.add(index) }
     }
 }
 

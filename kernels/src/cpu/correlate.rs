@@ -236,7 +236,7 @@ pub(crate) fn correlate(
     source: &Source<'_>,
     weights: &Packed,
     bias: &[f32],
-    out: Shared<f32>,
+    out: Shared<'_, f32>,
     places: [Place; 3],
 ) {
     let [ax, ay, az] = source.axes;

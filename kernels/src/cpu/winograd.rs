@@ -263,7 +263,7 @@ impl<'a> Rows<'a> {
 }
 
 /// As [`super::correlate::correlate`], for outputs that fill `out`.
-pub(crate) fn correlate(source: &Source<'_>, weights: &Transformed, bias: &[f32], out: Shared<f32>) {
+pub(crate) fn correlate(source: &Source<'_>, weights: &Transformed, bias: &[f32], out: Shared<'_, f32>) {
     let Transformed { filtered, vectors, columns, blocking, .. } = *weights;
     let group = vectors * blocking.lanes;
     let padded_columns = columns.next_multiple_of(blocking.lanes);
@@ -377,7 +377,7 @@ fn write_row(
     (products, frequency): (&[f32], usize),
     (padded_bias, columns): (&[f32], usize),
     values: &mut [f32],
-    out: Shared<f32>,
+    out: Shared<'_, f32>,
 ) {
     let [cx, cy, cz] = rows.source.axes.map(|axis| axis.count);
     let padded = padded_bias.len();

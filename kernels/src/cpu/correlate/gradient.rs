@@ -94,7 +94,7 @@ fn by_vectors(
     source: &Source<'_>,
     (gradient, columns): (&[f32], usize),
     chunks: &Chunks,
-    sums: Shared<f32>,
+    sums: Shared<'_, f32>,
 ) {
     let [ax, ay, az] = source.axes;
     let channels = source.channels;
@@ -195,7 +195,7 @@ fn by_matrix_tiles(
     source: &Source<'_>,
     (gradient, columns): (&[f32], usize),
     chunks: &Chunks,
-    sums: Shared<f32>,
+    sums: Shared<'_, f32>,
 ) {
     let [ax, ay, az] = source.axes;
     let channels = source.channels;
