@@ -13,6 +13,7 @@
 //!   parameter that requires a gradient, or on the plain device, nothing is recorded.
 //! - The integers of `Device::flex()` are i32 unless asked otherwise.
 
+mod arithmetic;
 mod cpu;
 #[cfg(test)]
 mod fall_through;
@@ -30,10 +31,11 @@ mod speed;
 mod stock;
 mod threads;
 
+pub use arithmetic::precision_note;
 pub use norm::{BatchStatistics, Nonlinearity, batch_norm, batch_norm_fixed, bias_nonlinearity};
 pub use ops::NetworkOps;
 pub use path::{Path, select, selected};
-pub use precision::{Precision, allow_matrix_tiles, precision, precision_note, set_precision};
+pub use precision::{Precision, allow_matrix_tiles, precision, set_precision};
 pub use resample::AxisMap;
 pub use spatial::{
     add, add_cropped, avg_pool3d, concat_all, crop, global_average, max_pool3d, multiply_mask, pad_replicate,

@@ -4,10 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::cpu::bf16::Operands;
-use crate::cpu::tile::has_matrix_tiles;
-use crate::{Path, selected};
-
 /// What the operands of the products in convolutions, transposed convolutions and their gradients are rounded to. Sums,
 /// weights, activations, gradients and all other operators are f32 always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,23 +57,4 @@ pub fn set_precision(precision: Precision) {
 /// The precision that convolutions have now.
 pub fn precision() -> Precision {
     if BF16.load(Ordering::Relaxed) == 0 { Precision::F32 } else { Precision::Bf16 }
-}
-
-/// How the precision is got on the selected path: by instructions of the processor or by rounding.
-pub fn precision_note() -> &'static str {
-    let path = selected();
-    match (precision(), Operands::of(path)) {
-        (Precision::Bf16, _) if path == Path::Stock => {
-            "bf16 has no effect on the path `stock`: f32 arithmetic"
-        }
-        (_, Operands::Single) => "f32 arithmetic",
-        (_, Operands::Pairs) if has_matrix_tiles() => {
-            "bf16 products with f32 sums by the processor's matrix tiles and instructions (AMX, AVX512-BF16)"
-        }
-        (_, Operands::Pairs) => "bf16 products with f32 sums by the processor's instructions (AVX512-BF16)",
-        (_, Operands::Rounded) => {
-            "operands rounded to bf16, f32 arithmetic: no faster than f32, because the path has no bf16 instructions \
-             on this processor"
-        }
-    }
 }

@@ -13,7 +13,7 @@ use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::cell::Cell;
 use std::sync::LazyLock;
 
-use super::bf16::bits;
+use super::operands::bits;
 use super::tile::{Segment, Start, Tile};
 
 /// Rows and vectors of columns of the largest product.

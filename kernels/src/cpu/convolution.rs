@@ -2,9 +2,9 @@
 
 use super::buffer::{Buffer, Shared};
 use super::correlate::{Axis, Packed, Place, Source, correlate, correlate_gradient};
-use super::vectorise;
+use super::simd::vectorise;
 use super::winograd::{self, Filtered};
-use crate::Path;
+use crate::path::Path;
 use crate::threads::parallel;
 
 /// Sizes of a convolution: input (batch, size, input channels), weight (output, input, kernel), output

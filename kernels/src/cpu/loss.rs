@@ -1,9 +1,10 @@
 //! Softmax and the sums of which segmentation losses are made.
 
 use super::buffer::{Buffer, Shared};
-use super::vectorise;
+use super::simd::vectorise;
+use crate::path::Path;
 use crate::threads::parallel;
-use crate::{IGNORED, Path, UNLABELLED, VoxelLoss};
+use crate::{IGNORED, UNLABELLED, VoxelLoss};
 
 /// Sizes: logits (batch, voxels, classes), labels (batch, voxels), sums (batch, [`Self::columns`]).
 #[derive(Clone, Copy, Debug)]

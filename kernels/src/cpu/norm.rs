@@ -8,7 +8,7 @@
 mod loops;
 
 use super::buffer::{Buffer, Shared};
-use crate::Path;
+use crate::path::Path;
 use crate::threads::parallel;
 use loops::{gradient_of_input, normalise, sum_differences, sum_gradients};
 

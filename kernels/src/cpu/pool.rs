@@ -1,8 +1,8 @@
 //! Maximum pooling and the spreading of means.
 
 use super::buffer::{Buffer, Shared};
-use super::vectorise;
-use crate::Path;
+use super::simd::vectorise;
+use crate::path::Path;
 use crate::threads::parallel;
 
 /// Sizes of a maximum pooling without padding: input (batch, size, channels).

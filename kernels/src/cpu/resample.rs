@@ -1,8 +1,8 @@
 //! Separable linear maps of a channels-last array, and the sum of two arrays.
 
 use super::buffer::{Buffer, Shared};
-use super::vectorise;
-use crate::Path;
+use super::simd::vectorise;
+use crate::path::Path;
 use crate::resample::AxisMap;
 use crate::threads::parallel;
 

@@ -3,7 +3,8 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-use super::bf16;
+use super::operands;
+use crate::path::Path;
 
 /// A vector register.
 ///
@@ -36,7 +37,7 @@ pub(super) trait Vector: Copy {
         unsafe {
             let lanes = self.lanes();
             for lane in 0..Self::LANES {
-                to.add(lane).write_unaligned(bf16::bits(lanes[lane]));
+                to.add(lane).write_unaligned(operands::bits(lanes[lane]));
             }
         }
     }
@@ -48,7 +49,7 @@ pub(super) trait Vector: Copy {
         unsafe {
             let lanes = self.lanes();
             for lane in 0..Self::LANES {
-                to.add(lane).write_unaligned(u32::from(bf16::bits(lanes[lane])));
+                to.add(lane).write_unaligned(u32::from(operands::bits(lanes[lane])));
             }
         }
     }
@@ -61,13 +62,14 @@ pub(super) trait Vector: Copy {
             let lanes = self.lanes();
             for lane in 0..Self::LANES {
                 let to = to.add(lane);
-                to.write_unaligned(to.read_unaligned() | (u32::from(bf16::bits(lanes[lane])) << 16));
+                to.write_unaligned(to.read_unaligned() | (u32::from(operands::bits(lanes[lane])) << 16));
             }
         }
     }
 }
 
 /// Implements [`Vector`] by one expression per operation.
+#[cfg(target_arch = "x86_64")]
 macro_rules! vector {
     ($type:ty, $lanes:literal, $zero:expr, $load:expr, $store:expr, $add:expr, $sub:expr, $mul:expr,
      $choose:expr $(, $more:item)*) => {
@@ -207,6 +209,38 @@ impl Vector for [f32; 8] {
     }
 }
 
+/// The vectors of the path that has bf16 products.
+#[cfg(target_arch = "x86_64")]
+pub(super) type Widest = std::arch::x86_64::__m512;
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) type Widest = [f32; 8];
+
+/// Runs a loop compiled for the instructions of `path`: the compiler vectorises one text for each. It may not fuse
+/// multiplications with additions, so that the results are the same bit for bit.
+#[inline(always)]
+pub(super) fn vectorise<R>(path: Path, work: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+        unsafe fn avx512<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn avx2<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
+        match path {
+            // SAFETY: a path is only selected where the processor has its instructions.
+            Path::Avx512 => return unsafe { avx512(work) },
+            // SAFETY: as above.
+            Path::Avx2 => return unsafe { avx2(work) },
+            Path::Stock | Path::Portable => {}
+        }
+    }
+    let _ = path;
+    work()
+}
+
 /// Defines `fn $name(path, arguments)` that runs `$body::<V>` compiled for the vector `V` of the path.
 macro_rules! for_each_path {
     ($visibility:vis $name:ident, $body:ident $(<$extra:ty>)?, ($($argument:ident: $type:ty),*)) => {
@@ -214,7 +248,7 @@ macro_rules! for_each_path {
         /// As the function that it runs; and the processor has the instructions of the path.
         #[expect(clippy::too_many_arguments, reason = "the arguments of one loop")]
         #[allow(unfulfilled_lint_expectations, reason = "some have few arguments")]
-        $visibility unsafe fn $name(path: Path, $($argument: $type),*) {
+        $visibility unsafe fn $name(path: $crate::path::Path, $($argument: $type),*) {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f")]
@@ -231,10 +265,10 @@ macro_rules! for_each_path {
                 }
                 match path {
                     // SAFETY: as the caller's.
-                    Path::Avx512 => return unsafe { avx512($($argument),*) },
+                    $crate::path::Path::Avx512 => return unsafe { avx512($($argument),*) },
                     // SAFETY: as the caller's.
-                    Path::Avx2 => return unsafe { avx2($($argument),*) },
-                    Path::Stock | Path::Portable => {}
+                    $crate::path::Path::Avx2 => return unsafe { avx2($($argument),*) },
+                    $crate::path::Path::Stock | $crate::path::Path::Portable => {}
                 }
             }
             let _ = path;
@@ -244,3 +278,43 @@ macro_rules! for_each_path {
     };
 }
 pub(super) use for_each_path;
+
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_rounds_as_we_do() {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+        unsafe fn stores(values: &[f32; 16]) -> ([u16; 16], [u32; 16]) {
+            let (mut side_by_side, mut halves) = ([0; 16], [0; 16]);
+            // SAFETY: 16 values everywhere.
+            unsafe {
+                let vector = Widest::load(values.as_ptr());
+                vector.store_bf16(side_by_side.as_mut_ptr());
+                vector.store_lower(halves.as_mut_ptr());
+                vector.store_upper(halves.as_mut_ptr());
+            }
+            (side_by_side, halves)
+        }
+        if !operands::has_products() {
+            println!("skipped: this processor has no AVX512-BF16");
+            return;
+        }
+        for salt in 0..64_u32 {
+            // Numbers of every size that is not denormal.
+            let values = std::array::from_fn(|i| {
+                let bits = (i as u32 * 977 + salt).wrapping_mul(2_654_435_761);
+                f32::from_bits((bits & 0xbfff_ffff) | 0x0100_0000)
+            });
+            // SAFETY: the instructions were asked for above.
+            let (side_by_side, halves) = unsafe { stores(&values) };
+            for (i, value) in values.into_iter().enumerate() {
+                let expected = operands::bits(value);
+                assert_eq!(side_by_side[i], expected, "{value}");
+                assert_eq!(halves[i], u32::from(expected) * 0x1_0001, "{value}");
+            }
+        }
+    }
+}

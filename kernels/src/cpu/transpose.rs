@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 /// Rounds the channels of a line (position, channel) to bf16 and lays the positions side by side: `to` is (channel, word
 /// of two positions). Its position `p` is `first + p step` of the line, or zero beyond the ends of the line. The caller
-/// has [`super::bf16::Operands::Pairs`].
+/// has [`super::operands::Operands::Pairs`].
 pub(super) fn side_by_side(
     line: &[f32],
     channels: usize,
@@ -35,7 +35,8 @@ fn one_by_one(line: &[f32], channels: usize, places: (isize, usize), words: usiz
     for (channel, row) in to.chunks_exact_mut(words).enumerate() {
         for (word, to) in row.iter_mut().enumerate() {
             let half = |p| {
-                inside(positions, places, p).map_or(0, |at| super::bf16::bits(line[at * channels + channel]))
+                inside(positions, places, p)
+                    .map_or(0, |at| super::operands::bits(line[at * channels + channel]))
             };
             *to = f32::from_bits(u32::from(half(2 * word)) | (u32::from(half(2 * word + 1)) << 16));
         }

@@ -1,11 +1,13 @@
 //! The weight gradient of a sum over taps.
 
-use super::super::bf16::{Operands, line_of_columns};
+use super::super::blocking::{Blocking, split, whole_steps};
 use super::super::buffer::{Buffer, Shared};
-use super::super::tile::{Blocking, Segment, Start, Tile, split, whole_steps};
+use super::super::lines::line_of_columns;
+use super::super::operands::Operands;
+use super::super::tile::{Segment, Start, Tile};
 use super::super::transpose::side_by_side;
-use super::{Source, Terms, row_block};
-use crate::Path;
+use super::source::{Source, Terms, row_block};
+use crate::path::Path;
 use crate::threads::parallel;
 
 /// Enough work to outweigh the zeroing and combining of a chunk's sums.

@@ -2,7 +2,6 @@
 //! vectors: the rest of each position goes value by value.
 
 use super::super::simd::{Vector, for_each_path};
-use crate::Path;
 
 for_each_path!(
     pub(super) sum_differences,

@@ -1,13 +1,15 @@
 //! The weight gradient by Winograd's filtering: inputs and output gradients are transformed, multiplied and summed over
 //! all tiles per frequency, and the sums transformed back.
 
+use super::super::blocking::{Blocking, split};
 use super::super::buffer::{Buffer, Shared};
 use super::super::correlate::Source;
-use super::super::tile::{Blocking, Segment, Start, Tile, split};
-use super::super::vectorise;
-use super::transforms::{Target, narrow_weights, transform_gradient};
-use super::{Filtered, MOST_COLUMNS, MOST_FREQUENCIES, Rows, chunks};
-use crate::Path;
+use super::super::simd::vectorise;
+use super::super::tile::{Segment, Start, Tile};
+use super::filter::{Filtered, chunks};
+use super::rows::Rows;
+use super::transforms::{MOST_COLUMNS, MOST_FREQUENCIES, Target, narrow_weights, transform_gradient};
+use crate::path::Path;
 use crate::threads::parallel;
 
 /// The gradient of the outputs, (batch, x, y, z, column).

@@ -7,10 +7,14 @@
 
 use std::mem::MaybeUninit;
 
-use super::super::bf16::{self, Layout, Store, for_each_layout};
 use super::super::simd::{Vector, for_each_path};
-use super::{MOST_COLUMNS, MOST_FREQUENCIES};
-use crate::Path;
+use super::super::store::{Store, for_each_layout};
+
+/// Products per tile of a volume.
+pub(super) const MOST_FREQUENCIES: usize = 64;
+
+/// Columns of the widest tile of products.
+pub(super) const MOST_COLUMNS: usize = 64;
 
 /// `B^T d`.
 #[inline(always)]
