@@ -8,9 +8,9 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::TensorData;
 
-use super::{contiguous, dimensions, tensor, values};
+use super::tensors::{contiguous, dimensions, tensor, values};
 use crate::cpu::norm::{Norm, Origin, Parameters, Statistics};
-use crate::selected;
+use crate::path::selected;
 
 type Tracked<C> = FloatTensor<Autodiff<Flex, C>>;
 

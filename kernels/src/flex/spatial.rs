@@ -7,12 +7,13 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex};
 
-use super::{contiguous, dimensions, tensor, values};
+use super::tensors::{contiguous, dimensions, tensor, values};
+use crate::cpu::channels;
 use crate::cpu::norm::Norm;
 use crate::cpu::pool::{MaxPool, spread};
 use crate::cpu::resample;
+use crate::path::selected;
 use crate::resample::AxisMap;
-use crate::selected;
 
 type Tracked<C> = FloatTensor<Autodiff<Flex, C>>;
 
@@ -203,6 +204,45 @@ impl Backward<Flex, 1> for AverageBackward {
         if let [Some(node)] = ops.parents {
             let result = spread(values(&gradient), channels, size.iter().product());
             gradients.register::<Flex>(node.id, tensor(result, &ops.state));
+        }
+    }
+}
+
+pub(super) fn concat(a: FlexTensor, b: FlexTensor) -> FlexTensor {
+    let (a, b) = (contiguous(&a), contiguous(&b));
+    let [batch, x, y, z, a_channels] = dimensions::<5>(&a);
+    let [.., b_channels] = dimensions::<5>(&b);
+    let out = channels::concat(values(&a), a_channels, values(&b), b_channels);
+    tensor(out, &[batch, x, y, z, a_channels + b_channels])
+}
+
+pub(super) fn tracked_concat<C: CheckpointStrategy>(a: Tracked<C>, b: Tracked<C>) -> Tracked<C> {
+    let nodes = [a.node(), b.node()];
+    let (a, b) = (a.into_primitive(), b.into_primitive());
+    let shapes = [dimensions::<5>(&a), dimensions::<5>(&b)];
+    let y = concat(a, b);
+    match ConcatBackward.prepare::<C>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(prepared) => prepared.finish(shapes, y),
+        OpsKind::UnTracked(prepared) => prepared.finish(y),
+    }
+}
+
+#[derive(Debug)]
+struct ConcatBackward;
+
+impl Backward<Flex, 2> for ConcatBackward {
+    type State = [[usize; 5]; 2];
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = contiguous(&gradients.consume::<Flex>(&ops.node));
+        let [a, b] = ops.state;
+        let (to_a, to_b) = channels::split(values(&gradient), a[4], b[4]);
+        for (node, values, shape) in
+            ops.parents.into_iter().zip([(to_a, a), (to_b, b)]).map(|(n, (v, s))| (n, v, s))
+        {
+            if let Some(node) = node {
+                gradients.register::<Flex>(node.id, tensor(values, &shape));
+            }
         }
     }
 }
