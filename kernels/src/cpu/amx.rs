@@ -1,5 +1,4 @@
-//! Products of bf16 by the matrix tiles of AMX (Intel Xeon since 2023), as a [`super::tile::TileFunction`] for sums
-//! whose terms lie side by side.
+//! Products of bf16 by the matrix tiles of AMX (Intel Xeon since 2023), for sums whose terms lie side by side.
 //!
 //! A matrix tile is 16 rows of 16 words. One instruction adds to 16 x 16 sums the products of 16 rows of words and 16
 //! words of columns, two terms a word. A product here has up to 2 x 2 tiles of sums: rows 0-15 and 16-31, vectors of
@@ -10,9 +9,10 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
-use std::cell::Cell;
+use std::marker::PhantomData;
 use std::sync::LazyLock;
 
+use super::buffer::Shared;
 use super::operands::bits;
 use super::tile::{Segment, Start, Tile};
 
@@ -83,24 +83,27 @@ fn agrees() -> bool {
         let start: Vec<f32> = (0..vectors * LANES).map(|i| i as f32).collect();
         let mut out = vec![0.5_f32; rows * columns];
         let mut tile = Tile {
-            a: a.as_ptr(),
+            a: &a,
+            a_first: 0,
             a_row: words,
             a_term: 1,
-            b: b.as_ptr(),
+            b: &b,
             b_term: vectors * LANES,
             segments: &[Segment { a: 0, b: 0 }, Segment { a: rows * words, b: words * vectors * LANES }],
             terms: words,
-            start: Start::Columns(start.as_ptr()),
-            out: out.as_mut_ptr(),
+            start: Start::Columns(&start),
+            out: Shared::new(&mut out),
+            out_first: 0,
             out_row: columns,
             columns,
             repeat: 1,
         };
         // SAFETY: the arrays have the sizes that the tile names; the tiles exist and are permitted.
         unsafe {
-            product(&tile, rows, vectors);
+            let mut tiles = Configuration::default();
+            tiles.compute(rows, vectors, &tile);
             tile.start = Start::Out;
-            product(&tile, rows, vectors);
+            tiles.compute(rows, vectors, &tile);
         }
         let expected = |row: usize, column: usize| -> f32 {
             let products = (0..4 * words).map(|term| {
@@ -126,33 +129,33 @@ struct Shapes {
     rows: [u8; 16],
 }
 
-/// Sets the shapes for `rows` rows and `words` words unless this thread has them already. Tiles 0 to 3 are the sums,
-/// 4 and 5 the rows, 6 and 7 the columns.
-fn set_shapes(rows: usize, words: usize) {
-    thread_local! {
-        static CURRENT: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
-    }
-    if CURRENT.get() == (rows, words) {
-        return;
-    }
-    let (upper, lower) = (rows.min(LANES) as u8, rows.saturating_sub(LANES) as u8);
-    let bytes = (4 * words) as u16;
-    let mut shapes =
-        Shapes { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
-    shapes.rows[..8].copy_from_slice(&[upper, upper, lower, lower, upper, lower, words as u8, words as u8]);
-    for (tile, row_bytes) in shapes.row_bytes[..8].iter_mut().enumerate() {
-        // A tile without rows has no bytes either.
-        *row_bytes = match tile {
-            4 | 5 => bytes,
-            _ => 64,
-        };
-        if shapes.rows[tile] == 0 {
-            *row_bytes = 0;
+impl Shapes {
+    /// For products of `rows` rows and `words` words: tiles 0 to 3 are the sums, 4 and 5 the rows, 6 and 7 the columns.
+    fn new(rows: usize, words: usize) -> Self {
+        let (upper, lower) = (rows.min(LANES) as u8, rows.saturating_sub(LANES) as u8);
+        let bytes = (4 * words) as u16;
+        let mut shapes =
+            Self { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
+        shapes.rows[..8].copy_from_slice(&[
+            upper,
+            upper,
+            lower,
+            lower,
+            upper,
+            lower,
+            words as u8,
+            words as u8,
+        ]);
+        for (tile, row_bytes) in shapes.row_bytes[..8].iter_mut().enumerate() {
+            *row_bytes = match tile {
+                // A tile without rows has no bytes either.
+                _ if shapes.rows[tile] == 0 => 0,
+                4 | 5 => bytes,
+                _ => 64,
+            };
         }
+        shapes
     }
-    // SAFETY: only called where the tiles exist and are permitted; the shapes are within their limits.
-    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly)) };
-    CURRENT.set((rows, words));
 }
 
 /// Words per instruction: the most that `terms` is a multiple of.
@@ -160,26 +163,82 @@ fn words_per_step(terms: usize) -> usize {
     (1..=LANES).rev().find(|words| terms.is_multiple_of(*words)).unwrap_or(1)
 }
 
-/// Computes one tile of [`super::tile`] of `rows` rows and `vectors` vectors; `a_term` must be 1.
+/// What this thread's tiles are configured for. Others on the thread may use tiles as well, so that it lasts no longer
+/// than a task: dropped, it releases the tiles.
+#[derive(Debug, Default)]
+pub(super) struct Configuration {
+    /// Rows of a product and terms of a segment; words of terms per instruction.
+    current: Option<(usize, usize, usize)>,
+    /// It says something about one thread, hence must not be sent to another.
+    thread: PhantomData<*const ()>,
+}
+
+impl Drop for Configuration {
+    fn drop(&mut self) {
+        if self.current.is_some() {
+            // SAFETY: the tiles exist, for they were configured; nobody reads them any more.
+            unsafe { asm!("tilerelease", options(nostack, nomem)) };
+        }
+    }
+}
+
+impl Configuration {
+    /// Configures the tiles for `rows` rows and `terms` terms; returns the words of terms per instruction.
+    fn set(&mut self, rows: usize, terms: usize) -> usize {
+        if let Some((old_rows, old_terms, words)) = self.current
+            && (old_rows, old_terms) == (rows, terms)
+        {
+            return words;
+        }
+        let words = words_per_step(terms);
+        let shapes = Shapes::new(rows, words);
+        // SAFETY: only called where the tiles exist and are permitted; the shapes are within their limits.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly)) };
+        self.current = Some((rows, terms, words));
+        words
+    }
+
+    /// Computes tiles of [`super::tile`] of `rows` rows and `vectors` vectors, one below the other; `a_term` must be 1.
+    ///
+    /// # Safety
+    /// As [`super::blocking::Products::compute`]; and [`is_available`].
+    pub(super) unsafe fn compute(&mut self, rows: usize, vectors: usize, tile: &Tile<'_>) {
+        debug_assert!(tile.a_term == 1 && rows <= MOST_ROWS && vectors <= MOST_VECTORS);
+        let words = self.set(rows, tile.terms);
+        for repetition in 0..tile.repeat {
+            let above = repetition * rows;
+            let a = tile.a.as_ptr().wrapping_offset(tile.a_first).wrapping_add(above * tile.a_row);
+            let out = tile.out.at(tile.out_first + above * tile.out_row);
+            // SAFETY: as the caller's; the tiles are configured for these rows and words.
+            unsafe { product(tile, (a, out), (rows, vectors), words) }
+        }
+    }
+}
+
+/// Computes one tile with rows from `a` and `out` on.
 ///
 /// # Safety
-/// As [`super::tile::TileFunction`]; and [`is_available`].
-unsafe fn product(tile: &Tile<'_>, rows: usize, vectors: usize) {
-    let words = words_per_step(tile.terms);
-    set_shapes(rows, words);
+/// As [`Configuration::compute`], which has configured the tiles.
+unsafe fn product(
+    tile: &Tile<'_>,
+    (a, tile_out): (*const f32, *mut f32),
+    (rows, vectors): (usize, usize),
+    words: usize,
+) {
+    // Stores write whole vectors of columns; where fewer exist they go to a copy first.
     let whole = tile.columns >= vectors * LANES;
     let mut part = [0.0_f32; MOST_ROWS * MOST_VECTORS * LANES];
     let (out, out_row) =
-        if whole { (tile.out, tile.out_row) } else { (part.as_mut_ptr(), MOST_VECTORS * LANES) };
+        if whole { (tile_out, tile.out_row) } else { (part.as_mut_ptr(), MOST_VECTORS * LANES) };
     // SAFETY: all places are valid by the caller's promise.
     unsafe {
         match tile.start {
             // A distance of 0 between rows: every row starts from the same columns.
-            Start::Columns(start) => load_sums(start, 0, rows, vectors),
+            Start::Columns(start) => load_sums(start.as_ptr(), 0, rows, vectors),
             Start::Out => {
                 if !whole {
                     for row in 0..rows {
-                        let from = tile.out.add(row * tile.out_row).cast_const();
+                        let from = tile_out.add(row * tile.out_row).cast_const();
                         std::ptr::copy_nonoverlapping(from, out.add(row * out_row), tile.columns);
                     }
                 }
@@ -189,7 +248,7 @@ unsafe fn product(tile: &Tile<'_>, rows: usize, vectors: usize) {
         // Without terms the sums are what they start from, and are written all the same.
         let segments = if tile.terms == 0 { &[] } else { tile.segments };
         for segment in segments {
-            let (a, b) = (tile.a.wrapping_add(segment.a), tile.b.wrapping_add(segment.b));
+            let (a, b) = (a.wrapping_add(segment.a), tile.b.as_ptr().wrapping_add(segment.b));
             let steps = tile.terms / words;
             let strides = [4 * tile.a_row, 4 * tile.b_term];
             let moves = [4 * words, 4 * words * tile.b_term];
@@ -203,23 +262,10 @@ unsafe fn product(tile: &Tile<'_>, rows: usize, vectors: usize) {
         store_sums(out, 4 * out_row, rows, vectors);
         if !whole {
             for row in 0..rows {
-                let to = tile.out.add(row * tile.out_row);
+                let to = tile_out.add(row * tile.out_row);
                 std::ptr::copy_nonoverlapping(out.add(row * out_row).cast_const(), to, tile.columns);
             }
         }
-    }
-}
-
-/// The function for tiles of `ROWS` rows and `VECTORS` vectors, one below the other.
-///
-/// # Safety
-/// As [`product`].
-pub(super) unsafe fn tile<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
-    for repetition in 0..tile.repeat {
-        let a = tile.a.wrapping_add(repetition * ROWS * tile.a_row);
-        let out = tile.out.wrapping_add(repetition * ROWS * tile.out_row);
-        // SAFETY: as the caller's.
-        unsafe { product(&Tile { a, out, ..*tile }, ROWS, VECTORS) }
     }
 }
 

@@ -3,7 +3,7 @@
 #[cfg(target_arch = "x86_64")]
 use super::amx;
 use super::operands::Operands;
-use super::tile::TileFunction;
+use super::tile::Tile;
 use super::vector_tiles::portable;
 #[cfg(target_arch = "x86_64")]
 use super::vector_tiles::{avx2, avx512, avx512_bf16};
@@ -64,19 +64,52 @@ impl Blocking {
         }
     }
 
-    /// The function for tiles of `rows` rows and `vectors` vectors (1, 2 or 4).
-    pub(crate) fn function(self, rows: usize, vectors: usize) -> TileFunction {
-        match self.path {
+    /// For the products of one task, on the thread that it runs on.
+    pub(crate) fn products(self) -> Products {
+        Products {
+            blocking: self,
             #[cfg(target_arch = "x86_64")]
-            _ if self.matrix_tiles => matrix_function(rows, vectors),
+            configuration: amx::Configuration::default(),
+        }
+    }
+}
+
+/// Computes the products of one task. What they set the processor to is undone when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Products {
+    blocking: Blocking,
+    #[cfg(target_arch = "x86_64")]
+    configuration: amx::Configuration,
+}
+
+impl Products {
+    /// Computes tiles of `rows` rows, at most [`Blocking::most_rows`], and `vectors` vectors (1, 2 or 4), one below the
+    /// other.
+    ///
+    /// # Safety
+    /// The tile stays inside ([`Tile::stays_inside`]), and `out` is not otherwise in use there.
+    pub(crate) unsafe fn compute(&mut self, rows: usize, vectors: usize, tile: &Tile<'_>) {
+        debug_assert!(
+            tile.stays_inside(rows, vectors * self.blocking.lanes),
+            "a tile of {rows} rows and {vectors} vectors leaves its arrays"
+        );
+        let function = match self.blocking.path {
             #[cfg(target_arch = "x86_64")]
-            Path::Avx512 if self.operands == Operands::Pairs => avx512_bf16::function(rows, vectors),
+            _ if self.blocking.matrix_tiles => {
+                // SAFETY: as the caller's; a blocking has matrix tiles where they are available.
+                return unsafe { self.configuration.compute(rows, vectors, tile) };
+            }
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx512 if self.blocking.operands == Operands::Pairs => avx512_bf16::function(rows, vectors),
             #[cfg(target_arch = "x86_64")]
             Path::Avx512 => avx512::function(rows, vectors),
             #[cfg(target_arch = "x86_64")]
             Path::Avx2 => avx2::function(rows, vectors),
             _ => portable::function(rows, vectors),
-        }
+        };
+        // SAFETY: as the caller's; a path is only selected where the processor has its instructions, and its operands
+        // are pairs only where it has their products.
+        unsafe { function(tile) }
     }
 }
 
@@ -90,20 +123,6 @@ pub(crate) fn has_matrix_tiles() -> bool {
     {
         false
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn matrix_function(rows: usize, vectors: usize) -> TileFunction {
-    macro_rules! table {
-        ($($rows:literal)*) => {
-            match (vectors, rows) {
-                $((1, $rows) => amx::tile::<$rows, 1>,)*
-                $((2, $rows) => amx::tile::<$rows, 2>,)*
-                _ => unreachable!("no matrix tile of {rows} rows and {vectors} vectors"),
-            }
-        };
-    }
-    table!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32)
 }
 
 /// The fewest words of terms, at least `words`, that matrix tiles take in equal steps of at most 16.
@@ -128,34 +147,57 @@ pub(crate) fn split(count: usize, most: usize, mut tiles: impl FnMut(usize, usiz
 
 #[cfg(test)]
 mod tests {
-    use super::super::tile::{Segment, Start, Tile};
+    use super::super::buffer::Shared;
+    use super::super::tile::{Segment, Start};
     use super::*;
+
+    /// Computes one row of 8 columns from two terms whose segment starts `far` places after the place that the rows count
+    /// from.
+    fn compute(path: Path, far: usize, terms: usize) -> [f32; 8] {
+        let (a, b, start, mut out) = ([1.0, 2.0], [[3.0_f32; 16], [5.0; 16]], [7.0; 16], [0.0; 8]);
+        let tile = Tile {
+            a: &a,
+            a_first: -(far as isize),
+            a_row: 0,
+            a_term: 1,
+            b: b.as_flattened(),
+            b_term: 16,
+            segments: &[Segment { a: far, b: 0 }],
+            terms,
+            start: Start::Columns(&start),
+            out: Shared::new(&mut out),
+            out_first: 0,
+            out_row: 0,
+            columns: 8,
+            repeat: 1,
+        };
+        let blocking = Blocking {
+            path,
+            operands: Operands::Single,
+            lanes: Blocking::new(path).lanes,
+            matrix_tiles: false,
+        };
+        // SAFETY: with two terms all places exist; with more a test of these very places fails.
+        unsafe { blocking.products().compute(1, 1, &tile) };
+        out
+    }
+
+    fn paths() -> impl Iterator<Item = Path> {
+        [Path::Portable, Path::Avx2, Path::Avx512].into_iter().filter(|path| path.is_available())
+    }
 
     #[test]
     fn rows_may_start_outside_of_the_array() {
         // So far in front of it that an address reckoned by the rules of arrays would overflow.
-        let (a, b, start) = ([1.0_f32, 2.0], [[3.0_f32; 16], [5.0; 16]], [7.0_f32; 16]);
-        let far = a.as_ptr().addr() / size_of::<f32>() + 64;
-        for path in [Path::Portable, Path::Avx2, Path::Avx512].into_iter().filter(|path| path.is_available())
-        {
-            let mut out = [0.0_f32; 8];
-            let tile = Tile {
-                a: a.as_ptr().wrapping_sub(far),
-                a_row: 0,
-                a_term: 1,
-                b: b.as_ptr().cast::<f32>().wrapping_sub(far),
-                b_term: 16,
-                segments: &[Segment { a: far, b: far }],
-                terms: 2,
-                start: Start::Columns(start.as_ptr()),
-                out: out.as_mut_ptr(),
-                out_row: 0,
-                columns: 8,
-                repeat: 1,
-            };
-            // SAFETY: the places that the segment names exist, and the processor has the instructions.
-            unsafe { Blocking { matrix_tiles: false, ..Blocking::new(path) }.function(1, 1)(&tile) };
-            assert_eq!(out, [7.0 + 3.0 + 2.0 * 5.0; 8], "{path}");
+        for path in paths() {
+            assert_eq!(compute(path, 1 << 48, 2), [7.0 + 3.0 + 2.0 * 5.0; 8], "{path}");
         }
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "leaves its arrays")]
+    fn a_tile_that_leaves_its_arrays_is_noticed() {
+        compute(Path::Portable, 0, 3);
     }
 }

@@ -154,6 +154,10 @@ impl<'a, T> Shared<'a, T> {
         Self { start: values.as_mut_ptr(), length: values.len(), borrow: PhantomData }
     }
 
+    pub(crate) fn len(self) -> usize {
+        self.length
+    }
+
     /// The `length` values from `first`.
     ///
     /// # Safety

@@ -1,8 +1,11 @@
 //! Sums over taps of a channels-last array: what convolution, its input gradient and transposed convolution have in
 //! common, and the weight gradient of all three.
 
+mod chunks;
 mod gradient;
+mod matrix_sums;
 mod source;
+mod vector_sums;
 mod weights;
 
 pub(crate) use gradient::correlate_gradient;
@@ -43,6 +46,7 @@ pub(crate) fn correlate(
         let how = (blocking, Terms::Channels);
         let rows = source.rows(&mut scratch, [n, x, y0], lines, (0, ax.taps), how);
         let mut segments = Vec::with_capacity(ax.taps * ay.taps);
+        let mut products = blocking.products();
         for (index, first) in (0..columns).step_by(group).enumerate() {
             let slab = &weights.values[index * ax.taps * ay.taps * az.taps * width * group..];
             for line in 0..lines {
@@ -61,22 +65,24 @@ pub(crate) fn correlate(
                         + pz.first;
                 split(az.count, blocking.most_rows(vectors), |z, count, repeat| {
                     let tile = Tile {
-                        a: rows.start.wrapping_add(z * az.step * width),
+                        a: rows.values,
+                        a_first: rows.first + (z * az.step * width) as isize,
                         a_row: az.step * width,
                         a_term: 1,
-                        b: slab.as_ptr(),
+                        b: slab,
                         b_term: group,
                         segments: &segments,
                         terms: az.taps * width,
-                        start: Start::Columns(padded_bias[first..].as_ptr()),
-                        out: out.at((line_out + z * pz.step) * columns + first),
+                        start: Start::Columns(&padded_bias[first..]),
+                        out,
+                        out_first: (line_out + z * pz.step) * columns + first,
                         out_row: pz.step * columns,
                         columns: columns - first,
                         repeat,
                     };
                     // SAFETY: the segments name rows that exist, `slab` has group columns per term, the outputs
                     // of this line belong to this task alone.
-                    unsafe { blocking.function(count, vectors)(&tile) };
+                    unsafe { products.compute(count, vectors, &tile) };
                 });
             }
         }

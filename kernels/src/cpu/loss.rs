@@ -69,6 +69,20 @@ impl Rule {
         }
     }
 
+    /// Takes the margins off the logits of the classes that a voxel shows.
+    #[inline(always)]
+    fn take_margins(&self, label: &Label, share: f32, logits: &mut [f32]) {
+        let Some(margin) = &self.margin else { return };
+        match *label {
+            Label::One(class) => logits[class] -= margin[class],
+            Label::Two(a, b) => {
+                logits[a] -= margin[a] * share;
+                logits[b] -= margin[b] * (1.0 - share);
+            }
+            Label::Ignored | Label::Unlabelled => {}
+        }
+    }
+
     /// Attenuation of a class whose probability is `1 - rest`, and its derivative with respect to the probability.
     #[inline(always)]
     fn attenuation(&self, class: usize, rest: f32) -> (f32, f32) {
@@ -116,61 +130,11 @@ impl Sums {
             let p = unsafe { shared.part(first * classes, count * classes) };
             vectorise(path, || {
                 for (voxel, p) in p.chunks_exact_mut(classes).enumerate() {
-                    let logits = &logits[(first + voxel) * classes..][..classes];
-                    let label = labels.at(first + voxel);
-                    p.copy_from_slice(logits);
-                    if let Some(margin) = &rule.margin {
-                        match label {
-                            Label::One(class) => p[class] -= margin[class],
-                            Label::Two(a, b) => {
-                                p[a] -= margin[a] * labels.share;
-                                p[b] -= margin[b] * (1.0 - labels.share);
-                            }
-                            Label::Ignored | Label::Unlabelled => {}
-                        }
-                    }
-                    // The logits of the classes shown, before they become probabilities.
-                    let (shown, share) = match label {
-                        Label::Ignored => {
-                            softmax_in_place(p);
-                            continue;
-                        }
-                        Label::Unlabelled => {
-                            softmax_in_place(p);
-                            sums[1 + 3 * classes] += 1.0;
-                            continue;
-                        }
-                        Label::One(class) => ([(class, p[class]), (class, p[class])], 1.0),
-                        Label::Two(a, b) => ([(a, p[a]), (b, p[b])], labels.share),
-                    };
-                    let log_sum = softmax_in_place(p);
-                    sums[1 + 3 * classes] += 1.0;
-                    let [(a, _), (b, _)] = shown;
-                    for (c, p) in p.iter().enumerate() {
-                        if c != a && c != b {
-                            sums[1 + classes + c] += f64::from(*p);
-                        }
-                    }
-                    let entries = if a == b { &shown[..1] } else { &shown[..] };
-                    for (entry, &(class, logit)) in entries.iter().enumerate() {
-                        let y = f64::from(if entry == 0 { share } else { 1.0 - share });
-                        let q = f64::from(p[class]);
-                        let log = match rule.epsilon {
-                            0.0 => f64::from(logit) - f64::from(log_sum),
-                            epsilon => (q + f64::from(epsilon)).ln(),
-                        };
-                        let mut attenuation = 1.0;
-                        if rule.focal.is_some() {
-                            attenuation = f64::from(rule.attenuation(class, others(p, class)).0);
-                            sums[2 + 3 * classes + class] += (1.0 - q) * y * attenuation;
-                        }
-                        sums[0] -= f64::from(rule.weight[class]) * y * attenuation * log;
-                        sums[1 + class] += q * y;
-                        sums[1 + classes + class] += q * (1.0 - y);
-                        sums[1 + 2 * classes + class] += (1.0 - q) * y;
-                    }
+                    p.copy_from_slice(&logits[(first + voxel) * classes..][..classes]);
+                    self.add_voxel(rule, (labels.at(first + voxel), labels.share), p, &mut sums);
                 }
             });
+            // Without attenuation the last columns are the plain FN.
             if rule.focal.is_none() {
                 sums.copy_within(1 + 2 * classes..1 + 3 * classes, 2 + 3 * classes);
             }
@@ -184,6 +148,55 @@ impl Sums {
             }
         }
         (sums.into_iter().map(|sum| sum as f32).collect(), probabilities)
+    }
+
+    /// Adds one voxel to the sums and makes `p`, its logits, the probabilities after the margin.
+    #[inline(always)]
+    fn add_voxel(&self, rule: &Rule, (label, share): (Label, f32), p: &mut [f32], sums: &mut [f64]) {
+        let classes = self.classes;
+        rule.take_margins(&label, share, p);
+        // The logits of the classes shown, before they become probabilities. A class that is shown alone is both.
+        let (shown, share) = match label {
+            Label::Ignored => {
+                softmax_in_place(p);
+                return;
+            }
+            Label::Unlabelled => {
+                softmax_in_place(p);
+                sums[1 + 3 * classes] += 1.0;
+                return;
+            }
+            Label::One(class) => ([(class, p[class]), (class, p[class])], 1.0),
+            Label::Two(a, b) => ([(a, p[a]), (b, p[b])], share),
+        };
+        let log_sum = softmax_in_place(p);
+        sums[1 + 3 * classes] += 1.0;
+        let [(a, _), (b, _)] = shown;
+        // Classes that are not shown are FP and nothing else.
+        for (c, p) in p.iter().enumerate() {
+            if c != a && c != b {
+                sums[1 + classes + c] += f64::from(*p);
+            }
+        }
+        let entries = if a == b { &shown[..1] } else { &shown[..] };
+        for (entry, &(class, logit)) in entries.iter().enumerate() {
+            let y = f64::from(if entry == 0 { share } else { 1.0 - share });
+            let q = f64::from(p[class]);
+            // The logarithm of a probability that is 0 in f32 is still known from the logit.
+            let log = match rule.epsilon {
+                0.0 => f64::from(logit) - f64::from(log_sum),
+                epsilon => (q + f64::from(epsilon)).ln(),
+            };
+            let mut attenuation = 1.0;
+            if rule.focal.is_some() {
+                attenuation = f64::from(rule.attenuation(class, others(p, class)).0);
+                sums[2 + 3 * classes + class] += (1.0 - q) * y * attenuation;
+            }
+            sums[0] -= f64::from(rule.weight[class]) * y * attenuation * log;
+            sums[1 + class] += q * y;
+            sums[1 + classes + class] += q * (1.0 - y);
+            sums[1 + 2 * classes + class] += (1.0 - q) * y;
+        }
     }
 
     /// Gradient of the logits, from the probabilities and the gradient of the sums.

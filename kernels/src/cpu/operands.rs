@@ -1,5 +1,6 @@
 //! The operands of products: f32, or rounded to bf16, and how they lie in memory.
 
+use super::buffer::Shared;
 use crate::path::Path;
 use crate::precision::{Precision, precision};
 
@@ -103,25 +104,26 @@ pub(super) fn pair(first: f32, second: f32) -> f32 {
     f32::from_bits(u32::from(bits(first)) | (u32::from(bits(second)) << 16))
 }
 
-/// Rounds one weight and puts it where term `term` of column `column` belongs in rows of `group` columns from `to`.
+/// Rounds one weight and puts it where term `term` of column `column` belongs in rows of `group` columns from `first`.
 ///
 /// # Safety
-/// The place exists and is not otherwise in use; with pairs the place of an odd number of terms holds zeros at first.
+/// The place is not otherwise in use; with pairs the place of an odd number of terms holds zeros at first.
 pub(crate) unsafe fn store_weight(
     operands: Operands,
-    to: *mut f32,
+    (to, first): (Shared<'_, f32>, usize),
     (term, column, group): (usize, usize, usize),
     weight: f32,
 ) {
-    // SAFETY: the place exists by the caller's promise.
+    let word = if operands == Operands::Pairs { term / 2 } else { term };
+    let place = first + word * group + column;
+    assert!(place < to.len());
+    let to = to.at(place);
+    // SAFETY: the place exists, and the caller promises that it is not otherwise in use.
     unsafe {
         match operands {
-            Operands::Single => *to.add(term * group + column) = weight,
-            Operands::Rounded => *to.add(term * group + column) = round(weight),
-            Operands::Pairs => {
-                let word = to.add(term / 2 * group + column);
-                *word.cast::<u16>().add(term % 2) = bits(weight);
-            }
+            Operands::Single => *to = weight,
+            Operands::Rounded => *to = round(weight),
+            Operands::Pairs => *to.cast::<u16>().add(term % 2) = bits(weight),
         }
     }
 }

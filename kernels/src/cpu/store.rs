@@ -1,10 +1,12 @@
 //! Stores of vectors as operands of products, for loops that are written once for all layouts.
 
-use super::operands::round;
+use super::operands::{Layout, round};
 use super::simd::Vector;
 
 /// Stores vectors of channels in one [`Layout`].
 pub(super) trait Store {
+    const LAYOUT: Layout;
+
     /// Stores the channels from `channel` of position `position` in an array of `channels` channels.
     ///
     /// # Safety
@@ -18,6 +20,8 @@ pub(super) enum AlongChannels {}
 pub(super) enum AlongPositions {}
 
 impl Store for Single {
+    const LAYOUT: Layout = Layout::Single;
+
     #[inline(always)]
     unsafe fn store<V: Vector>(value: V, to: *mut f32, channels: usize, position: usize, channel: usize) {
         // SAFETY: the place exists by the caller's promise.
@@ -26,6 +30,8 @@ impl Store for Single {
 }
 
 impl Store for Rounded {
+    const LAYOUT: Layout = Layout::Rounded;
+
     #[inline(always)]
     unsafe fn store<V: Vector>(value: V, to: *mut f32, channels: usize, position: usize, channel: usize) {
         // SAFETY: the place exists by the caller's promise.
@@ -37,6 +43,8 @@ impl Store for Rounded {
 }
 
 impl Store for AlongChannels {
+    const LAYOUT: Layout = Layout::AlongChannels;
+
     #[inline(always)]
     unsafe fn store<V: Vector>(value: V, to: *mut f32, channels: usize, position: usize, channel: usize) {
         // SAFETY: the place exists by the caller's promise.
@@ -45,6 +53,8 @@ impl Store for AlongChannels {
 }
 
 impl Store for AlongPositions {
+    const LAYOUT: Layout = Layout::AlongPositions;
+
     #[inline(always)]
     unsafe fn store<V: Vector>(value: V, to: *mut f32, channels: usize, position: usize, channel: usize) {
         // SAFETY: the place exists by the caller's promise.

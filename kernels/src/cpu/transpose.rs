@@ -52,6 +52,7 @@ fn one_by_one(line: &[f32], channels: usize, places: (isize, usize), words: usiz
 unsafe fn by_vectors(line: &[f32], channels: usize, places: (isize, usize), words: usize, to: &mut [f32]) {
     const SIDE: usize = 16;
     let positions = line.len() / channels;
+    debug_assert!(to.len() == channels * words);
     let to = to.as_mut_ptr().cast::<u16>();
     for channel in (0..channels).step_by(SIDE) {
         let count = SIDE.min(channels - channel);
@@ -60,6 +61,7 @@ unsafe fn by_vectors(line: &[f32], channels: usize, places: (isize, usize), word
             let mut square = [_mm512_setzero_ps(); SIDE];
             for (i, row) in square.iter_mut().enumerate() {
                 if let Some(at) = inside(positions, places, p + i) {
+                    debug_assert!(at * channels + channel + count <= line.len());
                     // SAFETY: the lanes of the mask are channels of a position of the line.
                     *row =
                         unsafe { _mm512_maskz_loadu_ps(lanes, line.as_ptr().add(at * channels + channel)) };

@@ -1,6 +1,13 @@
 //! The inner loop of [`super::tile`] by the vectors of each instruction set.
 
-use super::tile::{Start, Tile, TileFunction};
+use super::tile::{Start, Tile};
+
+/// Computes tiles one below the other.
+///
+/// # Safety
+/// The tile stays inside ([`Tile::stays_inside`]), `out` is not otherwise in use there, and the processor has the
+/// instructions of the module that the function is of.
+pub(super) type TileFunction = unsafe fn(&Tile<'_>);
 
 /// Columns of the widest tile.
 const MOST_COLUMNS: usize = 64;
@@ -46,15 +53,16 @@ macro_rules! tiles {
                 // SAFETY: the caller promises that all places named are valid and the instructions exist.
                 unsafe {
                     for repetition in 0..tile.repeat {
-                        let first_a = tile.a.wrapping_add(repetition * ROWS * tile.a_row);
-                        let first_out = tile.out.add(repetition * ROWS * tile.out_row);
+                        let first_a = tile.a.as_ptr().wrapping_offset(tile.a_first);
+ let first_a = first_a.wrapping_add(repetition * ROWS * tile.a_row);
+                        let first_out = tile.out.at(tile.out_first + repetition * ROWS * tile.out_row);
                         let whole = tile.columns >= VECTORS * $lanes;
                         let mut sums = [[$splat(&0.0); VECTORS]; ROWS];
                         match tile.start {
                             Start::Columns(start) => {
                                 for_each_row!(ROWS, m, {
                                     for vector in 0..VECTORS {
-                                        sums[m][vector] = $load(start.add(vector * $lanes));
+                                        sums[m][vector] = $load(start.as_ptr().add(vector * $lanes));
                                     }
                                 });
                             }
@@ -82,7 +90,7 @@ macro_rules! tiles {
                             for (group, pointer) in a.iter_mut().enumerate() {
                                 *pointer = pointer.wrapping_add(group * 4 * tile.a_row);
                             }
-                            let mut b = tile.b.wrapping_add(segment.b);
+                            let mut b = tile.b.as_ptr().wrapping_add(segment.b);
                             for _ in 0..tile.terms {
                                 let mut columns = [$splat(&0.0); VECTORS];
                                 for (vector, column) in columns.iter_mut().enumerate() {

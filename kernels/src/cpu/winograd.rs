@@ -67,13 +67,15 @@ pub(crate) fn correlate(source: &Source<'_>, weights: &Transformed, bias: &[f32]
         for first_row in (task * per_task..end).step_by(block) {
             let count = block.min(end - first_row);
             let known = if first_row == task * per_task { 0 } else { shared };
+            // The last rows of the block before are the first of this one.
             for frequency in input.chunks_exact_mut(input_frequency) {
                 frequency.copy_within(block * row_words..(block + known) * row_words, 0);
             }
-            let start = Shared::new(&mut input).at(0);
+            let transformed = Shared::new(&mut input);
             let [n, x, y] = rows.place(first_row);
             for row in known..count + shared {
-                let out = Target { start, frequency: input_frequency, tile: row * rows.tiles[2] };
+                let tile = row * rows.tiles[2];
+                let out = Target { values: transformed, frequency: input_frequency, tile };
                 let place = if shared == 0 { rows.place(first_row + row) } else { [n, x + row, y] };
                 rows.transform(layout, place, &mut scratch, out);
             }
@@ -101,7 +103,7 @@ fn multiply(
     (input, input_frequency): (&[f32], usize),
     segments: &[Segment],
     count: usize,
-    (products, output_frequency): (&mut [f32], usize),
+    (out, output_frequency): (&mut [f32], usize),
 ) {
     let Transformed { vectors, columns, blocking, .. } = *weights;
     let group = vectors * blocking.lanes;
@@ -110,7 +112,8 @@ fn multiply(
     let terms = blocking.operands.words(rows.source.channels);
     let a_row = blocking.operands.along_channels().words(1, rows.padded);
     let slab = segments.len() * terms * group;
-    let products = Shared::new(products);
+    let out = Shared::new(out);
+    let mut products = blocking.products();
     let zeros = [0.0; MOST_COLUMNS];
     for f in 0..rows.frequencies() {
         for index in 0..groups {
@@ -119,22 +122,24 @@ fn multiply(
             let weights = &weights.values[(f * groups + index) * slab..][..slab];
             split(count * rows.tiles[2], blocking.most_rows(vectors), |tile, count, repeat| {
                 let tile = Tile {
-                    a: input[f * input_frequency + tile * a_row..].as_ptr(),
+                    a: input,
+                    a_first: (f * input_frequency + tile * a_row) as isize,
                     a_row,
                     a_term: 1,
-                    b: weights.as_ptr(),
+                    b: weights,
                     b_term: group,
                     segments,
                     terms,
-                    start: Start::Columns(zeros.as_ptr()),
-                    out: products.at(f * output_frequency + tile * padded_columns + first),
+                    start: Start::Columns(&zeros),
+                    out,
+                    out_first: f * output_frequency + tile * padded_columns + first,
                     out_row: padded_columns,
                     columns: width,
                     repeat,
                 };
                 // SAFETY: `count` tiles of `channels` values for each segment, `channels` rows of weights, room for
                 // the products.
-                unsafe { blocking.function(count, vectors)(&tile) };
+                unsafe { products.compute(count, vectors, &tile) };
             });
         }
     }
@@ -155,36 +160,38 @@ fn write_row(
     let [n, x, y] = rows.place(row);
     let path = rows.blocking.path;
     let flat = rows.filtered != Filtered::Volume;
-    let mut lines = [std::ptr::null_mut(); 4];
+    let mut lines = [None; 4];
     for (i, line) in lines[..rows.outputs() / 2].iter_mut().enumerate() {
         let (x, y) = (x + i / 2, y + i % 2);
+        // The last tile of an odd size has lines outside.
         if x < cx && y < cy {
             // SAFETY: every output belongs to one row.
-            *line = unsafe { out.part(((n * cx + x) * cy + y) * cz * columns, cz * columns) }.as_mut_ptr();
+            let values = unsafe { out.part(((n * cx + x) * cy + y) * cz * columns, cz * columns) };
+            *line = Some(Shared::new(values));
         }
     }
     let tiles = rows.tiles[2];
     if padded == columns {
         let out = OutputLines { lines, columns, size: cz };
-        // SAFETY: all frequencies of this row are there; outputs outside are null or beyond the size.
-        unsafe {
-            transform_output(path, flat, products.as_ptr(), frequency, padded_bias.as_ptr(), tiles, &out)
-        };
+        // SAFETY: all frequencies of this row are there, and columns are whole vectors.
+        unsafe { transform_output(path, flat, products, frequency, padded_bias, tiles, &out) };
         return;
     }
+    // Vectors beyond the columns would overwrite the next position, which another vector has written already: tiles go
+    // to scratch first, one at a time.
     let mut parts = values.chunks_exact_mut(2 * padded);
-    let parts = std::array::from_fn(|_| parts.next().map_or(std::ptr::null_mut(), <[f32]>::as_mut_ptr));
+    let parts = std::array::from_fn(|_| parts.next().map(Shared::new));
     let part = OutputLines { lines: parts, columns: padded, size: 2 };
     for tile in 0..tiles {
-        let from = products[tile * padded..].as_ptr();
-        // SAFETY: as above, for one tile; the scratch has room for its eight outputs.
-        unsafe { transform_output(path, flat, from, frequency, padded_bias.as_ptr(), 1, &part) };
-        for (line, part) in lines.into_iter().zip(parts).filter(|(line, _)| !line.is_null()) {
+        let from = &products[tile * padded..];
+        // SAFETY: as above, for one tile; the scratch has room for its outputs.
+        unsafe { transform_output(path, flat, from, frequency, padded_bias, 1, &part) };
+        for (line, part) in lines.into_iter().zip(parts).filter_map(|(line, part)| line.zip(part)) {
             for z in 2 * tile..cz.min(2 * tile + 2) {
-                // SAFETY: the position is inside the line, and its values were just written.
-                unsafe {
-                    std::ptr::copy_nonoverlapping(part.add(z % 2 * padded), line.add(z * columns), columns)
-                };
+                // SAFETY: the parts are those of one position in two arrays, which nobody else has in use.
+                let (to, from) =
+                    unsafe { (line.part(z * columns, columns), part.part(z % 2 * padded, columns)) };
+                to.copy_from_slice(from);
             }
         }
     }

@@ -54,8 +54,10 @@ pub(crate) struct Source<'a> {
 
 /// Rows of the source as the tiles read them: the source itself, or a copy with zeros around it, in the operands of the
 /// product.
-pub(super) struct Rows {
-    pub(super) start: *const f32,
+pub(super) struct Rows<'a> {
+    pub(super) values: &'a [f32],
+    /// Index of the first tap of the first output; outside of the values where that tap lies in the padding.
+    pub(super) first: isize,
     /// Distance between successive values of the tap along x, and between rows along y.
     pub(super) plane: usize,
     pub(super) row: usize,
@@ -101,24 +103,24 @@ impl Source<'_> {
     }
 
     /// Makes readable what `rows` output rows from (n, x, y) need of the taps `tap..tap + planes` along x.
-    pub(super) fn rows(
-        &self,
-        scratch: &mut [f32],
+    pub(super) fn rows<'b>(
+        &'b self,
+        scratch: &'b mut [f32],
         [n, x, y]: [usize; 3],
         rows: usize,
         (tap, planes): (usize, usize),
         (blocking, terms): (Blocking, Terms),
-    ) -> Rows {
+    ) -> Rows<'b> {
         let [ax, ay, az] = self.axes;
         if !self.needs_copy(blocking.operands) {
-            // Rows outside are never read, so that the address may lie outside as well.
+            // Rows outside are never read, so that the index may lie outside as well.
             let corner = ((n * ax.source) as isize + ax.first + (x * ax.step + tap) as isize)
                 * ay.source as isize
                 + ay.first
                 + (y * ay.step) as isize;
-            let offset = (corner * az.source as isize + az.first) * self.channels as isize;
             return Rows {
-                start: self.values.as_ptr().wrapping_offset(offset),
+                values: self.values,
+                first: (corner * az.source as isize + az.first) * self.channels as isize,
                 plane: ay.source * az.source * self.channels,
                 row: az.source * self.channels,
             };
@@ -158,7 +160,7 @@ impl Source<'_> {
                 }
             }
         }
-        Rows { start: scratch.as_ptr(), plane: lines * row, row }
+        Rows { values: scratch, first: 0, plane: lines * row, row }
     }
 }
 

@@ -38,17 +38,15 @@ impl Packed {
         parallel(groups * tx, |index| {
             let (first, x) = (index / tx * group, index % tx);
             // SAFETY: every index has its own slab.
-            let slab = unsafe { shared.part(index * slab, slab) };
-            slab.fill(0.0);
-            for (tap, rows) in slab.chunks_exact_mut(words * group).enumerate() {
+            unsafe { shared.part(index * slab, slab) }.fill(0.0);
+            for tap in 0..ty * tz {
+                let rows = index * slab + tap * words * group;
                 for (channel, j) in
                     (0..channels).flat_map(|c| (0..group.min(columns - first)).map(move |j| (c, j)))
                 {
                     let weight = weight([x, tap / tz, tap % tz], channel, first + j);
                     // SAFETY: every weight has its own place.
-                    unsafe {
-                        store_weight(blocking.operands, rows.as_mut_ptr(), (channel, j, group), weight)
-                    };
+                    unsafe { store_weight(blocking.operands, (shared, rows), (channel, j, group), weight) };
                 }
             }
         });

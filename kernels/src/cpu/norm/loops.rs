@@ -16,6 +16,7 @@ for_each_path!(
 #[inline(always)]
 unsafe fn sum_differences_body<V: Vector>(x: &[f32], origin: &[f32], a: &mut [f32], b: &mut [f32]) {
     let channels = origin.len();
+    debug_assert!(a.len() == channels && b.len() == channels && x.len().is_multiple_of(channels));
     let whole = channels / V::LANES * V::LANES;
     // SAFETY: all addresses are in bounds by the caller's promise.
     unsafe {
@@ -53,6 +54,8 @@ for_each_path!(
 #[inline(always)]
 unsafe fn normalise_body<V: Vector>(x: &[f32], scale: &[f32], shift: &[f32], slope: &[f32], y: &mut [f32]) {
     let channels = scale.len();
+    debug_assert!(shift.len() == channels && slope.len() == channels);
+    debug_assert!(y.len() == x.len() && x.len().is_multiple_of(channels));
     let whole = channels / V::LANES * V::LANES;
     for position in (0..x.len()).step_by(channels) {
         // SAFETY: all addresses are in bounds by the caller's promise.
@@ -90,6 +93,9 @@ unsafe fn sum_gradients_body<V: Vector>(
     [a, b, c]: &mut [Vec<f32>; 3],
 ) {
     let channels = scale.len();
+    debug_assert!([shift, slope, mean].iter().all(|row| row.len() == channels));
+    debug_assert!([&*a, &*b, &*c].iter().all(|row| row.len() == channels));
+    debug_assert!(gradient.len() == x.len() && x.len().is_multiple_of(channels));
     let whole = channels / V::LANES * V::LANES;
     // SAFETY: all addresses are in bounds by the caller's promise.
     unsafe {
@@ -141,6 +147,9 @@ unsafe fn gradient_of_input_body<V: Vector>(
     dx: &mut [f32],
 ) {
     let channels = scale.len();
+    debug_assert!([shift, slope, x_factor, constant].iter().all(|row| row.len() == channels));
+    debug_assert!([gradient, &*dx].iter().all(|values| values.len() == x.len()));
+    debug_assert!(x.len().is_multiple_of(channels));
     let whole = channels / V::LANES * V::LANES;
     for position in (0..x.len()).step_by(channels) {
         // SAFETY: all addresses are in bounds by the caller's promise.

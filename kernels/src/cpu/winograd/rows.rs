@@ -60,16 +60,23 @@ impl<'a> Rows<'a> {
     }
 
     /// Transforms the inputs of the row of tiles at a place. `out` has room for them.
-    pub(super) fn transform(&self, layout: Layout, [n, x, y]: [usize; 3], scratch: &mut [f32], out: Target) {
+    pub(super) fn transform(
+        &self,
+        layout: Layout,
+        [n, x, y]: [usize; 3],
+        scratch: &mut [f32],
+        out: Target<'_>,
+    ) {
         let [ax, ay, az] = self.source.axes;
         let channels = self.source.channels;
         let line = az.source * self.padded;
         let (zeros, scratch) = scratch.split_at_mut(line);
         zeros.fill(0.0);
-        let mut lines = [zeros.as_ptr(); 16];
+        let mut lines = [&*zeros; 16];
+        let mut copies = scratch.chunks_exact_mut(line);
         let flat = self.filtered != Filtered::Volume;
         let count = if flat { 4 } else { 16 };
-        for (index, pointer) in lines[..count].iter_mut().enumerate() {
+        for (index, to) in lines[..count].iter_mut().enumerate() {
             // The last tile of an odd size reads beyond what its outputs need; zeros do there.
             let (i, j) = (index / 4, index % 4);
             let at = |axis: Axis, place: isize| {
@@ -78,15 +85,15 @@ impl<'a> Rows<'a> {
             let (Some(x), Some(y)) = (at(ax, (x + i) as isize), at(ay, (y + j) as isize)) else { continue };
             let from = &self.source.values[((n * ax.source + x) * ay.source + y) * az.source * channels..]
                 [..az.source * channels];
-            *pointer = if self.padded == channels {
-                from.as_ptr()
+            *to = if self.padded == channels {
+                from
             } else {
-                let copy = &mut scratch[index * line..][..line];
+                let copy = copies.next().expect("the scratch has room for all lines of a tile");
                 for (to, from) in copy.chunks_exact_mut(self.padded).zip(from.chunks_exact(channels)) {
                     to[..channels].copy_from_slice(from);
                     to[channels..].fill(0.0);
                 }
-                copy.as_ptr()
+                copy
             };
         }
         let lines = Lines { lines: &lines, channels: self.padded, first: az.first, size: az.source };

@@ -7,6 +7,7 @@
 
 use std::mem::MaybeUninit;
 
+use super::super::buffer::Shared;
 use super::super::simd::{Vector, for_each_path};
 use super::super::store::{Store, for_each_layout};
 
@@ -25,8 +26,9 @@ unsafe fn input_1d<V: Vector>([d0, d1, d2, d3]: [V; 4]) -> [V; 4] {
 
 /// Lines along z that the transform of the input reads.
 pub(super) struct Lines<'a> {
-    /// The 4 x 4 lines of a tile along x and y, of which the first four are those of a flat kernel.
-    pub(super) lines: &'a [*const f32; 16],
+    /// The 4 x 4 lines of a tile along x and y, of which the first four are those of a flat kernel; each `size *
+    /// channels` values.
+    pub(super) lines: &'a [&'a [f32]; 16],
     pub(super) channels: usize,
     /// Position of the first input of the first tile, and number of positions. Others are zeros.
     pub(super) first: isize,
@@ -35,18 +37,26 @@ pub(super) struct Lines<'a> {
 
 /// Where transformed values go: arrays (tile, channel) of operands, one per frequency.
 #[derive(Clone, Copy)]
-pub(super) struct Target {
-    pub(super) start: *mut f32,
+pub(super) struct Target<'a> {
+    pub(super) values: Shared<'a, f32>,
     /// Words between frequencies.
     pub(super) frequency: usize,
     /// Number of the first tile.
     pub(super) tile: usize,
 }
 
+impl Target<'_> {
+    /// Whether there is room for `tiles` tiles of all `frequencies`.
+    fn has_room<S: Store>(self, frequencies: usize, tiles: usize, channels: usize) -> bool {
+        let last = (frequencies - 1) * self.frequency + S::LAYOUT.words(self.tile + tiles, channels);
+        last <= self.values.len()
+    }
+}
+
 for_each_layout!(
     pub(super) transform_input,
     transform_input_body,
-    (flat: bool, lines: &Lines<'_>, tiles: usize, out: Target)
+    (flat: bool, lines: &Lines<'_>, tiles: usize, out: Target<'_>)
 );
 
 /// Transforms lines along z.
@@ -58,7 +68,7 @@ unsafe fn transform_input_body<V: Vector, S: Store>(
     flat: bool,
     lines: &Lines<'_>,
     tiles: usize,
-    out: Target,
+    out: Target<'_>,
 ) {
     // SAFETY: as the caller's.
     unsafe { if flat { input::<V, S, 1>(lines, tiles, out) } else { input::<V, S, 4>(lines, tiles, out) } }
@@ -76,8 +86,11 @@ type Slices<V> = [[[V; 16]; LINE / 8]; 2 * TILES + 2];
 /// Lines that are neighbours along x or y often fall on one set of the cache. Hence four are read at a time, and all
 /// values of a line of the cache together.
 #[inline(always)]
-unsafe fn input<V: Vector, S: Store, const F: usize>(lines: &Lines<'_>, tiles: usize, out: Target) {
+unsafe fn input<V: Vector, S: Store, const F: usize>(lines: &Lines<'_>, tiles: usize, out: Target<'_>) {
     let channels = lines.channels;
+    debug_assert!(channels.is_multiple_of(V::LANES));
+    debug_assert!(lines.lines[..4 * F].iter().all(|line| line.len() == lines.size * channels));
+    debug_assert!(out.has_room::<S>(16 * F, tiles, channels));
     let mut slices = MaybeUninit::<Slices<V>>::uninit();
     let start = slices.as_mut_ptr().cast::<V>();
     // SAFETY: all addresses are inside the lines, the slices or the output, by the caller's promise; slices are written
@@ -99,7 +112,7 @@ unsafe fn input<V: Vector, S: Store, const F: usize>(lines: &Lines<'_>, tiles: u
                         if inside {
                             let at = z as usize * channels + channel;
                             for x in 0..F {
-                                values[x] = V::load(lines.lines[4 * x + y].add(at));
+                                values[x] = V::load(lines.lines[4 * x + y].as_ptr().add(at));
                             }
                         }
                         let values = if F == 4 { input_1d(values) } else { values };
@@ -123,7 +136,7 @@ unsafe fn input<V: Vector, S: Store, const F: usize>(lines: &Lines<'_>, tiles: u
                                 }
                             });
                             for (z, value) in input_1d(values).into_iter().enumerate() {
-                                let to = out.start.add(((4 * x + y) * 4 + z) * out.frequency);
+                                let to = out.values.at(((4 * x + y) * 4 + z) * out.frequency);
                                 S::store(value, to, channels, out.tile + first_tile + tile, channel);
                             }
                         }
@@ -135,10 +148,10 @@ unsafe fn input<V: Vector, S: Store, const F: usize>(lines: &Lines<'_>, tiles: u
 }
 
 /// Lines along z that outputs are written to.
-pub(super) struct OutputLines {
-    /// The 2 x 2 lines of a row of tiles along x and y, of which the first two are those of a flat kernel; null are those
+pub(super) struct OutputLines<'a> {
+    /// The 2 x 2 lines of a row of tiles along x and y, of which the first two are those of a flat kernel; none are those
     /// outside.
-    pub(super) lines: [*mut f32; 4],
+    pub(super) lines: [Option<Shared<'a, f32>>; 4],
     /// Values per position, and number of positions.
     pub(super) columns: usize,
     pub(super) size: usize,
@@ -147,7 +160,7 @@ pub(super) struct OutputLines {
 for_each_path!(
     pub(super) transform_output,
     transform_output_body,
-    (flat: bool, from: *const f32, frequency: usize, bias: *const f32, tiles: usize, out: &OutputLines)
+    (flat: bool, from: &[f32], frequency: usize, bias: &[f32], tiles: usize, out: &OutputLines<'_>)
 );
 
 /// Transforms the products of a row of tiles, (tile, column) for each frequency: the outputs get the columns of
@@ -158,11 +171,11 @@ for_each_path!(
 #[inline(always)]
 unsafe fn transform_output_body<V: Vector>(
     flat: bool,
-    from: *const f32,
+    from: &[f32],
     frequency: usize,
-    bias: *const f32,
+    bias: &[f32],
     tiles: usize,
-    out: &OutputLines,
+    out: &OutputLines<'_>,
 ) {
     // SAFETY: as the caller's.
     unsafe {
@@ -176,20 +189,24 @@ unsafe fn transform_output_body<V: Vector>(
 
 #[inline(always)]
 unsafe fn output<V: Vector, const F: usize>(
-    from: *const f32,
+    from: &[f32],
     frequency: usize,
-    bias: *const f32,
+    bias: &[f32],
     tiles: usize,
-    out: &OutputLines,
+    out: &OutputLines<'_>,
 ) {
+    let columns = out.columns;
+    debug_assert!(columns.is_multiple_of(V::LANES) && columns <= bias.len());
+    debug_assert!((16 * F - 1) * frequency + tiles * columns <= from.len());
+    debug_assert!(out.lines.iter().flatten().all(|line| line.len() == out.size * columns));
+    debug_assert!(2 * tiles < out.size + 2);
     // SAFETY: all addresses are valid by the caller's promise.
     unsafe {
-        let columns = out.columns;
         for (tile, column) in
             (0..tiles).flat_map(|tile| (0..columns).step_by(V::LANES).map(move |c| (tile, c)))
         {
-            let from = from.add(tile * columns + column);
-            let start = V::load(bias.add(column));
+            let from = from.as_ptr().add(tile * columns + column);
+            let start = V::load(bias.as_ptr().add(column));
             let mut sums = [start; 8];
             for fx in 0..F {
                 // Transformed along y and z.
@@ -220,10 +237,8 @@ unsafe fn output<V: Vector, const F: usize>(
             }
             let lines = if F == 4 { 4 } else { 2 };
             for (i, line) in out.lines[..lines].iter().enumerate() {
-                if line.is_null() {
-                    continue;
-                }
-                let to = line.add(2 * tile * columns + column);
+                let Some(line) = line else { continue };
+                let to = line.at(2 * tile * columns + column);
                 sums[2 * i].store(to);
                 if 2 * tile + 1 < out.size {
                     sums[2 * i + 1].store(to.add(columns));
@@ -243,20 +258,20 @@ unsafe fn wide<V: Vector>(y0: V, y1: V) -> [V; 4] {
 for_each_layout!(
     pub(super) transform_gradient,
     transform_gradient_body,
-    (flat: bool, lines: &[*const f32; 8], columns: usize, out: Target)
+    (flat: bool, lines: &[Option<&[f32]>; 8], columns: usize, out: Target<'_>)
 );
 
-/// Transforms the gradient of one tile's outputs, `A y A^T` with `A y` = (y0, y0 + y1, y0 - y1, -y1); null places are
-/// zeros.
+/// Transforms the gradient of one tile's outputs, `A y A^T` with `A y` = (y0, y0 + y1, y0 - y1, -y1); places that are
+/// not there are zeros.
 ///
 /// # Safety
-/// `columns` whole vectors at every address that is not null.
+/// `columns` values, whole vectors, at every place, and room for all values written.
 #[inline(always)]
 unsafe fn transform_gradient_body<V: Vector, S: Store>(
     flat: bool,
-    lines: &[*const f32; 8],
+    lines: &[Option<&[f32]>; 8],
     columns: usize,
-    out: Target,
+    out: Target<'_>,
 ) {
     // SAFETY: as the caller's.
     unsafe {
@@ -266,17 +281,20 @@ unsafe fn transform_gradient_body<V: Vector, S: Store>(
 
 #[inline(always)]
 unsafe fn gradient<V: Vector, S: Store, const F: usize>(
-    lines: &[*const f32; 8],
+    lines: &[Option<&[f32]>; 8],
     columns: usize,
-    out: Target,
+    out: Target<'_>,
 ) {
+    debug_assert!(columns.is_multiple_of(V::LANES));
+    debug_assert!(lines.iter().flatten().all(|line| line.len() == columns));
+    debug_assert!(out.has_room::<S>(16 * F, 1, columns));
     // SAFETY: all addresses are valid by the caller's promise.
     unsafe {
         for column in (0..columns).step_by(V::LANES) {
             let mut values = [V::zero(); 8];
             for (value, line) in values.iter_mut().zip(lines) {
-                if !line.is_null() {
-                    *value = V::load(line.add(column));
+                if let Some(line) = line {
+                    *value = V::load(line.as_ptr().add(column));
                 }
             }
             let mut along_x = [[V::zero(); 4]; 4];
@@ -288,7 +306,7 @@ unsafe fn gradient<V: Vector, S: Store, const F: usize>(
                 let odd = wide(along_x[1][fx], along_x[3][fx]);
                 for fy in 0..4 {
                     for (fz, value) in wide(even[fy], odd[fy]).into_iter().enumerate() {
-                        let to = out.start.add(((fx * 4 + fy) * 4 + fz) * out.frequency);
+                        let to = out.values.at(((fx * 4 + fy) * 4 + fz) * out.frequency);
                         S::store(value, to, columns, out.tile, column);
                     }
                 }

@@ -58,7 +58,7 @@ impl Transformed {
                     Filtered::Plane { .. } => transform_weights::<1>(&from, &mut out),
                 }
                 for (f, row) in out[..frequencies].iter().enumerate() {
-                    let to = shared.at(f * frequency + slab * rows * group);
+                    let to = (shared, f * frequency + slab * rows * group);
                     for (j, value) in row[..group].iter().enumerate() {
                         // SAFETY: every index has its own row, or half of the words of a row, of each frequency.
                         unsafe { store_weight(blocking.operands, to, (channel, j, group), *value) };
