@@ -579,7 +579,7 @@ fn damaged_entries_are_made_again_and_never_used() {
     assert!(text.contains("checksum") && !path.exists(), "{text}");
     assert!(made.prepare_all(&plan)[0].load().unwrap() == samples[0]);
     // What a killed run left half written is removed once it is old enough.
-    let [young, old] = ["young", "old"].map(|name| made.cache().join(format!("{name}.segen.1-0.tmp")));
+    let [young, old] = ["young", "old"].map(|name| made.cache().join(format!(".segen-{name}.tmp")));
     std::fs::write(&young, "half").unwrap();
     std::fs::write(&old, "half").unwrap();
     set_modified(&old, std::time::SystemTime::now() - std::time::Duration::from_secs(4000));
