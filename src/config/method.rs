@@ -6,7 +6,7 @@ use super::Problems;
 pub use super::names::MethodName;
 
 /// The section `method` of a configuration.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MethodConfig {
     /// The method whose settings the other values start from; left out, everything starts off.
@@ -91,20 +91,6 @@ pub struct GatedAugmentation {
     pub mode: Mode,
     /// See `mode`.
     pub background_probability: f64,
-}
-
-impl Default for MethodConfig {
-    fn default() -> Self {
-        Self {
-            name: None,
-            rare: None,
-            margin: Margin::default(),
-            focal: Focal::default(),
-            adversarial: Adversarial::default(),
-            mixup: Mixup::default(),
-            augmentation: GatedAugmentation::default(),
-        }
-    }
 }
 
 impl Default for Margin {
