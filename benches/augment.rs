@@ -10,9 +10,9 @@ use ndarray::{Array3, Array4};
 use segen::augment::{Augmentation, Draw, Keep, Magnitude, Op, Over, Resampling, Rule, Sharing, Side, cut};
 use segen::batch::sampler::{Purpose, generator};
 use segen::image::volume::{Grid, Orientation};
+use segen::machine;
 use segen::prepare::Placement;
 use segen::prepare::{ClassVoxels, Geometry, Sample};
-use segen::run::machine;
 
 fn main() {
     let list = Augmentation::basic(None, [true; 3]);

@@ -63,9 +63,12 @@ pub enum Error {
         /// What was being done, and what went wrong.
         what: String,
     },
-    /// The user asked to stop.
-    #[error("stopped on request")]
-    Stopped,
+    /// The user asked to stop, and the work has ended where it can go on.
+    #[error("stopped {at}")]
+    Stopped {
+        /// Where, and what is kept: "at step 120 of 1000; a checkpoint is written".
+        at: String,
+    },
 }
 
 impl Error {
@@ -87,6 +90,11 @@ impl Error {
             problem: problem.into(),
             mend: mend.into(),
         }
+    }
+
+    /// An [`Error::Stopped`]; `at` completes "stopped ...".
+    pub fn stopped(at: impl Into<String>) -> Self {
+        Self::Stopped { at: at.into() }
     }
 
     /// An [`Error::Config`] for a setting.

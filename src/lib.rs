@@ -15,6 +15,7 @@
 // The ground: imported by everyone, importing no floor.
 pub mod error;
 pub mod files;
+pub mod machine;
 pub mod progress;
 pub mod rng;
 

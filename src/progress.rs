@@ -10,6 +10,11 @@ pub trait Progress: Sync {
     fn note(&self, message: &str);
     /// The task is over.
     fn end(&self);
+    /// Whether the user has asked to stop. Work that lasts looks at this where it can be taken up again, and then ends
+    /// with [`Error::Stopped`](crate::Error::Stopped).
+    fn is_stopped(&self) -> bool {
+        false
+    }
 }
 
 /// Tells nobody.

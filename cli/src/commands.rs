@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::Subcommand;
 
 use crate::output::Output;
+use crate::stop::Manner;
 
 mod check;
 mod cifar;
@@ -33,6 +34,8 @@ pub(crate) enum Exit {
     CheckFailed,
     /// 2: error.
     Error,
+    /// 3: stopped by SIGINT or SIGTERM.
+    Stopped,
 }
 
 impl From<Exit> for ExitCode {
@@ -75,6 +78,14 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// What it does when it is asked to stop.
+    pub(crate) fn when_stopped(&self) -> Manner {
+        match self {
+            Self::Train(_) | Self::Sweep(_) | Self::Demo(_) => Manner::GoesOnLater,
+            _ => Manner::BeginsAgain,
+        }
+    }
+
     pub(crate) fn run(self, output: &Output, started: Instant) -> anyhow::Result<Exit> {
         match self {
             Self::Demo(args) => demo::run(args, output),
@@ -95,6 +106,15 @@ impl Command {
     }
 }
 
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-./:=+@%,".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
 /// Seconds from text such as `90s`, `20m`, `1.5h`, `2d`, or a bare number of seconds.
 fn duration(text: &str) -> Result<f64, String> {
     let units = [("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0)];
@@ -110,7 +130,14 @@ fn duration(text: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::duration;
+    use super::{duration, quoted};
+
+    #[test]
+    fn words_are_quoted_for_a_shell_where_they_need_it() {
+        assert_eq!(quoted("runs/a-1"), "runs/a-1");
+        assert_eq!(quoted("my run"), "'my run'");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+    }
 
     #[test]
     fn durations_have_units() {

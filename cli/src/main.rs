@@ -2,11 +2,14 @@
 
 mod commands;
 mod output;
+mod stop;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
+use segen::Error;
 
 /// Trains 3-D segmentation networks that keep finding the rare class.
 #[derive(Debug, Parser)]
@@ -28,7 +31,8 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(other) => return answer(&other),
     };
-    let output = output::Output::new(arguments.json);
+    let output = Arc::new(output::Output::new(arguments.json));
+    stop::watch(&output, arguments.command.when_stopped());
     if let Some(threads) = arguments.threads {
         // The only way this fails is a second call, and there is none.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build_global();
@@ -36,6 +40,10 @@ fn main() -> ExitCode {
     }
     let exit = match arguments.command.run(&output, started) {
         Ok(exit) => exit,
+        Err(error) if matches!(error.downcast_ref(), Some(Error::Stopped { .. })) => {
+            output.stopped(&error);
+            commands::Exit::Stopped
+        }
         Err(error) => {
             output.error(&error);
             commands::Exit::Error

@@ -6,7 +6,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where printing is meant to happen")]
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -20,6 +21,7 @@ pub(crate) struct Output {
     task: Mutex<Option<Task>>,
     /// Why a part of the result could not be written.
     lost: Mutex<Option<io::Error>>,
+    asked: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -35,7 +37,12 @@ struct Task {
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
         let terminal = io::stderr().is_terminal();
-        Self { json, terminal, task: Mutex::new(None), lost: Mutex::new(None) }
+        Self { json, terminal, task: Mutex::new(None), lost: Mutex::new(None), asked: Arc::default() }
+    }
+
+    /// Set when the user asks to stop.
+    pub(crate) fn asked(&self) -> Arc<AtomicBool> {
+        self.asked.clone()
     }
 
     /// Whether `--json` was given: print one JSON value as data, and no table.
@@ -74,6 +81,12 @@ impl Output {
             }
         }
         say(&format!("error: {text}"));
+    }
+
+    /// Where the work ended that the user asked to stop.
+    pub(crate) fn stopped(&self, error: &anyhow::Error) {
+        self.end();
+        self.line(&error.to_string());
     }
 
     fn with_task(&self, act: impl FnOnce(&mut Task)) {
@@ -150,5 +163,9 @@ impl Progress for Output {
         {
             task.bar.finish_and_clear();
         }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 
 use super::logits;
-use super::train::{self, Finished, Request, Start};
+use super::train::{self, Faults, Finished, Request, Start};
 use super::trained::Which;
 use crate::Result;
 use crate::config::Config;
@@ -19,7 +19,7 @@ use crate::image;
 use crate::image::volume::{Image, Labels};
 use crate::picture::{self, OverlayRow};
 use crate::progress::Progress;
-use crate::run::Run;
+use crate::run::{Claim, Run};
 use crate::score::Summary;
 
 /// One of the two trainings.
@@ -75,6 +75,7 @@ pub fn run(
     let runs = METHODS.map(|method| folder.join(format!("run-{method}")));
     let page = report::Place::claim(&runs, &folder.join("report.html"), existing)?;
     let overlay = OutputFile::claim("demo", &folder.join("overlay.png"), &[], existing)?;
+    let _claim = Claim::take(folder, "segen demo")?;
     let data = folder.join("data").join("Dataset900_Lesions");
     let usual = PhantomOptions::new(Kind::Atlas);
     let options = PhantomOptions { cases: CASES, ratio: RATIO, shape: SHAPE, spacing: SPACING, ..usual };
@@ -96,6 +97,7 @@ pub fn run(
             config: Some(&config),
             cache: Some(&folder.join("cache")),
             start: Start::Resume,
+            faults: Faults::Refuse,
             threads,
             device,
             started: Instant::now(),

@@ -219,8 +219,11 @@ impl Trained {
         let choose = config.validation.post == PostMode::Auto && split.held_out().len() == validation.len();
         let none = Steps::new();
         let steps = if choose { StepsOf::OtherCases } else { StepsOf::Given(&none) };
-        let Scored { summary: validation, post, mut failed } =
+        let Scored { summary: mut validation, post, mut failed } =
             part("validation", &validation, steps, prepared)?;
+        if split.held_out().is_empty() {
+            tell_trained_on(&mut validation, &run.path("validation"))?;
+        }
         run.write_json(POST, &post)?;
         tell(&post, progress);
         let steps = post.steps();
@@ -239,10 +242,18 @@ impl Trained {
         let few = config.validation.train_cases.min(train.len());
         if few > 0 {
             let spread: Vec<&Case> = (0..few).map(|i| train[i * train.len() / few]).collect();
-            failed.extend(part("train", &spread, StepsOf::Given(&steps), prepared)?.failed);
+            let mut scored = part("train", &spread, StepsOf::Given(&steps), prepared)?;
+            tell_trained_on(&mut scored.summary, &run.path("train"))?;
+            failed.extend(scored.failed);
         }
         Ok(Scores { validation, test, failed })
     }
+}
+
+/// Writes into `summary.json` that its cases were trained on, so that nobody takes the scores for an estimate.
+fn tell_trained_on(summary: &mut Summary, folder: &Path) -> Result<()> {
+    summary.trained_on = true;
+    summary.write(&folder.join("summary.json"))
 }
 
 /// Says which steps were chosen.

@@ -101,8 +101,19 @@ pub struct Outcome {
     pub planned_steps: u64,
     /// Seconds of training over all sessions.
     pub train_seconds: f64,
-    /// Whether `patience` ended it.
-    pub stopped_early: bool,
+    /// Why it ended.
+    pub ending: Ending,
+}
+
+/// Why a training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The last planned step is done.
+    Planned,
+    /// There was no better epoch for as long as `patience` waits.
+    Patience,
+    /// The user asked to stop; the last checkpoint is of this step.
+    Asked,
 }
 
 /// Every so many updates the policy is recorded.
@@ -118,10 +129,11 @@ impl Training<'_> {
         let mut events = Events::open(self.run, self.state.step)?;
         let mut session = Session::begin(&self.state);
         let mut clock = Clock::default();
-        let mut stopped_early = self.out_of_patience();
+        let mut patient = !self.out_of_patience();
+        let mut asked = false;
         progress.begin("training", planned);
         progress.advance(self.state.step);
-        while self.state.step < planned && !stopped_early {
+        while self.state.step < planned && patient && !asked {
             let step = self.state.step;
             let rate = self.rate.at(step, planned);
             let (batches, wait) = timed(|| self.batches.next())?;
@@ -157,9 +169,10 @@ impl Training<'_> {
                     pointers.push(Pointer::Best);
                 }
                 clock = Clock::default();
-                stopped_early = self.out_of_patience() && self.state.step < planned;
+                patient = !self.out_of_patience();
             }
-            let last = self.state.step == planned || stopped_early;
+            asked = progress.is_stopped();
+            let last = self.state.step == planned || !patient || asked;
             if last || !pointers.is_empty() || session.is_checkpoint_due(self.checkpoint, self.state.step) {
                 pointers.push(Pointer::Latest);
                 self.save(&mut session, &pointers)?;
@@ -167,11 +180,15 @@ impl Training<'_> {
         }
         progress.end();
         Ok(Outcome {
+            ending: match (self.state.step < planned, patient) {
+                (false, _) => Ending::Planned,
+                (true, false) => Ending::Patience,
+                (true, true) => Ending::Asked,
+            },
             steps: self.state.step,
             planned_steps: planned,
             train_seconds: self.state.history.train_seconds,
             weights: self.state.weights,
-            stopped_early,
         })
     }
 

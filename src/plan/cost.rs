@@ -2,7 +2,6 @@
 
 use super::topology::{feature_values, stage_voxels};
 use super::{Plan, UNetShape};
-use crate::config::LoaderConfig;
 use crate::network::DeepMedicShape;
 
 /// Times that a step reads or writes each feature map outside of its convolutions: normalisation and activation
@@ -97,22 +96,36 @@ impl Plan {
         self.predicted_step_seconds(NETWORK_SHARE * convolution_gflops)
     }
 
-    /// How much memory training on all cases should need at its peak, bytes, without what the operating
-    /// system caches.
-    pub fn predicted_peak_bytes(&self) -> u64 {
+    /// How much memory training on all cases should need at its peak, bytes, without what the operating system caches.
+    /// `kept_gib` (`loader.memory_gib`) bounds the prepared cases that are kept in memory, GiB.
+    pub fn predicted_peak_bytes(&self, kept_gib: f64) -> u64 {
         let voxels = self.patch.iter().product::<usize>() as f64;
         let sample = 4.0 * self.channels as f64 + 2.0;
-        let cases: f64 = (self.fingerprint.shapes.iter().zip(&self.fingerprint.spacings))
-            .map(|(shape, spacing)| {
-                let voxels: f64 = (0..3).map(|a| shape[a] as f64 * spacing[a] / self.spacing[a]).product();
+        let cases: f64 = self
+            .prepared_voxels()
+            .map(|voxels| {
                 let positions = POSITIONS.min(voxels / self.classes as f64) * self.classes as f64;
                 voxels * (4.0 * self.channels as f64 + 1.0) + POSITION_BYTES * positions
             })
             .sum();
-        let cases = cases.min(LoaderConfig::default().memory_gib * f64::from(1u32 << 30));
+        let cases = cases.min(kept_gib * f64::from(1u32 << 30));
         let queue = QUEUED_BATCHES * self.batch as f64 * voxels * sample;
         let weights = WEIGHT_COPIES * 4.0 * self.parameters() as f64;
         (PROGRAM_BYTES + ACTIVATION_COPIES * self.activation_bytes() + weights + queue + cases) as u64
+    }
+
+    /// Bytes of the prepared samples of all cases on disk.
+    pub fn prepared_bytes(&self) -> u64 {
+        let voxel = 4.0 * self.channels as f64 + 1.0 + f64::from(self.fingerprint.masked_cases > 0);
+        (voxel * self.prepared_voxels().sum::<f64>()) as u64
+    }
+
+    /// Voxels of every case at the plan's spacing.
+    fn prepared_voxels(&self) -> impl Iterator<Item = f64> {
+        let cases = self.fingerprint.shapes.iter().zip(&self.fingerprint.spacings);
+        cases.map(|(shape, spacing)| {
+            (0..3).map(|a| shape[a] as f64 * spacing[a] / self.spacing[a]).product::<f64>()
+        })
     }
 }
 

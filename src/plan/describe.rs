@@ -20,8 +20,9 @@ const GIB: f64 = (1u64 << 30) as f64;
 
 impl Plan {
     /// The plan as text for a person: the choices, then the reason for each. `convolution_gflops` is the speed of
-    /// one convolution on this machine (`segen_kernels::convolution_speed`).
-    pub fn describe(&self, convolution_gflops: f64) -> String {
+    /// one convolution on this machine (`segen_kernels::convolution_speed`), `kept_gib` bounds the prepared cases that
+    /// training keeps in memory (`loader.memory_gib`).
+    pub fn describe(&self, convolution_gflops: f64, kept_gib: f64) -> String {
         let mut rows = vec![
             ("axes", self.axis_order.clone()),
             ("spacing", format!("{} mm", times(&self.spacing.map(rounded)))),
@@ -55,7 +56,7 @@ impl Plan {
                     self.predicted_step_seconds_here(convolution_gflops)
                 ),
             ),
-            ("memory", format!("{:.2} GiB at the peak", self.predicted_peak_bytes() as f64 / GIB)),
+            ("memory", format!("{:.2} GiB at the peak", self.predicted_peak_bytes(kept_gib) as f64 / GIB)),
         ]);
         let mut text = format!("Plan for {}\n", self.dataset);
         for (name, value) in rows {

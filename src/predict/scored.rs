@@ -37,7 +37,7 @@ pub struct Scored {
 /// stands beside them. `load` gives the prepared sample of a case. A case that fails leaves the others as they are.
 ///
 /// # Errors
-/// Where every case fails, the first error; where the folder or `summary.json` cannot be written.
+/// Where the user asked to stop; where every case fails, the first error; where the folder or `summary.json` cannot be written.
 pub fn predict_and_score(
     files: &LabelFiles<'_>,
     folder: &Path,
@@ -49,7 +49,10 @@ pub fn predict_and_score(
     create_folder(folder)?;
     let (mut failed, mut evidence, mut predicted) = (Vec::new(), Vec::new(), Vec::new());
     progress.begin("predicting", cases.len() as u64);
-    for &case in cases {
+    for (number, &case) in cases.iter().enumerate() {
+        if progress.is_stopped() {
+            return Err(Error::stopped(format!("while predicting, {number} of {} done", cases.len())));
+        }
         match load(case).and_then(|sample| predict(files, case, &sample, steps)) {
             Ok(found) => {
                 evidence.extend(found.map(|found| (case.id.clone(), found)));
@@ -64,6 +67,9 @@ pub fn predict_and_score(
     let mut scores = Vec::new();
     progress.begin("scoring", predicted.len() as u64);
     for case in predicted {
+        if progress.is_stopped() {
+            return Err(Error::stopped("while scoring predictions".to_owned()));
+        }
         let own = match steps {
             StepsOf::Given(steps) => steps.clone(),
             StepsOf::OtherCases => post.steps_of(&case.id),

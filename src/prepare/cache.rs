@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::file::{self, PreparedCase, VERSION};
-use super::stamp::{Stamp, hash, hash_file};
+use super::stamp::{FileDigest, Stamp, hash};
 use super::workers::for_each_case;
 use super::{MAX_POSITIONS, Normalisation, Recipe};
 use crate::data::dataset::{Case, Dataset};
@@ -53,8 +53,7 @@ pub fn prepare_all(
     cache: &Path,
     progress: &dyn Progress,
 ) -> Result<Vec<PreparedCase>> {
-    refuse_inside(dataset, cache)?;
-    create_folder(cache)?;
+    make_cache(cache, dataset)?;
     sweep(cache);
     let hash = RecipeHash::new(dataset, recipe);
     for_each_case(cases, "preparing cases", progress, |case| entry(dataset, recipe, case, hash, cache))
@@ -75,21 +74,22 @@ pub fn refuse_inside(dataset: &Dataset, cache: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Makes the folder for prepared samples where it is not there.
+///
+/// # Errors
+/// Where it cannot be made or lies inside the data set.
+pub(crate) fn make_cache(cache: &Path, dataset: &Dataset) -> Result<()> {
+    refuse_inside(dataset, cache)?;
+    create_folder(cache)
+}
+
 /// What is remembered about a case between calls.
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 struct Note {
     /// Files that were hashed.
-    inputs: Vec<Hashed>,
+    inputs: Vec<FileDigest>,
     /// The entry that was read and found whole.
     verified: Option<(String, Stamp)>,
-}
-
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Hashed {
-    path: PathBuf,
-    stamp: Stamp,
-    /// Hexadecimal.
-    hash: String,
 }
 
 /// Hash of everything but the case's files that shapes a sample.
@@ -178,17 +178,10 @@ fn key(case: &Case, recipe: RecipeHash, old: &Note, note: &mut Note) -> Result<u
     let others = [("labels", &case.labels), ("mask", &case.mask)];
     let others = others.into_iter().filter_map(|(role, path)| Some((role, path.as_ref()?)));
     for (role, path) in images.chain(others) {
-        let before = Stamp::of(path);
-        let remembered =
-            old.inputs.iter().find(|file| &file.path == path && Some(&file.stamp) == before.as_ref());
-        let hash = match remembered {
-            Some(file) => file.hash.clone(),
-            None => format!("{:032x}", hash_file(path)?),
-        };
-        text.push_str(&format!(" {role} {hash}"));
-        // Remembered only where nothing touched the file meanwhile.
-        if let Some(stamp) = before.filter(|before| Stamp::of(path).as_ref() == Some(before)) {
-            note.inputs.push(Hashed { path: path.clone(), stamp, hash });
+        let digest = FileDigest::of(path, old.inputs.iter().find(|file| file.path() == path))?;
+        text.push_str(&format!(" {role} {}", digest.hash()));
+        if digest.has_stamp() {
+            note.inputs.push(digest);
         }
     }
     Ok(hash(text.as_bytes()))

@@ -25,7 +25,7 @@ mod file;
 mod normalise;
 mod restore;
 pub(crate) mod scan;
-mod stamp;
+pub(crate) mod stamp;
 pub mod window;
 mod place;
 pub(crate) mod workers;
@@ -35,6 +35,7 @@ pub(crate) use case::crop_box;
 use case::Input;
 use scan::{read_classes, to_classes};
 
+pub(crate) use cache::make_cache;
 pub use cache::{cache_folder, prepare_all, refuse_inside};
 pub use file::{PreparedCase, Window};
 pub use normalise::Normalisation;

@@ -2,7 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::{Error, Result};
 /// every write, rename or restored time; with device and number of the file it says whether this very file
 /// was touched. Where the system has no such number the stamp never matches, and content decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -30,7 +30,7 @@ const SETTLING: Duration = Duration::from_secs(2);
 
 impl Stamp {
     /// The stamp of a file, where the system gives one and the file has not been changed just now.
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    pub(crate) fn of(path: &Path) -> Option<Self> {
         let metadata = path.metadata().ok()?;
         let settled = SystemTime::now() - SETTLING;
         (metadata.modified().ok()? < settled).then(|| Self::read(&metadata)).flatten()
@@ -55,8 +55,50 @@ impl Stamp {
     }
 }
 
+/// The content of a file, and by what to see that the file is untouched since it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileDigest {
+    path: PathBuf,
+    /// `None` where the file was touched too shortly before to tell.
+    stamp: Option<Stamp>,
+    /// Of its bytes, hexadecimal.
+    hash: String,
+}
+
+impl FileDigest {
+    /// Of the file as it is now. It is read in full unless `known` shows that this very file was not touched since.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub(crate) fn of(path: &Path, known: Option<&Self>) -> Result<Self> {
+        let before = Stamp::of(path);
+        let known = known.filter(|known| before.is_some() && known.stamp == before);
+        let hash = match known {
+            Some(known) => known.hash.clone(),
+            None => format!("{:032x}", hash_file(path)?),
+        };
+        // Remembered only where nothing touched the file meanwhile.
+        let stamp = before.filter(|before| Stamp::of(path).as_ref() == Some(before));
+        Ok(Self { path: path.to_owned(), stamp, hash })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Hexadecimal.
+    pub(crate) fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Whether it will be known again without being read.
+    pub(super) fn has_stamp(&self) -> bool {
+        self.stamp.is_some()
+    }
+}
+
 /// 128-bit hash (XXH3) of a file's bytes.
-pub(super) fn hash_file(path: &Path) -> Result<u128> {
+fn hash_file(path: &Path) -> Result<u128> {
     let failed = |error| Error::io("read", path, error);
     let mut file = File::open(path).map_err(failed)?;
     let mut hasher = XxHash3_128::new();

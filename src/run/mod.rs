@@ -1,4 +1,4 @@
-//! The run folder: what stands where, `run.json`, what a training says while it runs.
+//! The run folder: what stands where, who works in it, `run.json`, what a training says while it runs.
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +20,14 @@ pub use events::{Event, Events, read_events};
 
 pub mod record;
 
+mod claim;
+mod data;
+mod manifest;
+
+pub use claim::{Claim, Holder};
+pub use data::{Change, DataDigest};
+pub use manifest::{FORMAT, Manifest, State};
+
 /// A folder that holds one run.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -39,35 +47,14 @@ pub struct Split {
     pub policy_validation: Vec<String>,
 }
 
-/// `run.json`: with what, how long, how it ended.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
-    /// Version of this program.
-    pub version: String,
-    /// Processor as the system names it.
-    pub processor: String,
-    /// Cores used.
-    pub threads: usize,
-    /// CPU operators used.
-    pub kernels_path: String,
-    /// Steps planned for the whole run.
-    pub planned_steps: u64,
-    /// Steps done.
-    pub steps: u64,
-    /// Seconds of training, over all sessions of the run.
-    pub train_seconds: f64,
-    /// Seconds of this session, everything included.
-    pub wall_seconds: f64,
-    /// Largest resident memory of this session.
-    pub peak_memory_bytes: u64,
-    /// `running`, `finished`, `stopped early` or `failed: ...`.
-    pub state: String,
-    /// Folder of the data set, absolute.
-    #[serde(default)]
-    pub dataset: PathBuf,
-    /// Folder of the prepared samples, absolute.
-    #[serde(default)]
-    pub cache: PathBuf,
+impl Split {
+    /// All cases that the run uses, each once.
+    pub fn cases(&self) -> Vec<String> {
+        let mut cases = [&self.train[..], &self.validation, &self.policy_validation].concat();
+        cases.sort();
+        cases.dedup();
+        cases
+    }
 }
 
 /// The folder of a run or sweep that is there: `given`, else the one of that name under `$nnUNet_results`.
@@ -134,27 +121,31 @@ impl Run {
 
     /// Reads a JSON file of the run.
     pub fn read_json<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<T> {
+        self.check_format()?;
         let path = self.path(name);
         files::read_json(&path, "restore the file from a backup, or train the run again")
     }
 
     /// The resolved configuration.
     pub fn config(&self) -> Result<Config> {
+        self.check_format()?;
         Config::read(&self.path("config.toml"))
     }
 
     /// The plan the run was trained with.
     pub fn plan(&self) -> Result<Plan> {
+        self.check_format()?;
         Plan::load(&self.path("plan.json"))
     }
 
     /// The policy that training began with.
     pub fn policy(&self) -> Result<Policy> {
+        self.check_format()?;
         Policy::read(&self.path("policy.toml"))
     }
 
-    /// Sets the folder up: plan, split, policy and data set description first, `config.toml` last, so that a
-    /// run whose configuration is there is complete.
+    /// Sets the folder up: plan, split, policy, data set description and `further` files first, `config.toml` last, so
+    /// that a run whose configuration is there is complete.
     pub fn set_up(
         &self,
         config: &Config,
@@ -162,6 +153,7 @@ impl Run {
         split: &Split,
         policy: &Policy,
         description: &Value,
+        further: &[(&str, Value)],
     ) -> Result<()> {
         let outputs = self.vacant("train")?;
         let write = |name: &str, text: &[u8]| outputs.write(name, None, bytes_of(text)).map(drop);
@@ -169,6 +161,9 @@ impl Run {
         write("plan.json", &json(&self.path("plan.json"), plan)?)?;
         write("dataset.json", &json(&self.path("dataset.json"), description)?)?;
         write("split.json", &json(&self.path("split.json"), split)?)?;
+        for (name, value) in further {
+            write(name, &json(&self.path(name), value)?)?;
+        }
         write("config.toml", config.to_toml().as_bytes())
     }
 
@@ -183,7 +178,8 @@ impl Run {
 }
 
 /// Files and folders of a run.
-const PARTS: [&str; 15] = [
+const PARTS: [&str; 16] = [
+    "data.json",
     "policy.toml",
     "plan.json",
     "dataset.json",
@@ -206,30 +202,6 @@ fn json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>> {
         serde_json::to_vec_pretty(value).map_err(|e| Error::io("write", path, std::io::Error::other(e)))?;
     text.push(b'\n');
     Ok(text)
-}
-
-/// What the system says of this process and machine; empty or 0 where it says nothing.
-pub mod machine {
-    /// Largest resident memory of this process so far, bytes.
-    pub fn peak_memory_bytes() -> u64 {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
-    }
-
-    /// Processor name.
-    pub fn processor() -> String {
-        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let name = info.lines().find_map(|line| line.strip_prefix("model name"));
-        name.map(|n| n.trim_start_matches([' ', '\t', ':']).to_owned()).unwrap_or_default()
-    }
-
-    /// Memory of the machine that is free for a new task, bytes.
-    pub fn available_memory_bytes() -> u64 {
-        let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-        line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
-    }
 }
 
 #[cfg(test)]

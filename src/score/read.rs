@@ -15,6 +15,8 @@ pub struct ScoredFolder {
     pub regions: Vec<String>,
     /// Every case that was scored.
     pub cases: Vec<ScoredCase>,
+    /// Whether these are cases that were trained on.
+    pub trained_on: bool,
 }
 
 /// The scores of one case.
@@ -54,7 +56,8 @@ impl ScoredFolder {
             }
             cases.push(ScoredCase { case: stem(&prediction).to_owned(), prediction, values });
         }
-        Ok(Self { regions, cases })
+        let trained_on = summary["trained_on"].as_bool().unwrap_or(false);
+        Ok(Self { regions, cases, trained_on })
     }
 
     /// Mean of one value of one region over the cases where it is defined.

@@ -52,6 +52,8 @@ pub struct Summary {
     pub options: ScoreOptions,
     /// Number of references without a prediction, left out.
     pub without_prediction: usize,
+    /// Whether these are cases that were trained on: then their scores estimate nothing for new ones.
+    pub trained_on: bool,
 }
 
 impl Summary {
@@ -60,7 +62,13 @@ impl Summary {
         for case in &cases {
             assert_eq!(case.scores.len(), scheme.regions.len(), "scores of case `{}`", case.case);
         }
-        Self { regions: scheme.regions.clone(), cases, options: options.clone(), without_prediction: 0 }
+        Self {
+            regions: scheme.regions.clone(),
+            cases,
+            options: options.clone(),
+            without_prediction: 0,
+            trained_on: false,
+        }
     }
 
     /// One metric of one region over the cases.
@@ -166,7 +174,7 @@ impl Serialize for Summary {
         let keys = self.regions.iter().map(region_key);
         let means = (0..self.regions.len()).map(|region| self.region_json(region));
         let names = self.regions.iter().map(|region| (region_key(region), json!(region.name)));
-        let summary = json!({
+        let mut summary = json!({
             "foreground_mean": self.foreground_json(),
             "mean": keys.zip(means).collect::<Map<_, _>>(),
             "metric_per_case": self.cases.iter().map(|case| self.case_json(case)).collect::<Vec<_>>(),
@@ -174,6 +182,9 @@ impl Serialize for Summary {
             "region_names": names.collect::<Map<_, _>>(),
             "rules": self.options,
         });
+        if self.trained_on {
+            summary["trained_on"] = json!(true);
+        }
         summary.serialize(serializer)
     }
 }

@@ -20,6 +20,9 @@ impl Summary {
     /// number of cases, how many are undefined, and the worst case.
     pub fn table(&self) -> String {
         let mut text = String::new();
+        if self.trained_on {
+            line(&mut text, format_args!("These are training cases, no estimate for new ones."));
+        }
         self.overview(&mut text);
         for region in 0..self.regions.len() {
             text.push('\n');

@@ -5,7 +5,9 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::{Experiment, FoldName};
+use super::{Experiment, FoldName, Launch};
+use crate::Result;
+use crate::config::Config;
 
 /// One training of an experiment.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,48 +86,47 @@ impl Cell {
         )
     }
 
-    /// The command that trains it from nothing, or goes on with what is in `run`.
-    pub(super) fn command(
-        &self,
-        experiment: &Experiment,
-        executable: &Path,
-        dataset: &Path,
-        sweep: &Path,
-        threads: usize,
-    ) -> Command {
-        let run = sweep.join(&self.folder);
-        let mut command = Command::new(executable);
-        command.arg("train").arg(dataset).arg("-o").arg(&run).arg("--threads").arg(threads.to_string());
-        command.arg("--cache").arg(sweep.join("cache"));
-        if run.join("config.toml").is_file() {
-            // It keeps its own configuration.
-            command.arg("--resume");
-            return command;
-        }
-        command.arg("-c").arg(sweep.join("config.toml"));
-        if let Some(preset) = &experiment.preset {
-            command.arg("--preset").arg(preset);
-        }
+    /// Its whole configuration. `base` is the sweep's own file of settings, which hold for every cell.
+    ///
+    /// # Errors
+    /// Where a setting of the experiment cannot be used.
+    pub(super) fn config(&self, experiment: &Experiment, base: &Path) -> Result<Config> {
         let row = &experiment.row[self.row];
         let mode = json!(experiment.fraction_mode);
-        let own = [
+        let aside = experiment.sets_aside().then(|| "policy.validation_share=0.2".to_owned());
+        // Later ones override earlier ones: what an experiment sets overrides what a method's name stands for.
+        let mut sets = vec![
+            format!("method.name={:?}", row.method),
             format!("fraction_mode={}", mode.as_str().unwrap_or_default()),
             format!("validation.train_cases={}", experiment.train_cases),
             // Methods are compared by what their networks say.
             "validation.post=off".to_owned(),
         ];
-        let aside = experiment.sets_aside().then(|| "policy.validation_share=0.2".to_owned());
-        for set in own.iter().chain(&aside).chain(&experiment.set).chain(&row.set) {
-            command.arg("--set").arg(set);
+        sets.extend(aside.into_iter().chain(experiment.set.iter().chain(&row.set).cloned()));
+        sets.extend(row.policy.as_ref().map(|name| format!("policy.name={name:?}")));
+        sets.push(format!("fold={:?}", self.fold.name()));
+        sets.push(format!("fraction={:?}", self.fraction));
+        sets.push(format!("seed={}", self.seed));
+        sets.push(format!("schedule.steps={}", experiment.steps));
+        Config::resolve_preset(experiment.preset.as_deref(), Some(base), &sets)
+    }
+
+    /// The command that trains it from nothing, or goes on with what is in its run folder. `config` is a file with its
+    /// configuration, so that the command needs no option for any setting.
+    pub(super) fn command(
+        &self,
+        launch: &Launch<'_>,
+        dataset: &Path,
+        config: &Path,
+        threads: usize,
+    ) -> Command {
+        let run = launch.outputs.folder().join(&self.folder);
+        let mut command = Command::new(launch.executable);
+        command.arg("train").arg(dataset).arg("-o").arg(&run).arg("--threads").arg(threads.to_string());
+        command.arg("--cache").arg(launch.outputs.folder().join("cache")).arg("--resume");
+        if !run.join("config.toml").is_file() {
+            command.arg("-c").arg(config);
         }
-        command.arg("--method").arg(&row.method);
-        if let Some(policy) = &row.policy {
-            command.arg("--policy").arg(policy);
-        }
-        command.arg("--fraction").arg(format!("{:?}", self.fraction));
-        command.arg("--fold").arg(self.fold.name());
-        command.arg("--seed").arg(self.seed.to_string());
-        command.arg("--steps").arg(experiment.steps.to_string());
         command
     }
 }

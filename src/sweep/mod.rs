@@ -16,9 +16,28 @@ mod results;
 mod run;
 mod table;
 
+use std::path::Path;
+
+use crate::files::Outputs;
+
 pub use experiment::{Experiment, FoldName, Row, ScoredOn};
 pub(crate) use output::{NOTE, blocks};
 pub use output::{csv, figure, markdown, text, write};
 pub use results::{CaseLine, CellResult, append, read};
-pub use run::{Launch, Outcome, claim, run};
+pub use run::{Outcome, claim, run};
 pub use table::{Comparison, Measure, Pairing, Table, TableCell};
+
+/// One `segen sweep`.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// What to do.
+    pub experiment: &'a Experiment,
+    /// The data set; overrides the experiment's.
+    pub dataset: Option<&'a Path>,
+    /// The sweep's folder, claimed by [`claim`].
+    pub outputs: &'a Outputs,
+    /// The `segen` command itself.
+    pub executable: &'a Path,
+    /// Threads of the machine that may be used.
+    pub threads: usize,
+}

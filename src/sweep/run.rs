@@ -1,40 +1,24 @@
 //! Trains the cells, each in a process of its own.
 
 use std::collections::VecDeque;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use super::cell::{Cell, cells};
 use super::results::{CaseLine, CellResult, append, read};
-use super::{Experiment, ScoredOn};
-use crate::config::Config;
-use crate::files::{Existing, Outputs, append_line, are_same, bytes_of, create_folder};
+use super::{Experiment, Launch, ScoredOn};
+use crate::files::{Existing, Outputs, append_line, are_same, bytes_of, create_folder, write_atomically};
 use crate::progress::Progress;
-use crate::run::{Manifest, Run, Split, machine};
+use crate::run::{Claim, Holder, Run, Split};
 use crate::score::ScoredFolder;
-use crate::{Error, Result};
+use crate::{Error, Result, machine};
 
 /// How often running processes are looked at.
-const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(100);
 /// Memory that must be free for a further run, relative to the most that a run has taken so far.
 const HEADROOM: f64 = 1.2;
-
-/// One `segen sweep`.
-#[derive(Debug)]
-pub struct Launch<'a> {
-    /// What to do.
-    pub experiment: &'a Experiment,
-    /// The data set; overrides the experiment's.
-    pub dataset: Option<&'a Path>,
-    /// The sweep's folder, claimed by [`super::claim`].
-    pub outputs: &'a Outputs,
-    /// The `segen` command itself.
-    pub executable: &'a Path,
-    /// Threads of the machine that may be used.
-    pub threads: usize,
-}
 
 /// What became of the cells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,7 +29,7 @@ pub struct Outcome {
     pub failed: Vec<(String, String)>,
 }
 
-/// A cell whose process runs. When it is dropped, the process is ended; its run can be resumed.
+/// A cell whose process runs. When it is dropped, the process is asked to stop, which it does with a checkpoint.
 struct Running {
     cell: Cell,
     child: Child,
@@ -53,9 +37,8 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            // Both fail only where the process is gone already.
-            let _ = self.child.kill();
+        if matches!(self.child.try_wait(), Ok(None)) && machine::terminate(self.child.id()) {
+            // Fails only where the process is gone already.
             let _ = self.child.wait();
         }
     }
@@ -66,12 +49,13 @@ enum Start {
     Running(Running),
     /// Its run had finished before, unrecorded.
     Finished(Box<CellResult>),
-    /// A process of an earlier sweep still works on it.
+    /// Another process works on it: one of an earlier sweep that was ended by force, or a person's.
     Busy,
 }
 
 /// Trains every cell that `results.jsonl` does not hold. A cell that fails is noted in `failed.jsonl` and tried
-/// again by the next call; the others go on. May be stopped at any moment and called again.
+/// again by the next call; the others go on. May be stopped at any moment and called again; asked to stop, it lets
+/// every running cell stop with a checkpoint.
 ///
 /// # Errors
 /// Where the experiment names no data set, its configuration cannot be used, another sweep works in the folder,
@@ -86,10 +70,10 @@ pub fn run(launch: &Launch<'_>, progress: &dyn Progress) -> Result<Outcome> {
         )
     })?;
     create_folder(launch.outputs.folder())?;
-    let _lock = lock(launch.outputs.folder())?;
-    set_up(experiment, launch.outputs)?;
-    let results = launch.outputs.folder().join("results.jsonl");
+    let _claim = Claim::take(launch.outputs.folder(), "segen sweep")?;
     let all = cells(experiment, dataset);
+    set_up(experiment, launch.outputs, &all)?;
+    let results = launch.outputs.folder().join("results.jsonl");
     let known = read(&results)?;
     let mut queue: VecDeque<Cell> =
         all.iter().filter(|cell| !known.iter().any(|result| result.hash == cell.hash)).cloned().collect();
@@ -102,6 +86,9 @@ pub fn run(launch: &Launch<'_>, progress: &dyn Progress) -> Result<Outcome> {
     let mut running: Vec<Running> = Vec::new();
     progress.begin("cells", queue.len() as u64);
     while !queue.is_empty() || !running.is_empty() {
+        if progress.is_stopped() {
+            return Err(stop(running, &outcome, all.len()));
+        }
         let mut busy = 0;
         while busy < queue.len() && running.len() < allowed(experiment.runs, peak, free, running.len()) {
             let Some(cell) = queue.pop_front() else { break };
@@ -127,7 +114,7 @@ pub fn run(launch: &Launch<'_>, progress: &dyn Progress) -> Result<Outcome> {
             };
             let done = running.swap_remove(i);
             if was_stopped(status) {
-                return Err(Error::Stopped);
+                return Err(stop(running, &outcome, all.len()));
             }
             match harvest(launch, &done.cell) {
                 Some(result) if status.success() => {
@@ -145,6 +132,21 @@ pub fn run(launch: &Launch<'_>, progress: &dyn Progress) -> Result<Outcome> {
     }
     progress.end();
     Ok(outcome)
+}
+
+/// Stops all running cells at once, waits for their checkpoints, and says how far the sweep has come.
+fn stop(running: Vec<Running>, outcome: &Outcome, cells: usize) -> Error {
+    for cell in &running {
+        machine::terminate(cell.child.id());
+    }
+    for mut cell in running {
+        // Fails only where the process is gone already.
+        let _ = cell.child.wait();
+    }
+    Error::stopped(format!(
+        "with {} of {cells} cells finished; the same command goes on, with each cell from its last checkpoint",
+        outcome.finished
+    ))
 }
 
 /// Runs at the same time: one until a run has shown how much memory it takes, then as many as fit.
@@ -196,26 +198,9 @@ pub fn claim(
     Outputs::claim("sweep", folder, &files, &inputs, existing)
 }
 
-/// The lock of the sweep's folder, held until it is dropped or the process ends.
-fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join("sweep.lock");
-    let file = File::options().create(true).append(true).open(&path);
-    let file = file.map_err(|e| Error::io("create", &path, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::invalid(
-            folder,
-            "sweep.lock",
-            "another sweep works in this folder",
-            "wait until it is done, or choose another folder with -o",
-        )),
-        Err(TryLockError::Error(error)) => Err(Error::io("lock", &path, error)),
-    }
-}
-
 /// Keeps the experiment and the configuration of its cells beside their results, and checks the latter before
 /// anything is trained.
-fn set_up(experiment: &Experiment, outputs: &Outputs) -> Result<()> {
+fn set_up(experiment: &Experiment, outputs: &Outputs, cells: &[Cell]) -> Result<()> {
     let text = |value: &dyn Fn() -> std::result::Result<String, toml::ser::Error>| {
         value().map_err(|e| Error::Internal { what: format!("writing an experiment as TOML: {e}") })
     };
@@ -227,35 +212,28 @@ fn set_up(experiment: &Experiment, outputs: &Outputs) -> Result<()> {
     let config = outputs.path(CONFIG);
     let content = text(&|| toml::to_string_pretty(&experiment.config))?;
     outputs.write(CONFIG, None, bytes_of(content.as_bytes()))?;
-    for row in &experiment.row {
-        let method = [format!("method.name={:?}", row.method)];
-        let policy = row.policy.as_ref().map(|name| format!("policy.name={name:?}"));
-        let steps = [format!("schedule.steps={}", experiment.steps)];
-        let sets = method.iter().chain(&experiment.set).chain(&row.set).chain(&policy).chain(&steps);
-        let sets: Vec<String> = sets.cloned().collect();
-        Config::resolve_preset(experiment.preset.as_deref(), Some(&config), &sets)?;
-    }
-    Ok(())
+    cells.iter().try_for_each(|cell| cell.config(experiment, &config).map(drop))
 }
 
 fn start(launch: &Launch<'_>, dataset: &Path, cell: &Cell) -> Result<Start> {
     let run = launch.outputs.folder().join(&cell.folder);
     create_folder(&run)?;
-    let path = log_file(launch, cell);
-    let failed = |e| Error::io("write", &path, e);
-    let log = File::options().create(true).append(true).open(&path).map_err(failed)?;
-    // The process inherits the locked file, so the lock lasts as long as the process, even without this one.
-    match log.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(Start::Busy),
-        Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path, error)),
+    if Holder::of(&run).is_some() {
+        return Ok(Start::Busy);
     }
     if let Some(result) = harvest(launch, cell) {
         return Ok(Start::Finished(Box::new(result)));
     }
     let experiment = launch.experiment;
+    let config = run.join("cell.toml");
+    let text = cell.config(experiment, &launch.outputs.path(CONFIG))?.to_toml();
+    write_atomically(&config, text.as_bytes())?;
+    let path = log_file(launch, cell);
+    let failed = |e| Error::io("write", &path, e);
+    let log = File::options().create(true).append(true).open(&path).map_err(failed)?;
     let threads = experiment.threads.unwrap_or_else(|| (launch.threads / experiment.runs).max(1));
-    let mut command = cell.command(experiment, launch.executable, dataset, launch.outputs.folder(), threads);
+    let mut command = cell.command(launch, dataset, &config, threads);
+    own_group(&mut command);
     command.stdin(Stdio::null());
     command.stdout(Stdio::from(log.try_clone().map_err(failed)?)).stderr(Stdio::from(log));
     let child = command.spawn().map_err(|e| Error::io("run", launch.executable, e))?;
@@ -271,8 +249,8 @@ fn log_file(launch: &Launch<'_>, cell: &Cell) -> PathBuf {
 fn harvest(launch: &Launch<'_>, cell: &Cell) -> Option<CellResult> {
     let experiment = launch.experiment;
     let run = Run::at(launch.outputs.folder().join(&cell.folder));
-    let manifest: Manifest = run.read_json("run.json").ok()?;
-    if !matches!(manifest.state.as_str(), "finished" | "stopped early") {
+    let manifest = run.manifest().ok()?;
+    if !manifest.state.is_complete() {
         return None;
     }
     let scored = match experiment.score {
@@ -336,16 +314,29 @@ fn note_failure(folder: &Path, cell: &Cell, (name, problem): &(String, String)) 
     append_line(&path, &line.to_string())
 }
 
-/// Whether a person or the system stopped the process, as by Ctrl-C: then the sweep stops, too.
+/// Exit code of a command that was asked to stop.
+const STOPPED: i32 = 3;
+
+/// Keeps a terminal's Ctrl-C from the process: this one asks it to stop, once.
+#[cfg(unix)]
+fn own_group(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    command.process_group(0);
+}
+
+#[cfg(not(unix))]
+fn own_group(_: &mut Command) {}
+
+/// Whether a person or the system stopped the process: then the sweep stops, too.
 #[cfg(unix)]
 fn was_stopped(status: ExitStatus) -> bool {
     use std::os::unix::process::ExitStatusExt;
     const INTERRUPT: i32 = 2;
     const TERMINATE: i32 = 15;
-    matches!(status.signal(), Some(INTERRUPT | TERMINATE))
+    status.code() == Some(STOPPED) || matches!(status.signal(), Some(INTERRUPT | TERMINATE))
 }
 
 #[cfg(not(unix))]
-fn was_stopped(_: ExitStatus) -> bool {
-    false
+fn was_stopped(status: ExitStatus) -> bool {
+    status.code() == Some(STOPPED)
 }

@@ -141,7 +141,7 @@ fn an_operation_that_harms_one_class_becomes_unlikely_for_that_class_alone() {
         let start = config.policy.resolve(&plan, &Sides::of_names(names), 0).unwrap();
         let run = Run::at(folder.path().join(format!("run-{seed}")));
         let split = Split { train: vec![], validation: vec![], policy_validation: vec![] };
-        run.set_up(&config, &plan, &split, &start, &Value::Null).unwrap();
+        run.set_up(&config, &plan, &split, &start, &Value::Null, &[]).unwrap();
         let job = Job {
             config: &config,
             plan: &plan,

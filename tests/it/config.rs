@@ -76,7 +76,7 @@ fn channels_are_normalised_as_configured() {
     let channels = dataset.channels.len();
     let all = plan(&["plan.normalisation=rescale"]).unwrap();
     assert_eq!(all.normalisation, vec![Normalisation::Rescale; channels]);
-    assert!(all.describe(1e9).contains("plan.normalisation"), "{}", all.describe(1e9));
+    assert!(all.describe(1e9, 2.0).contains("plan.normalisation"), "{}", all.describe(1e9, 2.0));
     let one = plan(&[&format!("plan.normalisation.{}=ct", dataset.channels[1])]).unwrap();
     let measured = one.fingerprint.intensities[1];
     let ct = Normalisation::Ct {

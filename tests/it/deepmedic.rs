@@ -267,7 +267,7 @@ fn a_plan_for_deepmedic_says_so_and_reads_back() {
     std::fs::write(&file, plan.to_json().unwrap()).unwrap();
     assert_eq!(Plan::load(&file).unwrap(), plan);
     assert_eq!((plan.patch, plan.inference_segment(), plan.batch), ([37; 3], [45; 3], 10));
-    let text = plan.describe(400.0);
+    let text = plan.describe(400.0, 2.0);
     assert!(text.contains("DeepMedic, scales 1, 3, 5") && text.contains("45"), "{text}");
     // By hand: normal pathway, two coarse ones, hidden layers, classifier; three passes of two operations each.
     let conv = |edge: usize, inputs: usize, outputs: usize| (27 * inputs * outputs * edge.pow(3)) as f64;
@@ -333,6 +333,7 @@ fn a_stopped_run_goes_on_to_the_same_weights_and_paints_label_values() {
             config,
             cache: None,
             start,
+            faults: train::Faults::Refuse,
             threads: 1,
             device: &Device::flex(),
             started: Instant::now(),

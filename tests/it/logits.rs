@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use segen::commands::train::{self, Request, Start};
+use segen::commands::train::{self, Faults, Request, Start};
 use segen::config::Config;
 use segen::data::dataset::Dataset;
 use segen::data::phantom::{self, Kind, PhantomOptions};
@@ -105,6 +105,7 @@ fn a_run_records_its_shift_and_reports_it() {
         config: Some(&config),
         cache: None,
         start: Start::Fresh,
+        faults: Faults::Refuse,
         threads: 1,
         device: &device,
         started: Instant::now(),

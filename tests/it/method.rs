@@ -299,7 +299,7 @@ fn every_method_trains_by_name_and_differs_from_the_others() {
         let policy = config.policy.resolve(&plan, &Sides::of_names(names), 0).unwrap();
         if !run.exists() {
             let split = Split { train: vec![], validation: vec![], policy_validation: vec![] };
-            run.set_up(&config, &plan, &split, &policy, &Value::Null).unwrap();
+            run.set_up(&config, &plan, &split, &policy, &Value::Null, &[]).unwrap();
         }
         assert_eq!(run.config().unwrap(), config, "a resolved configuration reads back equal");
         let method = Method::resolve(&config, names).unwrap();

@@ -284,13 +284,13 @@ fn plans_come_back_from_disk_exactly() {
 
 #[test]
 fn every_choice_has_its_reason() {
-    let text = hippocampus(&Budget::processor(2)).describe(400.0);
+    let text = hippocampus(&Budget::processor(2)).describe(400.0, 2.0);
     for word in
         ["spacing", "40x56x40", "16-32-64-128", "z-score", "median", "instead of nnU-Net's 32", "0.45 s"]
     {
         assert!(text.contains(word), "`{word}` is not in:\n{text}");
     }
-    let text = hippocampus(&Budget::NNUNET).describe(400.0);
+    let text = hippocampus(&Budget::NNUNET).describe(400.0, 2.0);
     assert!(!text.contains("instead of"), "{text}");
 }
 

@@ -50,10 +50,13 @@ here=$(dirname "$0")
 echo "$@" >> "$here/calls.txt"
 while [ $# -gt 0 ]; do
   case "$1" in
-    -o) run=$2;; --method) method=$2;; --fraction) fraction=$2;; --seed) seed=$2;;
+    -o) run=$2;; -c) config=$2;;
   esac
   shift
 done
+top() { sed -n "s/^$1 = //p" "$config" | head -1; }
+fraction=$(top fraction) seed=$(top seed)
+method=$(sed -n '/^\[method\]/,/^\[/s/^name = "\(.*\)"/\1/p' "$config")
 if [ "$method" = asym-margin ] && [ "$seed" = 2 ] && [ "$fraction" = 0.5 ] && [ ! -e "$here/fixed" ]; then
   echo "epoch 0"; echo "error: training diverged at step 3"; echo "hint: none"; exit 2
 fi
@@ -105,10 +108,13 @@ fn cells_run_once_a_failure_stops_nothing_and_a_second_call_mends_it() {
     assert_eq!(calls().lines().count(), 8);
     let first = calls();
     let first = first.lines().next().unwrap();
-    for part in ["train Dataset900_Phantom", "--threads 2", "--steps 10", "--fold 0", "fraction_mode=random"]
-    {
+    for part in ["train Dataset900_Phantom", "--threads 2", "--resume", "-c"] {
         assert!(first.contains(part), "{part}: {first}");
     }
+    let config = first.split_whitespace().skip_while(|word| *word != "-c").nth(1).unwrap();
+    let config = segen::config::Config::read(Path::new(config)).unwrap();
+    assert_eq!((config.schedule.length, config.seed), (segen::config::Length::Steps(10), 1));
+    assert_eq!(config.validation.train_cases, experiment.train_cases);
     let failures = std::fs::read_to_string(sweep_folder.join("failed.jsonl")).unwrap();
     assert!(failures.contains("diverged"));
 

@@ -10,6 +10,11 @@ pub(crate) struct DeviceArgs {
 }
 
 impl DeviceArgs {
+    /// The device, where it is another than the default.
+    pub(crate) fn given(&self) -> Option<&str> {
+        Some(self.device.as_str()).filter(|name| *name != "cpu")
+    }
+
     pub(crate) fn open(&self) -> anyhow::Result<Device> {
         match self.device.as_str() {
             "cpu" => Ok(Device::flex()),

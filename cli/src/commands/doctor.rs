@@ -1,6 +1,6 @@
 use super::Exit;
 use crate::output::Output;
-use segen::run::machine;
+use segen::machine;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}

@@ -81,7 +81,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
         output.data(&serde_json::to_string_pretty(&plan).context("the plan as JSON")?);
     } else {
         segen::learn::job::select_kernels(&config)?;
-        output.data(&plan.describe(segen_kernels::convolution_speed()));
+        output.data(&plan.describe(segen_kernels::convolution_speed(), config.loader.memory_gib));
     }
     Ok(Exit::Done)
 }

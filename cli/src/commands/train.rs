@@ -1,12 +1,13 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::builder::PossibleValuesParser;
-use segen::commands::train::{self, Request, Start};
+use segen::Error;
+use segen::commands::train::{self, Faults, Request, Start};
 use segen::config::{Config, MethodName, Named, PolicyName, Precision, preset};
 use segen::run::Run;
 
-use super::{Exit, device};
+use super::{Exit, device, quoted};
 use crate::output::Output;
 
 #[derive(Debug, clap::Args)]
@@ -61,6 +62,9 @@ pub(crate) struct Args {
     /// Go on with the run in RUN from its last checkpoint
     #[arg(long)]
     resume: bool,
+    /// Go on where the data set has errors, or has changed since the run began; run.json keeps the list
+    #[arg(long)]
+    anyway: bool,
     #[command(flatten)]
     device: device::DeviceArgs,
 }
@@ -87,11 +91,23 @@ pub(crate) fn run(args: Args, output: &Output, started: Instant) -> anyhow::Resu
         config: config.as_ref(),
         cache: args.cache.as_deref(),
         start: if args.resume { Start::Resume } else { Start::Fresh },
+        faults: if args.anyway { Faults::Accept } else { Faults::Refuse },
         threads: rayon::current_num_threads(),
         device: &device,
         started,
     };
-    let finished = train::run(&request, output)?;
+    let finished = match train::run(&request, output) {
+        Err(stopped @ Error::Stopped { .. }) => {
+            let told = match run.exists() {
+                true => format!("{stopped}; go on with: {}", args.resume_command()),
+                false => {
+                    format!("{stopped}; the same command begins again, with the samples prepared so far")
+                }
+            };
+            return Err(anyhow::Error::new(stopped).context(told));
+        }
+        finished => finished?,
+    };
     let outcome = &finished.outcome;
     output.line(&format!(
         "{} of {} steps in {:.0} s of training; the run is in {}",
@@ -103,10 +119,6 @@ pub(crate) fn run(args: Args, output: &Output, started: Instant) -> anyhow::Resu
     if output.json() {
         output.data(&serde_json::to_string_pretty(&finished.validation)?);
     } else {
-        if !finished.held_out {
-            output
-                .data("Training cases: all were trained on, so that these scores are no estimate for others");
-        }
         output.data(&finished.validation.table());
         if let Some(test) = &finished.test {
             output.data(&format!("\nTest cases\n{}", test.table()));
@@ -121,6 +133,24 @@ pub(crate) fn run(args: Args, output: &Output, started: Instant) -> anyhow::Resu
 }
 
 impl Args {
+    /// The command that goes on with the run.
+    fn resume_command(&self) -> String {
+        let word = |name: &str, value: &Path| format!("{name}{}", quoted(&value.to_string_lossy()));
+        let mut words = vec![
+            "segen train".to_owned(),
+            word("", &self.dataset),
+            word("-o ", &self.output),
+            "--resume".to_owned(),
+        ];
+        words.extend(self.cache.as_deref().map(|cache| word("--cache ", cache)));
+        words.extend(self.device.given().map(|name| format!("--device {name}")));
+        let threads = rayon::current_num_threads();
+        if std::thread::available_parallelism().is_ok_and(|cores| cores.get() != threads) {
+            words.push(format!("--threads {threads}"));
+        }
+        words.join(" ")
+    }
+
     /// The command line's own options as settings, after those of `--set`.
     fn settings(&self) -> Vec<String> {
         let mut sets: Vec<String> = self.method.iter().map(|name| format!("method.name={name:?}")).collect();

@@ -13,7 +13,7 @@ use crate::batch::loader::Loader;
 use crate::batch::sampler::{Sampler, Share};
 use crate::batch::source::SampleSource;
 use crate::config::{CheckpointConfig, Conventions, DiceReduction, Optimiser, OptimiserKind};
-use crate::files::{create_folder, write_atomically};
+use crate::files::write_atomically;
 use crate::learn::checkpoint::{Checkpoint, History};
 use crate::learn::iteration::Iteration;
 use crate::learn::loss::Loss;
@@ -28,8 +28,8 @@ use crate::picture::{self, Panel, Series};
 use crate::policy::{Policy, Timeline};
 use crate::progress::Progress;
 use crate::rng::generator;
-use crate::run::Run;
 use crate::run::events::{EpochEvent, Event, Events};
+use crate::run::{Claim, Run};
 use crate::{Error, Result};
 
 /// A training on CIFAR-10.
@@ -74,7 +74,8 @@ impl Cifar<'_> {
     pub fn train(&self, run: &Run, progress: &dyn Progress) -> Result<Outcome> {
         let config = self.config;
         self.check(run)?;
-        create_folder(&run.folder)?;
+        let _claim = Claim::take(&run.folder, "segen cifar")?;
+        self.check(run)?;
         let text = toml::to_string(config)
             .unwrap_or_else(|error| unreachable!("a configuration is plain data: {error}"));
         write_atomically(&run.path("config.toml"), text.as_bytes())?;

@@ -19,14 +19,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::dataset::{Case, Dataset, Description};
 use crate::progress::Progress;
 use crate::{Error, Result};
 
 /// How bad a fault is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// Training would stop, or would learn something wrong.
@@ -36,7 +36,7 @@ pub enum Severity {
 }
 
 /// What sort of fault it is: stable names for scripts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// `dataset.json` is missing or contradicts itself.
@@ -88,7 +88,7 @@ pub enum Kind {
 }
 
 /// One fault.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// How bad it is.
     pub severity: Severity,
@@ -107,7 +107,7 @@ pub struct Fault {
 }
 
 /// What a check found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// Name of the data set.
     pub dataset: String,
@@ -162,11 +162,14 @@ pub fn check(folder: &Path, progress: &dyn Progress) -> Result<Report> {
     let facts: Vec<case::Facts> = cases
         .par_iter()
         .map(|case| {
+            if progress.is_stopped() {
+                return Err(Error::stopped("while checking cases"));
+            }
             let facts = case::inspect(case, &dataset, &declared);
             progress.advance(1);
-            facts
+            Ok(facts)
         })
-        .collect();
+        .collect::<Result<_>>()?;
     progress.end();
 
     faults.extend(across::faults(&dataset, &declared, &facts));

@@ -62,6 +62,7 @@ pub(super) fn write(
         let path = run.path(part).join("summary.json");
         if path.is_file() {
             let folder = ScoredFolder::read(&path)?;
+            let title = if folder.trained_on { "Training cases, no estimate for new ones" } else { title };
             scores(page, title, &folder);
             if part != "train" && !folder.cases.is_empty() {
                 overlays::write(page, &record, part, &folder, figures)?;

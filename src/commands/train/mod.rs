@@ -1,0 +1,347 @@
+//! One run from data set to scores: split, plan, prepare, train, predict the held-out cases, score them.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use burn::tensor::Device;
+use serde_json::json;
+
+use super::trained::{Scores, Trained, Which};
+use crate::config::{Config, FractionMode, NameOrFile, PolicyName};
+use crate::data::dataset::{self, Case, Dataset};
+use crate::learn::cases;
+use crate::learn::job::{self, Job};
+use crate::learn::method::Method;
+use crate::learn::train::{Ending, Outcome};
+use crate::plan::Plan;
+use crate::policy::Policy;
+use crate::prepare::{self, PreparedCase};
+use crate::progress::Progress;
+use crate::run::record::cases_of;
+use crate::run::{Claim, DataDigest, FORMAT, Manifest, Run, Split, State};
+use crate::score::Summary;
+use crate::{Error, Result, files, machine};
+
+mod before;
+mod data;
+
+/// The policy by the length of the training.
+const AUTO: NameOrFile<PolicyName> = NameOrFile::Name(PolicyName::Auto);
+
+/// What to do with a run folder that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Refuse to touch it.
+    Fresh,
+    /// Go on from its last checkpoint with its own configuration; begin where there is none yet.
+    Resume,
+}
+
+/// What to do where the data have faults, or have changed since the run began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Faults {
+    /// Refuse them.
+    Refuse,
+    /// Go on where that is possible, and keep the list in `run.json`.
+    Accept,
+}
+
+/// One `segen train`.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The data set.
+    pub dataset: &'a Path,
+    /// The run folder.
+    pub run: &'a Run,
+    /// The configuration; `None` to take that of a run that is resumed, or the defaults.
+    pub config: Option<&'a Config>,
+    /// Where prepared samples lie; chosen by [`prepare::cache_folder`] when left out.
+    pub cache: Option<&'a Path>,
+    /// What to do with a run that is there already.
+    pub start: Start,
+    /// What to do with faults of the data.
+    pub faults: Faults,
+    /// Threads of the process, for the record.
+    pub threads: usize,
+    /// Where to compute.
+    pub device: &'a Device,
+    /// When the command began.
+    pub started: Instant,
+}
+
+/// What a finished run gives.
+#[derive(Debug)]
+pub struct Finished {
+    /// How training ended.
+    pub outcome: Outcome,
+    /// Scores of the validation cases.
+    pub validation: Summary,
+    /// Scores of the data set's test cases, where it has labels for them.
+    pub test: Option<Summary>,
+    /// Cases that could not be scored, and why.
+    pub failed: Vec<(String, Error)>,
+}
+
+/// What a run folder says before there is a checkpoint.
+struct Basis {
+    config: Config,
+    plan: Plan,
+    split: Split,
+    policy: Policy,
+    /// Names of the test cases that are scored.
+    test: Vec<String>,
+}
+
+/// Runs, or goes on with, one training and everything that belongs to it.
+///
+/// # Errors
+/// Where another process works in the run folder, the data are not fit to be trained on or not those that the run began
+/// with, a setting cannot be used, or a file cannot be read or written. [`Error::Stopped`] where the user asked to stop.
+pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
+    let run = request.run;
+    refuse_existing(request)?;
+    let _claim = Claim::take(&run.folder, "segen train")?;
+    let mut dataset = Dataset::open(request.dataset)?;
+    let config = resolve(request)?;
+    dataset.labels = dataset.labels.select(&config.task.classes)?;
+    let mut manifest = Manifest {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        processor: machine::processor(),
+        threads: request.threads,
+        kernels_path: job::select_kernels(&config)?,
+        dataset: absolute(&dataset.folder),
+        cache: absolute(&prepare::cache_folder(request.cache, &dataset, &run.folder)),
+        ..Manifest::default()
+    };
+    let basis = match run.exists() {
+        true => go_on(request, &dataset, config, &mut manifest, progress)?,
+        false => begin(request, &dataset, config, &mut manifest, progress)?,
+    };
+    run.write_json("run.json", &manifest)?;
+    let finished = work(request, &dataset, &basis, &mut manifest, progress);
+    manifest.wall_seconds = request.started.elapsed().as_secs_f64();
+    manifest.peak_memory_bytes = machine::peak_memory_bytes();
+    manifest.state = match &finished {
+        Ok(finished) if finished.outcome.ending == Ending::Patience => State::StoppedEarly,
+        Ok(_) => State::Finished,
+        Err(Error::Stopped { .. }) => State::Stopped,
+        Err(error) => State::Failed(error.to_string()),
+    };
+    run.write_json("run.json", &manifest)?;
+    finished
+}
+
+/// Checks the data, plans, and sets the run folder up.
+fn begin(
+    request: &Request<'_>,
+    dataset: &Dataset,
+    mut config: Config,
+    manifest: &mut Manifest,
+    progress: &dyn Progress,
+) -> Result<Basis> {
+    let (run, names) = (request.run, &dataset.labels.names);
+    Method::resolve(&config, names)?;
+    run.vacant("train")?;
+    before::explain_fold(dataset, config.fold, progress)?;
+    let split = split(dataset, &config)?;
+    prepare::make_cache(&manifest.cache, dataset)?;
+    data::check_data(request, dataset, &manifest.cache, &mut manifest.accepted, progress)?;
+    let plan = plan(dataset, &config, progress)?;
+    before::fits_memory(&plan, &config)?;
+    let step_seconds = || plan.predicted_step_seconds_here(segen_kernels::convolution_speed());
+    let steps = config.schedule.expected_steps(step_seconds);
+    let policy = config.policy.resolve(&plan, &dataset.labels.sides(), steps)?;
+    if config.policy.name == AUTO {
+        progress.note(&format!("augmentation: `{}`, for about {steps} steps", policy.name));
+        config.policy.name = NameOrFile::Name(PolicyName::Auto.for_steps(steps));
+    }
+    let labelled = dataset.test.iter().filter(|case| case.labels.is_some());
+    let test: Vec<String> = labelled.map(|case| case.id.clone()).collect();
+    let digest = DataDigest::of(dataset, config.fold, (&split.cases(), &test), None, progress)?;
+    let further = [("data.json", json!(digest)), ("run.json", json!(manifest))];
+    run.set_up(&config, &plan, &split, &policy, &description(dataset)?, &further)?;
+    Ok(Basis { config, plan, split, policy, test })
+}
+
+/// Reads the run folder and makes sure that the data are still those that the run began with.
+fn go_on(
+    request: &Request<'_>,
+    dataset: &Dataset,
+    config: Config,
+    manifest: &mut Manifest,
+    progress: &dyn Progress,
+) -> Result<Basis> {
+    let run = request.run;
+    let split: Split = run.read_json("split.json")?;
+    if let Ok(last) = run.manifest() {
+        if last.kernels_path != manifest.kernels_path {
+            progress.note(&format!(
+                "warning: this run began on the `{}` instruction path and goes on on `{}`; the last digits of its \
+                 weights will differ from those of a run that never moved",
+                last.kernels_path, manifest.kernels_path
+            ));
+        }
+        manifest.accepted = last.accepted;
+    }
+    let began: Option<DataDigest> = match run.path("data.json").is_file() {
+        true => Some(run.read_json("data.json")?),
+        false => None,
+    };
+    let test = match &began {
+        Some(began) => began.test_cases(),
+        None => {
+            progress.note(
+                "this run was begun by a version that kept no record of its data: whether they have changed since then \
+                 cannot be told",
+            );
+            let labelled = dataset.test.iter().filter(|case| case.labels.is_some());
+            labelled.map(|case| case.id.clone()).collect()
+        }
+    };
+    let now = DataDigest::of(dataset, config.fold, (&split.cases(), &test), began.as_ref(), progress)?;
+    let accepted = &mut manifest.accepted;
+    let known = match &began {
+        Some(began) => !data::compare_data(request, (began, &now), accepted, progress)?,
+        None => false,
+    };
+    if !known {
+        data::check_data(request, dataset, &manifest.cache, accepted, progress)?;
+    }
+    let plan = run.plan()?;
+    before::fits_memory(&plan, &config)?;
+    if began.as_ref() != Some(&now) {
+        run.write_json("data.json", &now)?;
+    }
+    Ok(Basis { config, plan, split, policy: run.policy()?, test: now.test_cases() })
+}
+
+/// Leaves a run alone that is not to be gone on with.
+fn refuse_existing(request: &Request<'_>) -> Result<()> {
+    if request.start == Start::Resume || !request.run.exists() {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        &request.run.folder,
+        "run folder",
+        "there is a run in it already",
+        "add --resume to go on with it, or choose another folder with -o",
+    ))
+}
+
+/// The configuration of the run: its own where it goes on, the request's where it begins.
+fn resolve(request: &Request<'_>) -> Result<Config> {
+    let run = request.run;
+    if !run.exists() {
+        return Ok(request.config.cloned().unwrap_or_default());
+    }
+    refuse_existing(request)?;
+    let own = run.config()?;
+    let same = |config: &Config| {
+        let mut config = config.clone();
+        if config.policy.name == AUTO {
+            config.policy.name.clone_from(&own.policy.name);
+        }
+        config == own
+    };
+    match request.config {
+        Some(config) if !same(config) => Err(Error::config(
+            "--resume",
+            format!("the run in `{}` was begun with another configuration", run.folder.display()),
+            "leave out -c, --set and the other options: a resumed run keeps the configuration in its config.toml",
+        )),
+        _ => Ok(own),
+    }
+}
+
+fn split(dataset: &Dataset, config: &Config) -> Result<Split> {
+    let fold = dataset.fold(config.fold)?;
+    let (left, policy_validation) =
+        cases::set_aside(&fold.train, config.policy.validation_share(), config.seed)?;
+    Ok(Split {
+        train: match config.fraction_mode {
+            FractionMode::Random => cases::keep_fraction(&left, config.fraction, config.seed),
+            FractionMode::Prefix => cases::keep_prefix(&left, config.fraction),
+        },
+        validation: fold.validation,
+        policy_validation,
+    })
+}
+
+/// Measures the data set and plans for it, with the configuration's overrides.
+pub fn plan(dataset: &Dataset, config: &Config, progress: &dyn Progress) -> Result<Plan> {
+    let cases: Vec<&Case> = dataset.training.iter().collect();
+    let fingerprint = Plan::measure(dataset, &cases, progress)?;
+    let mut plan = Plan::decide(dataset, fingerprint, &config.plan.budget())?;
+    config.network.apply(&mut plan)?;
+    config.plan.apply(&mut plan, &dataset.channels)?;
+    Ok(plan)
+}
+
+/// Prepares the cases, trains and scores.
+fn work(
+    request: &Request<'_>,
+    dataset: &Dataset,
+    basis: &Basis,
+    manifest: &mut Manifest,
+    progress: &dyn Progress,
+) -> Result<Finished> {
+    let run = request.run;
+    let Basis { config, plan, split, policy, test } = basis;
+    let cache = prepare::cache_folder(request.cache, dataset, &run.folder);
+    let classes = &dataset.labels.names;
+    before::find_room(run, &cache, plan, split, test.len(), progress)?;
+    let cases = cases_of(dataset, &split.cases())?;
+    let prepared = prepare::prepare_all(dataset, &plan.recipe(), &cases, &cache, progress)?;
+    let pick = |ids: &[String]| -> Vec<PreparedCase> {
+        ids.iter().filter_map(|id| prepared.iter().find(|case| case.id == *id).cloned()).collect()
+    };
+    let train = pick(&split.train);
+    before::find_absent_classes(&train, classes, config, progress);
+    let job = Job {
+        method: &Method::resolve(config, classes)?,
+        config,
+        plan,
+        run,
+        train: &train,
+        validation: &pick(&split.validation),
+        classes,
+        device: request.device,
+        policy,
+        policy_validation: &pick(&split.policy_validation),
+        started: request.started,
+    };
+    let outcome = job.train(progress)?;
+    manifest.planned_steps = outcome.planned_steps;
+    manifest.steps = outcome.steps;
+    manifest.train_seconds = outcome.train_seconds;
+    if outcome.ending == Ending::Asked {
+        return Err(Error::stopped(format!(
+            "at step {} of {}, of which there is a checkpoint",
+            outcome.steps, outcome.planned_steps
+        )));
+    }
+    let Scores { validation, test, failed } =
+        Trained::open(run, Which::Latest)?.score(dataset, &prepared, request.device, progress)?;
+    Ok(Finished { outcome, validation, test, failed })
+}
+
+/// `dataset.json` without the lists of files and with the labels that are trained: what a reader of predictions
+/// needs.
+fn description(dataset: &Dataset) -> Result<serde_json::Value> {
+    let path = dataset.folder.join("dataset.json");
+    let mut value: serde_json::Value = files::read_json(&path, "fix the syntax at this place")?;
+    if let Some(object) = value.as_object_mut() {
+        for list in ["dataset", "training", "test"] {
+            object.shift_remove(list);
+        }
+        if dataset.labels.trained != dataset::Trained::Values {
+            object.extend(dataset.labels.describe().map(|(key, value)| (key.to_owned(), value)));
+        }
+    }
+    Ok(value)
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
