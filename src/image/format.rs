@@ -136,6 +136,17 @@ pub fn labels_content<'a>(
     }
 }
 
+/// Rewrites the header of a file so that its voxels, which stay, lie where `like` says. See
+/// [`nifti::write_place`].
+///
+/// # Errors
+/// Where the file cannot be read, is of another format or shape than `like`, or cannot be written.
+pub fn write_place(path: &Path, like: &Header) -> Result<()> {
+    match (Format::of(path)?, like) {
+        (Format::Nifti, Header::Nifti(like)) => nifti::write_place(path, like),
+    }
+}
+
 /// Writes intensities as 32-bit floating point; otherwise as [`write_labels`].
 ///
 /// # Errors

@@ -9,7 +9,7 @@ pub mod volume;
 
 pub use format::{
     Content, ENDING, ENDINGS, Format, Header, image_content, labels_content, read_channels, read_header,
-    read_image, read_labels, write_image, write_labels,
+    read_image, read_labels, write_image, write_labels, write_place,
 };
 pub(crate) use format::{
     case_of_probability, channel_name, endings_in_words, image_stem, probability_name, readable_stem,

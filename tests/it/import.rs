@@ -543,3 +543,54 @@ fn real_brats_2013_patients_are_imported_as_folders_and_through_lists() {
         assert_eq!(bytes(case.mask.as_ref().unwrap()), source("brainmask.nii.gz"));
     }
 }
+
+#[test]
+fn masks_of_0_and_255_are_one_class() {
+    let download = deepmedic();
+    for case in 0..5 {
+        download.labels(&format!("data/pat{case}/OT.nii.gz"), &[0, 255]);
+    }
+    let (found, dataset) = download.import();
+    assert_eq!(dataset.labels.names, ["background", "class 1"]);
+    assert!(found.notes.iter().any(|note| note.contains("255 becomes 1")), "{:?}", found.notes);
+    let values: Vec<u8> = read(dataset.training[0].labels.as_ref().unwrap()).voxels.iter().copied().collect();
+    assert!(values.contains(&1) && values.iter().all(|value| *value <= 1));
+}
+
+#[test]
+fn an_image_in_the_place_of_labels_is_no_hundred_classes() {
+    let download = deepmedic();
+    let grid = Grid::with_spacing([16, 16, 1], [1.0; 3]);
+    let every = Array3::from_shape_fn((16, 16, 1), |(x, y, _)| (16 * x + y) as u8);
+    for case in 0..5 {
+        for name in ["Flair", "T1c", "mask", "OT"] {
+            let path = download.place(&format!("data/pat{case}/{name}.nii.gz"));
+            let voxels = Volume::new(every.mapv(|value| value.max(1)), grid.clone());
+            nifti::write_labels(&path, &voxels, None).unwrap();
+        }
+    }
+    let message = download.recognise().unwrap_err().to_string();
+    assert!(message.contains("255 different values") && message.contains("looks like an image"), "{message}");
+}
+
+#[test]
+fn a_folder_around_each_file_is_looked_through() {
+    let download = Download::new();
+    brats(&download, "BraTS2021_00000", OLD, Some(("_seg", &[0, 1, 2, 4])));
+    for ending in OLD.iter().chain(&["_seg"]) {
+        let file = download.place(&format!("BraTS2021_00000/BraTS2021_00000{ending}.nii.gz"));
+        let inside =
+            download.place(&format!("BraTS2021_00000/BraTS2021_00000{ending}.nii/0057_brain.nii.gz"));
+        fs::rename(file, inside).unwrap();
+    }
+    let (found, dataset) = download.import();
+    assert_eq!((found.layout, dataset.training.len()), (Layout::Brats2017, 1));
+    assert!(found.notes.iter().any(|note| note.contains("5 images lie in folders")), "{:?}", found.notes);
+    // Two files in one folder are no file.
+    download.image("BraTS2021_00000/BraTS2021_00000_t2.nii/another.nii.gz", 3);
+    let message = download.recognise().unwrap_err().to_string();
+    assert!(
+        message.contains("`BraTS2021_00000_t2.nii` is a folder that does not hold one image alone"),
+        "{message}"
+    );
+}

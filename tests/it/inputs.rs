@@ -311,3 +311,124 @@ fn label_values_above_255_are_one_error() {
     let message = image::read_labels(&folder.path().join("labelsTr/c0.nii.gz")).unwrap_err().to_string();
     assert!(message.contains("above 255") && message.contains("number the classes"), "{message}");
 }
+
+#[test]
+fn headers_are_rewritten_where_only_they_are_wrong_and_voxels_never() {
+    use segen::data::check::{HeaderFix, fix_headers};
+    let folder = dataset(1.0);
+    let label = |case: usize| folder.path().join(format!("labelsTr/c{case}.nii.gz"));
+    let shift = |case: usize, millimetres: f64| {
+        let (mut labels, _) = image::read_labels(&label(case)).unwrap();
+        labels.grid.affine[0][3] += millimetres;
+        write_labels(&label(case), &labels, None).unwrap();
+    };
+    shift(0, 0.05);
+    shift(1, 3.0);
+    let before: Vec<_> = (0..3).map(|case| std::fs::read(label(case)).unwrap()).collect();
+    let voxels: Vec<_> = (0..3).map(|case| image::read_labels(&label(case)).unwrap().0.voxels).collect();
+    let fixes = fix_headers(folder.path(), HeaderFix::Rounding, &[], &Silent).unwrap();
+    assert_eq!((fixes.fixed.len(), fixes.left.len()), (1, 1), "{fixes}");
+    assert_eq!(fixes.fixed[0].file, Path::new("labelsTr/c0.nii.gz"));
+    assert!(fixes.left[0].why.contains("3.000 voxels"), "{fixes}");
+    assert_eq!(std::fs::read(folder.path().join(&fixes.fixed[0].backup)).unwrap(), before[0]);
+    assert_eq!(std::fs::read(label(1)).unwrap(), before[1]);
+    let unknown = fix_headers(folder.path(), HeaderFix::Copy, &["c9".to_owned()], &Silent).unwrap_err();
+    assert!(unknown.to_string().contains("no case `c9`"));
+    let fixes = fix_headers(folder.path(), HeaderFix::Copy, &["c1".to_owned()], &Silent).unwrap();
+    assert_eq!((fixes.fixed.len(), fixes.left.len()), (1, 0), "{fixes}");
+    assert_eq!(report(folder.path()).faults, []);
+    for (case, voxels) in voxels.iter().enumerate() {
+        assert_eq!(&image::read_labels(&label(case)).unwrap().0.voxels, voxels);
+    }
+    // Once more into the same name: the first copy is not lost.
+    shift(1, 0.05);
+    let again = fix_headers(folder.path(), HeaderFix::Rounding, &[], &Silent).unwrap();
+    assert_eq!(again.fixed[0].backup, Path::new("header-backup/labelsTr/c1.nii.gz.1"));
+    assert_eq!(std::fs::read(folder.path().join("header-backup/labelsTr/c1.nii.gz")).unwrap(), before[1]);
+    // A file that ends early is left as it is.
+    shift(2, 0.05);
+    let whole = std::fs::read(label(2)).unwrap();
+    std::fs::write(label(2), &whole[..whole.len() - 9]).unwrap();
+    let fixes = fix_headers(folder.path(), HeaderFix::Rounding, &[], &Silent).unwrap();
+    assert_eq!((fixes.fixed.len(), fixes.left.len()), (0, 1), "{fixes}");
+    assert_eq!(std::fs::read(label(2)).unwrap(), whole[..whole.len() - 9]);
+}
+
+#[test]
+fn a_sample_from_arrays_is_the_sample_from_files() {
+    use segen::data::dataset::LabelScheme;
+    use segen::prepare::{Normalisation, Recipe, Scan};
+    let folder = dataset(1.0);
+    let opened = Dataset::open(folder.path()).unwrap();
+    let case = &opened.training[0];
+    let normalisation = [Normalisation::ZScore { masked: false }];
+    let recipe = Recipe { spacing: [1.5; 3], normalisation: &normalisation, channels: 1, classes: 2 };
+    let from_files = recipe.prepare(&opened, case).unwrap();
+    let (image, _) = image::read_image(&case.images[0]).unwrap();
+    let (labels, _) = image::read_labels(case.labels.as_ref().unwrap()).unwrap();
+    let scheme: &LabelScheme = &opened.labels;
+    let scan = Scan::of_volumes(vec![image.clone()], None).unwrap();
+    let from_arrays = recipe.prepare_scan("c0", scan, Some((labels.clone(), scheme))).unwrap();
+    assert_eq!(from_arrays, from_files);
+    let mut moved = labels;
+    moved.grid.affine[0][3] += 5.0;
+    let scan = Scan::of_volumes(vec![image.clone()], None).unwrap();
+    let message = recipe.prepare_scan("c0", scan, Some((moved.clone(), scheme))).unwrap_err().to_string();
+    assert!(message.contains("labels") && message.contains("`channel 0`"), "{message}");
+    let mut hole = image;
+    hole.voxels[[1, 2, 3]] = f32::NAN;
+    let message = Scan::of_volumes(vec![hole], Some(moved)).unwrap_err().to_string();
+    assert!(message.contains("channel 0") && message.contains("[1, 2, 3]"), "{message}");
+    let other_unit = Recipe { spacing: [1000.0; 3], ..recipe };
+    let message = other_unit.prepare(&opened, case).unwrap_err().to_string();
+    assert!(message.contains("xyzt_units"), "{message}");
+}
+
+#[test]
+fn volumes_of_probabilities_are_no_predictions() {
+    use segen::data::dataset::LabelScheme;
+    use segen::score::{ScoreOptions, evaluate};
+    let folder = dataset(1.0);
+    let predictions = folder.path().join("predictions");
+    std::fs::create_dir(&predictions).unwrap();
+    for case in 0..3 {
+        let name = format!("c{case}.nii.gz");
+        std::fs::copy(folder.path().join("labelsTr").join(&name), predictions.join(&name)).unwrap();
+        for class in 0..2 {
+            let image = folder.path().join(format!("imagesTr/c{case}_0000.nii.gz"));
+            std::fs::copy(image, predictions.join(format!("c{case}_probability_{class}.nii.gz"))).unwrap();
+        }
+    }
+    let scheme = LabelScheme::read(&folder.path().join("dataset.json")).unwrap();
+    let options = ScoreOptions::default();
+    let references = folder.path().join("labelsTr");
+    let scored = evaluate(&predictions, &references, &scheme, &options, &Silent).unwrap();
+    assert_eq!(scored.cases.len(), 3);
+    // Of a case that is not there it is a file that someone should look at.
+    std::fs::rename(predictions.join("c1_probability_0.nii.gz"), predictions.join("x_probability_0.nii.gz"))
+        .unwrap();
+    let error = evaluate(&predictions, &references, &scheme, &options, &Silent).unwrap_err();
+    assert!(error.to_string().contains("x_probability_0"));
+}
+
+#[test]
+fn the_check_says_what_becomes_of_two_sides() {
+    let said = |labels: Value, order: &[u8]| {
+        let folder = dataset(1.0);
+        describe(folder.path(), &labels);
+        let path = folder.path().join("dataset.json");
+        let mut text: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        text["regions_class_order"] = json!(order);
+        std::fs::write(&path, text.to_string()).unwrap();
+        let faults = report(folder.path()).faults;
+        faults
+            .into_iter()
+            .filter(|fault| fault.kind == Kind::Sides)
+            .map(|fault| fault.mend)
+            .collect::<Vec<_>>()
+    };
+    let classes = said(json!({"background": 0, "Niere links": 1, "Niere rechts": 2}), &[]);
+    assert!(classes.len() == 1 && classes[0].contains("exchange the two labels"), "{classes:?}");
+    let regions = said(json!({"background": 0, "left brain": [1, 2], "right brain": [3]}), &[1, 3]);
+    assert!(regions.len() == 1 && regions[0].contains("no training mirrors"), "{regions:?}");
+}

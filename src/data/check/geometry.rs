@@ -26,11 +26,12 @@ pub(super) fn compare(file: &Path, grid: &Grid, first: &Path, reference: &Grid) 
         difference(grid, reference)
     );
     let fault = if fit > Fit::Near {
-        let fix = "look at both in a viewer: where the voxels match, copy the header of the image into this file; \
-                   where they do not, resample it onto the image";
+        let fix = "look at both in a viewer: where the voxels match, copy the header of the image into this file \
+                   (`segen check DATASET --fix-header copy --case CASE`); where they do not, resample it onto the image";
         Fault::error(Kind::Geometry, file, what, fix)
     } else {
-        let fix = "too little to matter for training; copy the header of the image to be rid of this warning";
+        let fix = "too little to matter for training; `segen check DATASET --fix-header rounding` copies the place of \
+                   the image";
         Fault::warning(Kind::Geometry, file, what, fix)
     };
     Some(fault.at(format!("affine, against {other}")))

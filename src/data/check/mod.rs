@@ -10,6 +10,7 @@
 mod across;
 mod case;
 mod files;
+mod fix;
 mod geometry;
 mod patients;
 mod report;
@@ -22,6 +23,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{Case, Dataset, Description};
+pub use fix::{FixedFile, HeaderFix, HeaderFixes, LeftFile, fix_headers};
+
 use crate::progress::Progress;
 use crate::{Error, Result};
 

@@ -15,6 +15,7 @@ mod geometry;
 mod gzip;
 mod header;
 mod layout;
+mod place;
 mod stream;
 mod voxels;
 mod write;
@@ -25,6 +26,7 @@ use ndarray::{Array3, ShapeBuilder};
 
 pub use header::Header;
 pub use layout::{ByteOrder, Version};
+pub use place::write_place;
 pub use voxels::Datatype;
 pub use write::{image_content, labels_content, write_image, write_labels};
 

@@ -67,6 +67,11 @@ impl Stream {
         Ok(stream)
     }
 
+    /// Whether the file is gzip.
+    pub(super) fn is_compressed(&self) -> bool {
+        matches!(self.source, Source::Gzip(_))
+    }
+
     /// Bytes handed out so far.
     pub(super) fn position(&self) -> u64 {
         self.position

@@ -172,7 +172,7 @@ fn new_fields(path: &Path, grid: &Grid) -> Result<Fields> {
 }
 
 /// Half the time of the usual level 6 for a scan that is 3 % larger.
-const LEVEL: Compression = Compression::new(3);
+pub(super) const LEVEL: Compression = Compression::new(3);
 
 fn content<T, const N: usize>(
     path: &Path,
