@@ -60,7 +60,7 @@ impl Trained {
     pub fn open(run: &Run, which: Which) -> Result<Self> {
         let record = Record::open(run)?;
         job::select_kernels(&record.config)?;
-        let network = job::network(&record.plan, &record.config);
+        let network = record.plan.network(&record.config.network);
         let Checkpoint { weights, step: steps, .. } = which.read(run)?;
         if !network.fits(&weights) {
             return Err(Error::invalid(
@@ -151,12 +151,11 @@ pub fn windows(runs: &[Trained], options: WindowOptions, device: &Device) -> Res
 
 /// Refuses to average runs whose samples or classes differ.
 fn same_plan(first: &Record, other: &Record) -> Result<()> {
-    let scales = |record: &Record| record.plan.deepmedic.as_ref().map(|shape| shape.scales.clone());
     let same = other.plan.spacing == first.plan.spacing
         && other.plan.patch == first.plan.patch
         && other.plan.normalisation == first.plan.normalisation
         && other.labels == first.labels
-        && scales(other) == scales(first);
+        && other.plan.field()? == first.plan.field()?;
     if same {
         return Ok(());
     }

@@ -152,7 +152,8 @@ impl Conventions {
                 aux_batch: AuxBatch::Same,
                 ..both
             },
-            NetworkKind::UNet => Self {
+            // Networks without a released program take the U-Net's.
+            _ => Self {
                 dice_absent: AbsentClasses::Constant,
                 direction: DirectionLoss::CrossEntropyDice,
                 partner: Partner::Flip,

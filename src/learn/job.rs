@@ -23,7 +23,7 @@ use crate::batch::source::SampleSource;
 use crate::config::method::Mode;
 use crate::config::published::AuxBatch;
 use crate::config::{ClassWeights, Config, DiceReduction, KernelPath, Precision, SamplingRule};
-use crate::network::{DeepMedic, Network, UNet};
+use crate::network::Network;
 use crate::plan::Plan;
 use crate::policy::{Policy, Timeline};
 use crate::prepare::PreparedCase;
@@ -65,7 +65,7 @@ impl<'a> Job<'a> {
     /// Where the configuration does not go with the data, a case cannot be read, a file cannot be written, or a
     /// number is no longer finite.
     pub fn train(&self, progress: &dyn Progress) -> Result<Outcome> {
-        let network = network(self.plan, self.config);
+        let network = self.plan.network(&self.config.network);
         self.check(&network, progress)?;
         let source = self.source(&network, self.train)?;
         let state = match self.resume(progress)? {
@@ -261,20 +261,6 @@ impl<'a> Job<'a> {
         let cases = self.source(training.network, self.policy_validation)?;
         let policy = (self.policy, state);
         Ok(PolicyLearner::new(meta, (learning, conventions), span, policy, cases, &self.sampler(source)))
-    }
-}
-
-/// The network that a plan and a configuration describe.
-pub fn network(plan: &Plan, config: &Config) -> Network {
-    let (channels, classes) = (plan.channels, plan.classes);
-    match plan.deepmedic.clone() {
-        Some(shape) => Network::DeepMedic(DeepMedic { channels, classes, shape }),
-        None => Network::UNet(UNet {
-            channels,
-            classes,
-            shape: plan.unet.clone(),
-            deep_supervision: config.network.deep_supervision,
-        }),
     }
 }
 

@@ -7,7 +7,7 @@ use segen_kernels::{Activation, Target};
 
 use super::loss::{Loss, LossValue};
 use crate::batch::Batch;
-use crate::network::{Bound, Mode, Network, Output, Pass, Statistics, Weights, values};
+use crate::network::{Bound, Differentiable, Mode, Network, Output, Statistics, Weights, values};
 use crate::{Error, Result};
 
 /// What is minimised, on which network, where.
@@ -80,7 +80,7 @@ impl Objective<'_> {
     fn gradient_in(&self, weights: &Weights, batch: &Batch, mode: Mode) -> Result<Gradient> {
         let timer = Instant::now();
         let device = self.device.clone().autodiff();
-        let bound = weights.bind(self.device, Pass::Training);
+        let bound = weights.bind(self.device, Differentiable::Weights);
         let inputs = inputs(batch, &device).into_iter().map(Activation::from_channels_first).collect();
         let Forward { value, objective, statistics } = self.forward(&bound, inputs, batch, (&device, mode));
         let forward = timer.elapsed();
@@ -102,7 +102,7 @@ impl Objective<'_> {
     /// # Errors
     /// Where a loss is not finite.
     pub fn losses(&self, weights: &Weights, batch: &Batch) -> Result<Vec<f64>> {
-        let bound = weights.bind(self.device, Pass::Inference);
+        let bound = weights.bind(self.device, Differentiable::Nothing);
         let inputs = inputs(batch, self.device).into_iter().map(Activation::from_channels_first).collect();
         let value = self.forward(&bound, inputs, batch, (self.device, self.mode(batch))).value;
         if !value.total.is_finite() {
@@ -118,7 +118,7 @@ impl Objective<'_> {
     pub fn input_gradient(&self, weights: &Weights, batch: &Batch) -> Result<InputGradient> {
         let timer = Instant::now();
         let device = self.device.clone().autodiff();
-        let bound = weights.bind(self.device, Pass::Inputs);
+        let bound = weights.bind(self.device, Differentiable::Inputs);
         let leaves: Vec<Tensor<5>> =
             inputs(batch, &device).into_iter().map(|input| input.require_grad()).collect();
         let activations = leaves.iter().cloned().map(Activation::from_channels_first).collect();
@@ -190,7 +190,7 @@ impl Objective<'_> {
 
     /// Finds where numbers stopped being finite: the first layer, and the cases whose loss is not.
     fn divergence(&self, weights: &Weights, batch: &Batch, value: &LossValue) -> Error {
-        let bound = weights.bind(self.device, Pass::Inference);
+        let bound = weights.bind(self.device, Differentiable::Nothing);
         let mut layer = None;
         let inputs = inputs(batch, self.device).into_iter().map(Activation::from_channels_first).collect();
         self.network.forward_observed(&bound, inputs, self.mode(batch), &mut |name, activation| {

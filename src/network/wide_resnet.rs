@@ -7,7 +7,8 @@ use segen_kernels as kernels;
 use segen_kernels::{Activation, Nonlinearity};
 
 use super::layers::Layers;
-use super::{Bound, Initial, Mode, Output, Specification};
+use super::{Architecture, Bound, Field, Initial, Mode, Output, Specification, only};
+use crate::{Error, Result};
 
 /// WRN-d-k; holds no weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +45,43 @@ impl WideResNet {
         Self { channels, classes, blocks: (depth - 4) / 6, width }
     }
 
-    /// Every parameter, in the order of use.
-    pub fn specifications(&self) -> Vec<Specification> {
+    fn maps(&self, group: usize) -> usize {
+        (STEM * self.width) << group
+    }
+
+    fn layout(&self) -> Vec<Block> {
+        let mut inputs = STEM;
+        let mut blocks = Vec::new();
+        for (group, stride) in STRIDES.into_iter().enumerate() {
+            for block in 0..self.blocks {
+                let outputs = self.maps(group);
+                let stride = if block == 0 { stride } else { 1 };
+                blocks.push(Block { name: format!("group.{group}.{block}"), inputs, outputs, stride });
+                inputs = outputs;
+            }
+        }
+        blocks
+    }
+}
+
+impl Architecture for WideResNet {
+    fn channels(&self) -> usize {
+        self.channels
+    }
+
+    fn classes(&self) -> usize {
+        self.classes
+    }
+
+    fn field(&self, _: [usize; 3]) -> Result<Field> {
+        Err(Error::config(
+            "network.kind",
+            "a wide residual network classifies pictures and has no labels per voxel",
+            "use `unet` or `deepmedic` to segment",
+        ))
+    }
+
+    fn specifications(&self) -> Vec<Specification> {
         let mut all = Vec::new();
         let norm = |all: &mut Vec<Specification>, name: String, maps: usize| {
             for (kind, initial) in [("weight", Initial::Ones), ("bias", Initial::Zeros)] {
@@ -85,8 +121,7 @@ impl WideResNet {
         all
     }
 
-    /// Batch norms with their channels, in the order of use.
-    pub fn normalised_layers(&self) -> Vec<(String, usize)> {
+    fn normalised_layers(&self) -> Vec<(String, usize)> {
         let mut layers = Vec::new();
         for Block { name, inputs, outputs, .. } in self.layout() {
             layers.push((format!("{name}.norm.0"), inputs));
@@ -98,10 +133,10 @@ impl WideResNet {
 
     /// Logits (batch, 1, 1, 1, class) of pictures (batch, x, y, 1, channel). Every layer's output is shown to
     /// `observe` with the layer's name.
-    pub fn forward_observed(
+    fn forward_observed(
         &self,
         weights: &Bound,
-        x: Activation,
+        inputs: Vec<Activation>,
         mode: Mode,
         observe: &mut dyn FnMut(&str, &Activation),
     ) -> Output {
@@ -113,7 +148,7 @@ impl WideResNet {
             pass.show(name, &y);
             y
         };
-        let mut x = conv(&mut pass, "stem", x, 1);
+        let mut x = conv(&mut pass, "stem", only(inputs), 1);
         for Block { name, inputs, outputs, stride } in self.layout() {
             let normal = pass.batch_norm(&format!("{name}.norm.0"), x.clone(), Nonlinearity::Relu);
             let y = conv(&mut pass, &format!("{name}.conv.0"), normal.clone(), stride);
@@ -133,23 +168,5 @@ impl WideResNet {
         let logits = Activation::from_channels_last(logits.reshape([batch, 1, 1, 1, classes]));
         pass.show("linear", &logits);
         Output { logits: vec![logits], statistics: pass.statistics }
-    }
-
-    fn maps(&self, group: usize) -> usize {
-        (STEM * self.width) << group
-    }
-
-    fn layout(&self) -> Vec<Block> {
-        let mut inputs = STEM;
-        let mut blocks = Vec::new();
-        for (group, stride) in STRIDES.into_iter().enumerate() {
-            for block in 0..self.blocks {
-                let outputs = self.maps(group);
-                let stride = if block == 0 { stride } else { 1 };
-                blocks.push(Block { name: format!("group.{group}.{block}"), inputs, outputs, stride });
-                inputs = outputs;
-            }
-        }
-        blocks
     }
 }

@@ -1,8 +1,7 @@
 //! What a training step costs: operations, seconds, bytes.
 
-use super::topology::{feature_values, stage_voxels};
-use super::{Plan, UNetShape};
-use crate::network::DeepMedicShape;
+use super::Plan;
+use crate::network::{NetworkShape, Shape};
 
 /// Times that a step reads or writes each feature map outside of its convolutions: normalisation and activation
 /// forward and backward, joining the skip connections.
@@ -33,61 +32,27 @@ impl Plan {
     /// Floating point operations of one training step: twice the multiply-adds of the convolutions, forward and
     /// backward (towards weights and inputs), for the whole batch.
     pub fn step_flops(&self) -> f64 {
-        if let Some(shape) = &self.deepmedic {
-            return shape.step_flops(self.patch, self.channels, self.classes) * self.batch as f64;
-        }
-        step_flops(&self.unet, self.patch, self.channels, self.classes) * self.batch as f64
+        self.step_flops_of(&self.shape)
+    }
+
+    fn step_flops_of(&self, shape: &Shape) -> f64 {
+        shape.kind().step_flops(self.patch, self.channels, self.classes) * self.batch as f64
     }
 
     /// Bytes of the feature maps of one batch in `f32`: every convolution, every upsampling and the output.
     pub fn activation_bytes(&self) -> f64 {
-        if let Some(shape) = &self.deepmedic {
-            return 4.0 * shape.feature_values(self.patch, self.classes) * self.batch as f64;
-        }
-        activation_bytes(&self.unet, self.patch, self.classes) * self.batch as f64
+        activation_bytes(self.shape.kind(), self.patch, self.classes) * self.batch as f64
     }
 
     /// Trained numbers: weights and biases of the convolutions, scale and shift of the normalisations.
     pub fn parameters(&self) -> usize {
-        if let Some(shape) = &self.deepmedic {
-            return shape.parameters(self.channels, self.classes);
-        }
-        let volume = |kernel: &[usize; 3]| kernel.iter().product::<usize>();
-        let (unet, stages) = (&self.unet, self.unet.features.len());
-        let mut count = 0;
-        for stage in 0..stages {
-            let (features, kernel) = (unet.features[stage], volume(&unet.kernels[stage]));
-            let mut block = |mut inputs: usize| {
-                for _ in 0..unet.convolutions {
-                    count += inputs * features * kernel + 3 * features;
-                    inputs = features;
-                }
-            };
-            block(if stage == 0 { self.channels } else { unet.features[stage - 1] });
-            if stage + 1 < stages {
-                block(2 * features);
-                count += unet.features[stage + 1] * features * volume(&unet.strides[stage + 1]) + features;
-            }
-        }
-        count + unet.features[0] * self.classes + self.classes
+        self.shape.parameters(self.channels, self.classes)
     }
 
     /// How long a training step should take on a machine that reaches this many 1e9 operations a second.
     pub fn predicted_step_seconds(&self, gflops: f64) -> f64 {
-        let whole = |maps: &Vec<usize>| maps.iter().map(|m| m.next_multiple_of(VECTOR_CHANNELS)).collect();
-        let flops = match &self.deepmedic {
-            Some(shape) => {
-                let (features, hidden) = (whole(&shape.features), whole(&shape.hidden));
-                let full = DeepMedicShape { features, hidden, ..shape.clone() };
-                full.step_flops(self.patch, self.channels, self.classes) * self.batch as f64
-            }
-            None => {
-                let features = self.unet.features.iter().map(|&f| f.max(VECTOR_CHANNELS)).collect();
-                let full = UNetShape { features, ..self.unet.clone() };
-                step_flops(&full, self.patch, self.channels, self.classes) * self.batch as f64
-            }
-        };
-        seconds(flops, self.activation_bytes(), gflops)
+        let shape = self.shape.kind().in_whole_vectors(VECTOR_CHANNELS);
+        seconds(self.step_flops_of(&shape), self.activation_bytes(), gflops)
     }
 
     /// How long a training step should take on this machine, from the speed of one convolution on it
@@ -134,28 +99,7 @@ pub(super) fn seconds(flops: f64, activation_bytes: f64, gflops: f64) -> f64 {
     flops / (gflops * 1e9) + ACTIVATION_PASSES * activation_bytes / MEMORY_BANDWIDTH
 }
 
-/// Operations of one sample.
-pub(super) fn step_flops(unet: &UNetShape, patch: [usize; 3], channels: usize, classes: usize) -> f64 {
-    let sizes = stage_voxels(unet, patch);
-    let mut forward = 0.0;
-    for (stage, (&features, kernel)) in unet.features.iter().zip(&unet.kernels).enumerate() {
-        let convolution = |inputs: usize| {
-            (inputs * features * kernel.iter().product::<usize>()) as f64 * sizes[stage] as f64
-        };
-        let further = (unet.convolutions - 1) as f64 * convolution(features);
-        forward += convolution(if stage == 0 { channels } else { unet.features[stage - 1] }) + further;
-        if let Some(below) = unet.features.get(stage + 1) {
-            let upsampling = (below * features) as f64 * sizes[stage] as f64;
-            forward += upsampling + convolution(2 * features) + further;
-        }
-    }
-    let output = (unet.features[0] * classes) as f64 * sizes[0] as f64;
-    // Forward, gradient of the weights, gradient of the inputs; the image needs no gradient.
-    let image = (channels * unet.features[0] * unet.kernels[0].iter().product::<usize>() * sizes[0]) as f64;
-    2.0 * (3.0 * (forward + output) - image)
-}
-
 /// Bytes of the feature maps of one sample.
-pub(super) fn activation_bytes(unet: &UNetShape, patch: [usize; 3], classes: usize) -> f64 {
-    4.0 * feature_values(unet, patch, classes) as f64
+pub(super) fn activation_bytes(shape: &dyn NetworkShape, patch: [usize; 3], classes: usize) -> f64 {
+    4.0 * shape.feature_values(patch, classes)
 }

@@ -1,11 +1,12 @@
 //! From a fingerprint to a plan.
 
-use super::cost::{activation_bytes, seconds, step_flops};
-use super::topology::{BASE_FEATURES, Fit, Question, SMALLEST_BATCH, Topology};
+use super::cost::{activation_bytes, seconds};
+use super::topology::{BASE_FEATURES, Fit, MemoryRule, SMALLEST_BATCH, Topology};
 use super::{Budget, CpuBudget, Fingerprint, Normalisation, Plan, describe, label_entries, rounded};
 use crate::config::{DiceReduction, Scheme};
 use crate::data::dataset::Dataset;
 use crate::image::resample::{ANISOTROPY, resampled_shape};
+use crate::network::{NetworkShape, Shape};
 use crate::{Error, Result};
 
 /// Crops that keep less than this share of the volume are normalised inside the non-zero voxels only.
@@ -29,25 +30,25 @@ impl Plan {
         let order = planner_order(target.spacing);
         let into = |triple: [f64; 3]| order.map(|axis| triple[axis]);
         let median = median_shape(&fingerprint, target.spacing);
-        let question = Question {
+        let rule = MemoryRule {
             spacing: into(target.spacing),
             median: into(median),
             total_voxels: volume(into(median)) * fingerprint.shapes.len() as f64,
             classes: label_entries(dataset),
             memory_bytes: budget.memory_bytes,
         };
-        let full = question.answer().ok_or_else(|| {
+        let full = rule.fit().ok_or_else(|| {
             Error::config(
                 "memory",
                 format!("{} bytes hold no patch of this data set", budget.memory_bytes),
                 "allow more, for example `--memory 8G`",
             )
         })?;
-        let coarse = low_resolution_wanted(&question, &full);
+        let coarse = low_resolution_wanted(&rule, &full);
         let (channels, classes) = (dataset.channels.len(), dataset.labels.classes());
-        let chosen = fit_processor(&question, &full, budget.cpu, channels, classes);
+        let reduced = fit_processor(&rule, &full, budget.cpu, channels, classes);
 
-        let mut unet = chosen.fit.topology.unet(chosen.base);
+        let mut unet = reduced.fit.topology.unet(reduced.base);
         for triple in unet.strides.iter_mut().chain(&mut unet.kernels) {
             *triple = out_of(order, *triple);
         }
@@ -56,14 +57,13 @@ impl Plan {
             axis_order: "RAS+ x y z".to_owned(),
             dataset: dataset.name.clone(),
             spacing: target.spacing,
-            patch: out_of(order, chosen.fit.topology.patch),
-            batch: chosen.fit.batch,
+            patch: out_of(order, reduced.fit.topology.patch),
+            batch: reduced.fit.batch,
             channels,
             classes,
             normalisation,
             dice: if coarse { DiceReduction::Batch } else { DiceReduction::Sample },
-            unet,
-            deepmedic: None,
+            shape: Shape::UNet(unet.clone()),
             reasons: Vec::new(),
             fingerprint,
         };
@@ -73,7 +73,7 @@ impl Plan {
             base: BASE_FEATURES,
             median,
         };
-        plan.reasons = describe::reasons(&plan, dataset, budget, &full, target.thick_axis);
+        plan.reasons = describe::reasons(&plan, &unet, dataset, budget, &full, target.thick_axis);
         Ok(plan)
     }
 }
@@ -185,9 +185,9 @@ pub(super) fn normalisation_by(scheme: Scheme, channel: usize, fingerprint: &Fin
 }
 
 /// Whether nnU-Net would add a low-resolution network, the case in which it pools the Dice over the batch.
-fn low_resolution_wanted(question: &Question, full: &Fit) -> bool {
+fn low_resolution_wanted(rule: &MemoryRule, full: &Fit) -> bool {
     const COARSER: f64 = 1.03;
-    let (mut spacing, mut voxels) = (question.spacing, volume(question.median));
+    let (mut spacing, mut voxels) = (rule.spacing, volume(rule.median));
     let mut patch_voxels = full.topology.patch.iter().product::<usize>() as f64;
     while patch_voxels / voxels < LOW_RESOLUTION_SHARE {
         let largest = spacing.iter().copied().fold(0.0, f64::max);
@@ -198,31 +198,31 @@ fn low_resolution_wanted(question: &Question, full: &Fit) -> bool {
             }
         }
         let median: [f64; 3] =
-            std::array::from_fn(|axis| question.spacing[axis] / spacing[axis] * question.median[axis]);
+            std::array::from_fn(|axis| rule.spacing[axis] / spacing[axis] * rule.median[axis]);
         voxels = volume(median);
-        let coarser = Question { spacing, median: median.map(f64::round_ties_even), ..*question };
-        match coarser.answer() {
+        let coarser = MemoryRule { spacing, median: median.map(f64::round_ties_even), ..*rule };
+        match coarser.fit() {
             Some(fit) => patch_voxels = fit.topology.patch.iter().product::<usize>() as f64,
             None => return false,
         }
     }
-    voxels < volume(question.median) && volume(question.median) / voxels >= 2.0
+    voxels < volume(rule.median) && volume(rule.median) / voxels >= 2.0
 }
 
-struct Chosen {
+struct Reduced {
     fit: Fit,
     base: usize,
 }
 
 /// The largest of nnU-Net's choice and its reductions whose step stays under the limit; the smallest of all where
 /// none does.
-fn fit_processor(question: &Question, full: &Fit, cpu: CpuBudget, channels: usize, classes: usize) -> Chosen {
+fn fit_processor(rule: &MemoryRule, full: &Fit, cpu: CpuBudget, channels: usize, classes: usize) -> Reduced {
     let CpuBudget::Step { seconds: limit, gflops } = cpu else {
-        return Chosen { fit: full.clone(), base: BASE_FEATURES };
+        return Reduced { fit: full.clone(), base: BASE_FEATURES };
     };
     let step = |topology: &Topology, base: usize, batch: usize| {
         let (unet, patch) = (topology.unet(base), topology.patch);
-        let flops = step_flops(&unet, patch, channels, classes);
+        let flops = unet.step_flops(patch, channels, classes);
         let bytes = activation_bytes(&unet, patch, classes);
         seconds(flops, bytes, gflops) * batch as f64
     };
@@ -230,18 +230,18 @@ fn fit_processor(question: &Question, full: &Fit, cpu: CpuBudget, channels: usiz
         (SMALLEST_BATCH..=full.batch).rev().find(|&batch| step(topology, base, batch) <= limit)
     };
     if let Some(batch) = largest_batch(&full.topology, BASE_FEATURES) {
-        return Chosen { fit: Fit { topology: full.topology.clone(), batch }, base: BASE_FEATURES };
+        return Reduced { fit: Fit { topology: full.topology.clone(), batch }, base: BASE_FEATURES };
     }
     let mut smallest = full.topology.clone();
     let mut patch = Some(smallest.clone());
     while let Some(topology) = patch {
         if let Some(batch) = largest_batch(&topology, REDUCED_FEATURES) {
-            return Chosen { fit: Fit { topology, batch }, base: REDUCED_FEATURES };
+            return Reduced { fit: Fit { topology, batch }, base: REDUCED_FEATURES };
         }
-        patch = topology.smaller(question.spacing, question.median, SMALLEST_EDGE);
+        patch = topology.smaller(rule.spacing, rule.median, SMALLEST_EDGE);
         smallest = topology;
     }
-    Chosen { fit: Fit { topology: smallest, batch: SMALLEST_BATCH }, base: REDUCED_FEATURES }
+    Reduced { fit: Fit { topology: smallest, batch: SMALLEST_BATCH }, base: REDUCED_FEATURES }
 }
 
 fn volume(shape: [f64; 3]) -> f64 {

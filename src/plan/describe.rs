@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::{Budget, CpuBudget, Normalisation, Plan, Reason};
 use crate::config::DiceReduction;
 use crate::data::dataset::Dataset;
+use crate::network::UNetShape;
 
 /// nnU-Net's choice before a processor budget reduced it.
 pub(super) struct Full {
@@ -29,22 +30,7 @@ impl Plan {
             ("patch", format!("{} voxels", times(&self.patch))),
             ("batch", self.batch.to_string()),
         ];
-        let maps = |maps: &[usize]| join(maps.iter().map(ToString::to_string), "-");
-        match &self.deepmedic {
-            None => rows.extend([
-                ("features", maps(&self.unet.features)),
-                ("strides", join(self.unet.strides.iter().map(times), " ")),
-                ("kernels", join(self.unet.kernels.iter().map(times), " ")),
-            ]),
-            Some(shape) => rows.extend([
-                (
-                    "network",
-                    format!("DeepMedic, scales {}", join(shape.scales.iter().map(usize::to_string), ", ")),
-                ),
-                ("features", format!("{}, then {}", maps(&shape.features), maps(&shape.hidden))),
-                ("prediction", format!("{} voxels", times(&shape.inference_segment))),
-            ]),
-        }
+        rows.extend(self.shape.kind().describe());
         rows.extend([
             ("normalisation", join(self.normalisation.iter().map(normalisation_name), ", ")),
             ("dice", dice_name(self.dice).to_owned()),
@@ -74,6 +60,7 @@ impl Plan {
 /// The reason for every choice of `plan`.
 pub(super) fn reasons(
     plan: &Plan,
+    unet: &UNetShape,
     dataset: &Dataset,
     budget: &Budget,
     full: &Full,
@@ -84,13 +71,13 @@ pub(super) fn reasons(
     add("spacing", spacing(plan, thick_axis));
     add("patch", patch(plan, budget, full));
     add("batch", batch(plan, budget, full));
-    add("features", features(plan, budget, full));
+    add("features", features(unet, budget, full));
     add(
         "strides",
         format!(
             "each stage halves the axes whose spacing is within a factor of two of the finest, down to four \
              voxels; kernels span an axis once it is no longer twice as coarse as the finest; {} stages",
-            plan.unet.strides.len()
+            unet.strides.len()
         ),
     );
     for (name, normalisation) in dataset.channels.iter().zip(&plan.normalisation) {
@@ -149,8 +136,8 @@ fn batch(plan: &Plan, budget: &Budget, full: &Full) -> String {
     }
 }
 
-fn features(plan: &Plan, budget: &Budget, full: &Full) -> String {
-    let base = plan.unet.features.first().copied().unwrap_or(full.base);
+fn features(unet: &UNetShape, budget: &Budget, full: &Full) -> String {
+    let base = unet.features.first().copied().unwrap_or(full.base);
     let rule = "doubled from stage to stage up to ten times the first";
     if base == full.base {
         format!("{base} in the first stage, nnU-Net's default, {rule}")

@@ -6,17 +6,17 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::config::DiceReduction;
+use crate::config::{DiceReduction, NetworkConfig};
 use crate::data::dataset::Dataset;
-use crate::network::{DeepMedicShape, UNetShape};
+use crate::network::{Field, Network, Shape};
 use crate::prepare::{Normalisation, Recipe};
 use crate::{Error, Result, files};
 
 mod cost;
 mod decide;
-mod deepmedic;
 mod describe;
 mod measure;
 mod overrides;
@@ -89,11 +89,9 @@ pub struct Plan {
     pub normalisation: Vec<Normalisation>,
     /// Default Dice reduction.
     pub dice: DiceReduction,
-    /// Shape of the U-Net that these numbers were planned for.
-    pub unet: UNetShape,
-    /// Shape of DeepMedic where it is trained instead; `patch` is then the full-resolution input in training.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deepmedic: Option<DeepMedicShape>,
+    /// The network; in JSON the key `unet` or `deepmedic`.
+    #[serde(flatten, deserialize_with = "shape")]
+    pub shape: Shape,
     /// Why, in words, one or more per field.
     pub reasons: Vec<Reason>,
     /// The measurements behind the decisions.
@@ -137,7 +135,39 @@ pub struct Intensities {
     pub percentile_99_5: f64,
 }
 
+/// Reads the network's key. Plans of earlier versions hold the U-Net that was planned beside any other network that is
+/// trained in its place.
+fn shape<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Shape, D::Error> {
+    let mut keys = serde_json::Map::deserialize(deserializer)?;
+    keys.retain(|key, _| Shape::KEYS.contains(&key.as_str()));
+    if keys.len() > 1 {
+        keys.shift_remove("unet");
+    }
+    if keys.is_empty() {
+        return Err(D::Error::custom(format!("there is no network: none of `{}`", Shape::KEYS.join("`, `"))));
+    }
+    serde_json::from_value(serde_json::Value::Object(keys)).map_err(D::Error::custom)
+}
+
 impl Plan {
+    /// The network for the data of this plan.
+    pub fn network(&self, config: &NetworkConfig) -> Network {
+        self.shape.kind().network(self.channels, self.classes, config)
+    }
+
+    /// What is seen and labelled in training.
+    ///
+    /// # Errors
+    /// Where the network cannot take the patch.
+    pub fn field(&self) -> Result<Field> {
+        self.shape.kind().field(self.patch)
+    }
+
+    /// Edges of the full-resolution input in prediction, voxels.
+    pub fn inference_segment(&self) -> [usize; 3] {
+        self.shape.kind().inference_segment(self.patch)
+    }
+
     /// What samples are prepared by.
     pub fn recipe(&self) -> Recipe<'_> {
         Recipe {
@@ -179,36 +209,8 @@ impl Plan {
             self.normalisation.len() == self.channels,
             "`normalisation` must have one entry for each channel",
         );
-        let unet = &self.unet;
-        let stages = unet.features.len();
-        demand(
-            (1..=16).contains(&stages) && unet.strides.len() == stages && unet.kernels.len() == stages,
-            "`unet` must have features, strides and kernels for each of 1 to 16 stages",
-        );
-        demand(
-            unet.features.iter().all(|features| (1..=4096).contains(features)),
-            "`unet.features` must be from 1 to 4096",
-        );
-        demand(unet.strides.iter().all(|stride| edges(stride, 2)), "`unet.strides` must be 1 or 2");
-        demand(
-            unet.kernels.iter().flatten().all(|&edge| edge == 1 || edge == 3),
-            "`unet.kernels` must be 1 or 3",
-        );
-        demand((1..=16).contains(&unet.convolutions), "`unet.convolutions` must be from 1 to 16");
-        if self.deepmedic.is_none() && problems.is_empty() {
-            let strides = (0..3).map(|axis| unet.strides.iter().map(|s| s[axis]).product::<usize>());
-            if strides.zip(self.patch).any(|(stride, edge)| edge % stride != 0) {
-                problems
-                    .push("`patch` must be a multiple of the product of the strides along every axis".into());
-            }
-        }
-        if let Some(shape) = &self.deepmedic {
-            let maps = shape.features.iter().chain(&shape.hidden);
-            if maps.chain(&shape.inference_segment).chain(&shape.scales).any(|&number| number > 4096) {
-                problems.push("no number of `deepmedic` may be above 4096".to_owned());
-            } else if let Err(error) = shape.check().and_then(|()| shape.field(self.patch)) {
-                problems.push(error.to_string());
-            }
+        if problems.is_empty() {
+            problems = self.shape.kind().problems(self.patch);
         }
         problems
     }

@@ -2,7 +2,8 @@
 
 use super::decide::normalisation_by;
 use super::{Budget, CpuBudget, Plan, Reason};
-use crate::config::{NetworkConfig, NetworkKind, NormalisationChoice, PlanOverrides, Scheme};
+use crate::config::{NetworkConfig, NormalisationChoice, PlanOverrides, Scheme};
+use crate::network::{Recommended, Shape};
 use crate::{Error, Result};
 
 impl NetworkConfig {
@@ -11,10 +12,7 @@ impl NetworkConfig {
     /// # Errors
     /// Where options exclude each other.
     pub fn apply(&self, plan: &mut Plan) -> Result<()> {
-        match self.kind {
-            NetworkKind::UNet => Ok(()),
-            NetworkKind::DeepMedic => plan.for_deepmedic(self.variant.shape()),
-        }
+        Shape::configured(self).map_or(Ok(()), |shape| plan.train(shape))
     }
 }
 
@@ -42,7 +40,6 @@ impl PlanOverrides {
     /// Where the network cannot take the patch, a value is set that it does not have, or a normalisation is for
     /// channels that there are not.
     pub fn apply(&self, plan: &mut Plan, channels: &[String]) -> Result<()> {
-        self.check_kind(plan)?;
         if let Some(batch) = self.batch {
             plan.batch = batch;
             explain(plan, "batch", "plan.batch");
@@ -54,44 +51,49 @@ impl PlanOverrides {
         if let Some(choice) = &self.normalisation {
             normalise(plan, choice, channels)?;
         }
-        if let Some(base) = self.base_features {
-            const MOST: usize = 320;
-            plan.unet.features =
-                (0..plan.unet.features.len()).map(|stage| (base << stage).min(MOST)).collect();
-            explain(plan, "features", "plan.base_features");
-        }
         if let Some(patch) = self.patch {
             plan.patch = patch;
             explain(plan, "patch", "plan.patch");
         }
-        if let Some(shape) = &mut plan.deepmedic {
-            shape.inference_segment = self.inference_patch.unwrap_or(shape.inference_segment);
-            shape.field(plan.patch)?;
-            return shape.check();
-        }
-        let stride: [usize; 3] =
-            std::array::from_fn(|axis| plan.unet.strides.iter().map(|s| s[axis]).product());
-        if (0..3).any(|axis| !plan.patch[axis].is_multiple_of(stride[axis])) {
-            return Err(Error::config(
-                "plan.patch",
-                format!("{:?} is not divisible by the network's strides {stride:?}", plan.patch),
-                "round every edge to a multiple of the stride along its axis",
-            ));
+        let patch = plan.patch;
+        plan.shape.kind_mut().override_by(self, patch)?;
+        if self.base_features.is_some() {
+            explain(plan, "features", "plan.base_features");
         }
         Ok(())
     }
+}
 
-    /// Refuses values that the plan's network does not have.
-    fn check_kind(&self, plan: &Plan) -> Result<()> {
-        let (field, network) = match &plan.deepmedic {
-            Some(_) if self.base_features.is_some() => ("plan.base_features", "DeepMedic"),
-            None if self.inference_patch.is_some() => ("plan.inference_patch", "the U-Net"),
-            _ => return Ok(()),
+impl Plan {
+    /// Changes a plan into one for a network that is not the one that the planner shapes, with the patch and batch
+    /// that it is trained with; spacing and normalisation are the data's and stay.
+    ///
+    /// # Errors
+    /// Where the shape cannot be built.
+    pub fn train(&mut self, shape: Shape) -> Result<()> {
+        self.shape = shape;
+        self.reasons.retain(|reason| !OF_THE_PLANNER.contains(&reason.field.as_str()));
+        let mut add = |field: &str, text: String| {
+            self.reasons.push(Reason { field: field.to_owned(), text });
         };
-        let fix = "leave it out, or change `network.kind`; DeepMedic's maps are set by `network.variant`";
-        Err(Error::config(field, format!("{network} has no such value"), fix))
+        if let Some(Recommended { patch, batch, network: (name, text), reasons }) =
+            self.shape.kind().recommended()
+        {
+            (self.patch, self.batch) = (patch, batch);
+            let numbers = self.shape.parameters(self.channels, self.classes);
+            add(name, format!("asked for (`network.kind`); {text}, {numbers} trained numbers"));
+            reasons.into_iter().for_each(|(field, text)| add(field, text));
+        }
+        let problems = self.shape.kind().problems(self.patch);
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(Error::config("network", problems.join("; "), "choose another `network.variant`"))
     }
 }
+
+/// Reasons that hold for the planner's own network alone.
+const OF_THE_PLANNER: [&str; 5] = ["patch", "batch", "features", "strides", "step"];
 
 /// Puts the key that set a field of the plan in the place of the planner's reasons for it.
 fn explain(plan: &mut Plan, field: &str, key: &str) {

@@ -1,6 +1,6 @@
 //! Depth, strides, kernels and patch of the U-Net from spacing, shape and memory, by nnU-Net's rules.
 
-use super::UNetShape;
+use crate::network::{NetworkShape, UNetShape};
 
 /// Feature maps of the first stage before a processor budget reduces them.
 pub(super) const BASE_FEATURES: usize = 32;
@@ -100,7 +100,7 @@ impl Topology {
     /// Values in the feature maps of one sample, as nnU-Net counts them to estimate memory: every convolution,
     /// every upsampling and the output. `classes` is the number of output channels.
     pub(super) fn values(&self, base: usize, classes: usize) -> f64 {
-        feature_values(&self.unet(base), self.patch, classes) as f64
+        self.unet(base).feature_values(self.patch, classes)
     }
 }
 
@@ -111,9 +111,9 @@ pub(super) struct Fit {
     pub(super) batch: usize,
 }
 
-/// What the rule looks at. Triples in the planner's axis order.
+/// What the rule for patch and batch looks at. Triples in the planner's axis order.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Question {
+pub(super) struct MemoryRule {
     pub(super) spacing: [f64; 3],
     /// Median shape of the cases at that spacing.
     pub(super) median: [f64; 3],
@@ -123,9 +123,9 @@ pub(super) struct Question {
     pub(super) memory_bytes: u64,
 }
 
-impl Question {
+impl MemoryRule {
     /// `None` where not even the smallest patch fits the memory.
-    pub(super) fn answer(&self) -> Option<Fit> {
+    pub(super) fn fit(&self) -> Option<Fit> {
         const LARGEST_VOLUME: f64 = (256 * 256 * 256) as f64;
         let inverse = self.spacing.map(|s| 1.0 / s);
         let scale = (LARGEST_VOLUME / (inverse[0] * inverse[1] * inverse[2])).powf(1.0 / 3.0);
@@ -143,25 +143,6 @@ impl Question {
         let by_share = (self.total_voxels * LARGEST_SHARE / voxels).round_ties_even() as usize;
         Some(Fit { batch: by_memory.min(by_share).max(SMALLEST_BATCH), topology })
     }
-}
-
-/// See [`Topology::values`].
-pub(super) fn feature_values(unet: &UNetShape, patch: [usize; 3], classes: usize) -> usize {
-    let sizes = stage_voxels(unet, patch);
-    let encoder: usize = unet.features.iter().zip(&sizes).map(|(f, v)| unet.convolutions * f * v).sum();
-    let decoder: usize =
-        unet.features.iter().zip(&sizes).rev().skip(1).map(|(f, v)| (unet.convolutions + 1) * f * v).sum();
-    encoder + decoder + classes * sizes[0]
-}
-
-/// Voxels of a patch at every stage.
-pub(super) fn stage_voxels(unet: &UNetShape, patch: [usize; 3]) -> Vec<usize> {
-    let mut size = patch;
-    let halve = |stride: &[usize; 3]| {
-        size = std::array::from_fn(|axis| size[axis] / stride[axis]);
-        size.iter().product()
-    };
-    unet.strides.iter().map(halve).collect()
 }
 
 fn padded(edge: f64, divisor: usize) -> usize {

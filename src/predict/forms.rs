@@ -43,7 +43,7 @@ impl TestTime {
     /// # Errors
     /// As [`Views::of`].
     pub fn forms(&self, plan: &Plan, window: [usize; 3]) -> Result<Views> {
-        let usual = if plan.deepmedic.is_some() { 4 } else { 8 };
+        let usual = plan.shape.kind().test_time_forms();
         Views::of(&self.policy, self.top.unwrap_or(usual), self.average, plan.channels, window)
     }
 }

@@ -16,7 +16,7 @@ use super::Segmenter;
 use super::forms::Views;
 use super::mirror::Mirrors;
 use super::tiling::{gaussian, starts, tiles};
-use crate::network::{Bound, Field, Mode, Network, Padding, Pass, Pathway, Weights, values};
+use crate::network::{Bound, Differentiable, Field, Mode, Network, Padding, Pathway, Weights, values};
 use crate::plan::Plan;
 use crate::prepare::Sample;
 use crate::prepare::window::{Frame, corner_means};
@@ -94,7 +94,10 @@ impl Predictor {
         let patch = field.output;
         let weighting = if field.is_same() { patch.map(gaussian) } else { patch.map(|edge| vec![1.0; edge]) };
         Ok(Self {
-            networks: networks.into_iter().map(|(n, w)| (n, w.bind(device, Pass::Inference))).collect(),
+            networks: networks
+                .into_iter()
+                .map(|(n, w)| (n, w.bind(device, Differentiable::Nothing)))
+                .collect(),
             field,
             patch,
             channels: plan.channels,

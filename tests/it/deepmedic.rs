@@ -13,10 +13,10 @@ use segen::batch::sampler::{Purpose, Sampler, Share, Sites, generator};
 use segen::batch::source::SampleSource;
 use segen::commands::train::{self, Request, Start};
 use segen::commands::trained::{Trained, Which};
-use segen::config::{Config, Variant};
+use segen::config::{Config, NetworkConfig, Variant};
 use segen::image::nifti;
 use segen::image::volume::{Grid, Volume};
-use segen::network::{DeepMedic, DeepMedicShape, Network, Weights};
+use segen::network::{DeepMedic, DeepMedicShape, Network, Shape, Weights};
 use segen::plan::Plan;
 use segen::predict::Segmenter;
 use segen::predict::mirror::Mirrors;
@@ -155,7 +155,7 @@ fn centred_patches_are_half_foreground_and_stay_in_the_mask() {
 fn plan(shape: DeepMedicShape) -> Plan {
     let json = std::fs::read_to_string(support::data("plan_deepmedic.json")).unwrap();
     let mut plan: Plan = serde_json::from_str(&json).unwrap();
-    plan.for_deepmedic(shape).unwrap();
+    plan.train(Shape::DeepMedic(shape)).unwrap();
     plan
 }
 
@@ -167,8 +167,7 @@ fn predict(
     mask: Option<&Array3<u8>>,
     options: WindowOptions,
 ) -> Array4<f32> {
-    let shape = plan.deepmedic.clone().unwrap();
-    let network = Network::DeepMedic(DeepMedic { channels: 1, classes: 3, shape });
+    let network = plan.network(&NetworkConfig::default());
     let predictor = Predictor::new(plan, vec![(network, weights)], options, &Device::flex()).unwrap();
     let (_, x, y, z) = images.dim();
     let (mut planes, mut passes) = (Vec::new(), 0);
@@ -223,8 +222,7 @@ fn tiles_give_what_one_pass_over_the_volume_gives() {
 #[test]
 fn tiles_without_a_voxel_of_the_mask_are_background() {
     let plan = plan(DeepMedicShape { inference_segment: [26; 3], ..Variant::BasicSmall.shape() });
-    let shape = plan.deepmedic.clone().unwrap();
-    let weights = Network::DeepMedic(DeepMedic { channels: 1, classes: 3, shape }).initialise(2);
+    let weights = plan.network(&NetworkConfig::default()).initialise(2);
     let images = image();
     let all = predict(&plan, &weights, images.view(), None, WindowOptions::default());
     let mut mask = Array3::zeros((41, 33, 20));
@@ -243,8 +241,7 @@ fn tiles_without_a_voxel_of_the_mask_are_background() {
 #[test]
 fn mirrored_passes_see_the_mirrored_image_in_every_pathway() {
     let plan = plan(DeepMedicShape { inference_segment: [36, 26, 26], ..Variant::BasicSmall.shape() });
-    let shape = plan.deepmedic.clone().unwrap();
-    let weights = Network::DeepMedic(DeepMedic { channels: 1, classes: 3, shape }).initialise(2);
+    let weights = plan.network(&NetworkConfig::default()).initialise(2);
     // 40 voxels are two tiles of 20, so that tiles are mirror images of tiles.
     let images = image().slice(s![.., ..40, .., ..]).to_owned();
     let mirrored = images.slice(s![.., ..;-1, .., ..]).to_owned();
@@ -279,6 +276,28 @@ fn a_plan_for_deepmedic_says_so_and_reads_back() {
     let hidden = 9261.0 * (27.0 * 150.0 * 250.0 + 250.0 * 250.0 + 250.0 * 3.0);
     let forward = pathway(37) + pathway(23) + pathway(21) + hidden;
     assert!((plan.step_flops() / (20.0 * (3.0 * forward - image)) - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn plans_of_earlier_versions_are_read_and_one_without_a_network_is_refused() {
+    let (plan, folder) = (plan(Variant::Small.shape()), tempfile::tempdir().unwrap());
+    let file = folder.path().join("plan.json");
+    let mut json: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(&plan.to_json().unwrap()).unwrap();
+    assert!(json.contains_key("deepmedic") && !json.contains_key("unet"));
+    // They held the U-Net that had been planned beside the DeepMedic that was trained.
+    let unet = serde_json::json!({"features": [8], "strides": [[1, 1, 1]], "kernels": [[3, 3, 3]], "convolutions": 2});
+    json.insert("unet".to_owned(), unet);
+    std::fs::write(&file, serde_json::to_string(&json).unwrap()).unwrap();
+    assert_eq!(Plan::load(&file).unwrap(), plan);
+    json.remove("deepmedic");
+    json.insert("patch".to_owned(), serde_json::json!([8, 8, 8]));
+    std::fs::write(&file, serde_json::to_string(&json).unwrap()).unwrap();
+    assert!(matches!(Plan::load(&file).unwrap().shape, Shape::UNet(_)));
+    json.remove("unet");
+    std::fs::write(&file, serde_json::to_string(&json).unwrap()).unwrap();
+    let error = Plan::load(&file).unwrap_err().to_string();
+    assert!(error.contains("plan.json") && error.contains("`unet`, `deepmedic`"), "{error}");
 }
 
 /// Three cases with a bright box each, in nnU-Net layout; labels 1 and 2 in it.
@@ -378,6 +397,7 @@ fn options_of_another_network_are_refused() {
     let changed =
         apply(&["plan.patch=[25, 37, 37]", "plan.inference_patch=[31, 31, 31]"], base.clone()).unwrap();
     assert_eq!((changed.patch, changed.inference_segment()), ([25, 37, 37], [31; 3]));
-    let unet = Plan { deepmedic: None, ..base.clone() };
+    let json = std::fs::read_to_string(support::data("plan_deepmedic.json")).unwrap();
+    let unet: Plan = serde_json::from_str(&json).unwrap();
     assert!(apply(&["plan.inference_patch=[31, 31, 31]"], unet).is_err());
 }

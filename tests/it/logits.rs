@@ -11,7 +11,7 @@ use segen::data::phantom::{self, Kind, PhantomOptions};
 use segen::examine::logits::{self, CollectOptions, Origin, collect, margins};
 use segen::examine::report::{self, Place};
 use segen::files::Existing;
-use segen::network::{Mode, Pass, values};
+use segen::network::{Differentiable, Mode, values};
 use segen::predict::windows::{Predictor, WindowOptions};
 use segen::prepare;
 use segen::progress::Silent;
@@ -48,7 +48,7 @@ fn voxels_are_drawn_case_balanced_and_their_logits_are_those_of_the_network() {
     let prepared =
         prepare::prepare_all(&dataset, &plan.recipe(), &cases, &folder.path().join("cache"), &Silent)
             .unwrap();
-    let network = segen::learn::job::network(&plan, &config);
+    let network = plan.network(&config.network);
     let weights = network.initialise(5);
     let device = Device::flex();
     let predictor =
@@ -83,7 +83,7 @@ fn voxels_are_drawn_case_balanced_and_their_logits_are_those_of_the_network() {
     let found = predictor.logits_at(window.images.view(), &at);
     let data = TensorData::new(window.images.iter().copied().collect(), [1, plan.channels, 16, 16, 16]);
     let input = segen_kernels::Activation::from_channels_first(Tensor::from_data(data, &device));
-    let bound = weights.bind(&device, Pass::Inference);
+    let bound = weights.bind(&device, Differentiable::Nothing);
     let output = network.forward(&bound, vec![input], Mode::Evaluation).logits.swap_remove(0);
     let output = values(output.into_channels_last());
     for (i, [x, y, z]) in at.into_iter().enumerate() {

@@ -3,7 +3,8 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use segen::config::Variant;
 use segen::network::{
-    Activations, DeepMedic, DeepMedicShape, Mode, Network, Pass, Statistics, Weights, WideResNet, values,
+    Activations, DeepMedic, DeepMedicShape, Differentiable, Mode, Network, Statistics, Weights, WideResNet,
+    values,
 };
 use segen_kernels::Activation;
 use serde_json::Value;
@@ -117,8 +118,8 @@ fn outputs_and_gradients_are_those_of_pytorch() {
         let inputs: Vec<_> =
             (40_000..).zip(&shapes).map(|(stream, &shape)| input(shape, stream, &device)).collect();
         let (pass, mode) = match training {
-            true => (Pass::Training, Mode::Training { seed: 1, step: 0 }),
-            false => (Pass::Inference, Mode::Evaluation),
+            true => (Differentiable::Weights, Mode::Training { seed: 1, step: 0 }),
+            false => (Differentiable::Nothing, Mode::Evaluation),
         };
         let bound = weights.bind(&Device::flex(), pass);
         let mut output = network.forward(&bound, inputs, mode);
@@ -182,7 +183,7 @@ fn logits(network: &Network, weights: &Weights, mode: Mode) -> (Vec<f32>, Vec<St
     let inputs = (0..)
         .zip(&field.pathways)
         .map(|(stream, p)| input([2, 1, p.size[0], p.size[1], p.size[2]], stream, &Device::flex()));
-    let bound = weights.bind(&Device::flex(), Pass::Inference);
+    let bound = weights.bind(&Device::flex(), Differentiable::Nothing);
     let mut output = network.forward(&bound, inputs.collect(), mode);
     (values(output.logits.swap_remove(0).into_channels_last()), output.statistics)
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use segen::config::DiceReduction;
 use segen::data::dataset::{Dataset, LabelScheme, Region};
+use segen::network::{Shape, UNetShape};
 use segen::plan::{Budget, CpuBudget, Fingerprint, Intensities, Plan};
 use segen::prepare::Normalisation;
 use segen::progress::Silent;
@@ -126,10 +127,10 @@ impl Reference {
         }
         assert_eq!(plan.patch, self.triple(&want["patch"], size), "{name}: patch");
         assert_eq!(plan.batch, size(&want["batch"]), "{name}: batch");
-        assert_eq!(plan.unet.features, list(&want["features"], size), "{name}: features");
-        assert_eq!(plan.unet.strides, list(&want["strides"], |v| self.triple(v, size)), "{name}: strides");
-        assert_eq!(plan.unet.kernels, list(&want["kernels"], |v| self.triple(v, size)), "{name}: kernels");
-        assert!(list(&want["convolutions"], size).iter().all(|&n| n == plan.unet.convolutions), "{name}");
+        assert_eq!(unet(plan).features, list(&want["features"], size), "{name}: features");
+        assert_eq!(unet(plan).strides, list(&want["strides"], |v| self.triple(v, size)), "{name}: strides");
+        assert_eq!(unet(plan).kernels, list(&want["kernels"], |v| self.triple(v, size)), "{name}: kernels");
+        assert!(list(&want["convolutions"], size).iter().all(|&n| n == unet(plan).convolutions), "{name}");
         let batch_dice = plan.dice == DiceReduction::Batch;
         assert_eq!(batch_dice, want["batch_dice"].as_bool().unwrap(), "{name}: dice");
         let schemes = list(&want["normalisation"], |v| v.as_str().unwrap().to_owned());
@@ -170,7 +171,7 @@ fn the_hippocampus_set_gives_the_published_plan() {
     assert_eq!((plan.spacing, plan.batch), ([1.0; 3], 7));
     // 40 x 56 x 40 in either order of the axes.
     assert_eq!(plan.patch, [40, 56, 40]);
-    assert_eq!(plan.unet.features, [32, 64, 128, 256]);
+    assert_eq!(unet(&plan).features, [32, 64, 128, 256]);
     assert_eq!(plan.normalisation, [Normalisation::ZScore { masked: false }]);
 }
 
@@ -208,6 +209,17 @@ fn reference_plan_is_the_same(dataset: &Dataset, fingerprint: Fingerprint) {
     reference.check(&plan);
 }
 
+/// The U-Net of a plan; others are not planned here.
+fn unet(plan: &Plan) -> &UNetShape {
+    let Shape::UNet(shape) = &plan.shape else { panic!("{:?}", plan.shape) };
+    shape
+}
+
+fn unet_mut(plan: &mut Plan) -> &mut UNetShape {
+    let Shape::UNet(shape) = &mut plan.shape else { panic!("not a U-Net") };
+    shape
+}
+
 fn hippocampus(budget: &Budget) -> Plan {
     let reference = Reference::all().into_iter().find(|r| r.name == "Hippocampus").unwrap();
     Plan::decide(&reference.dataset, reference.fingerprint, budget).unwrap()
@@ -218,14 +230,14 @@ fn a_processor_budget_keeps_a_step_short() {
     let off = hippocampus(&Budget::NNUNET);
     let plan = hippocampus(&Budget::processor(2));
     assert_eq!((plan.patch, plan.spacing), (off.patch, off.spacing));
-    assert_eq!(plan.unet.features, [16, 32, 64, 128]);
+    assert_eq!(unet(&plan).features, [16, 32, 64, 128]);
     assert!((2..=4).contains(&plan.batch), "{}", plan.batch);
     assert!(plan.predicted_step_seconds(150.0) <= 0.45);
     assert!(plan.activation_bytes() < off.activation_bytes() / 4.0);
     // A fast machine needs no reduction.
     let cpu = CpuBudget::Step { seconds: 0.45, gflops: 50_000.0 };
     let fast = hippocampus(&Budget { cpu, ..Budget::NNUNET });
-    assert_eq!((fast.batch, &fast.unet), (off.batch, &off.unet));
+    assert_eq!((fast.batch, &fast.shape), (off.batch, &off.shape));
 }
 
 #[test]
@@ -236,10 +248,10 @@ fn large_scans_stay_trainable_on_a_processor() {
         let seconds = plan.predicted_step_seconds(150.0);
         assert!(seconds <= 0.45, "{}: {seconds} s, patch {:?}", reference.name, plan.patch);
         assert!(plan.batch >= 2);
-        assert!(plan.unet.features.iter().all(|f| f % 8 == 0), "{}: {:?}", reference.name, plan.unet);
-        for (stage, _) in plan.unet.strides.iter().enumerate() {
+        assert!(unet(&plan).features.iter().all(|f| f % 8 == 0), "{}: {:?}", reference.name, unet(&plan));
+        for (stage, _) in unet(&plan).strides.iter().enumerate() {
             for axis in 0..3 {
-                let divisor: usize = plan.unet.strides[..=stage].iter().map(|s| s[axis]).product();
+                let divisor: usize = unet(&plan).strides[..=stage].iter().map(|s| s[axis]).product();
                 assert_eq!(plan.patch[axis] % divisor, 0, "{}", reference.name);
             }
         }
@@ -251,9 +263,9 @@ fn operations_are_counted_layer_by_layer() {
     let mut plan = hippocampus(&Budget::NNUNET);
     plan.patch = [8, 8, 8];
     plan.batch = 3;
-    plan.unet.features = vec![16, 32];
-    plan.unet.strides = vec![[1; 3], [2; 3]];
-    plan.unet.kernels = vec![[3; 3], [3; 3]];
+    unet_mut(&mut plan).features = vec![16, 32];
+    unet_mut(&mut plan).strides = vec![[1; 3], [2; 3]];
+    unet_mut(&mut plan).kernels = vec![[3; 3], [3; 3]];
     // Multiply-adds: encoder 1-16-16 at 8^3 and 16-32-32 at 4^3; decoder 32-16 (2^3, stride 2), 32-16-16; 16-3.
     let (top, low) = (512.0, 64.0);
     let first = 27.0 * 16.0 * top;

@@ -65,7 +65,7 @@ pub(crate) fn sample(
 /// A plan for thick slices of three channels, normalised in three ways.
 pub(crate) fn plan() -> segen::plan::Plan {
     use segen::config::DiceReduction;
-    use segen::network::UNetShape;
+    use segen::network::{Shape, UNetShape};
     use segen::plan::{Fingerprint, Plan};
     use segen::prepare::Normalisation;
     let z_score = |masked| Normalisation::ZScore { masked };
@@ -79,8 +79,7 @@ pub(crate) fn plan() -> segen::plan::Plan {
         classes: 3,
         normalisation: vec![z_score(false), z_score(true), Normalisation::None],
         dice: DiceReduction::Sample,
-        unet: UNetShape { features: vec![], strides: vec![], kernels: vec![], convolutions: 2 },
-        deepmedic: None,
+        shape: Shape::UNet(UNetShape { features: vec![], strides: vec![], kernels: vec![], convolutions: 2 }),
         reasons: vec![],
         fingerprint: Fingerprint {
             spacings: vec![],

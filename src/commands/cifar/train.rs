@@ -23,7 +23,7 @@ use crate::learn::objective::Objective;
 use crate::learn::optimiser::{LearningRate, OptimiserState};
 use crate::learn::policy::{PolicyLearner, Span};
 use crate::learn::train::{self, Batches, EpochEnd, Epochs, Training};
-use crate::network::{Mode, Network, Pass, Weights, WideResNet, values};
+use crate::network::{Differentiable, Mode, Network, Weights, WideResNet, values};
 use crate::picture::{self, Panel, Series};
 use crate::policy::{Policy, Timeline};
 use crate::progress::Progress;
@@ -230,7 +230,7 @@ impl Cifar<'_> {
 
     fn accuracy(&self, network: &Network, weights: &Weights) -> f64 {
         const AT_ONCE: usize = 100;
-        let bound = weights.bind(self.device, Pass::Inference);
+        let bound = weights.bind(self.device, Differentiable::Nothing);
         let all: Vec<usize> = (0..self.test.len()).collect();
         let mut right = 0;
         for part in all.chunks(AT_ONCE) {

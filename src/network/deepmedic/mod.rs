@@ -16,7 +16,8 @@ use segen_kernels as kernels;
 use segen_kernels::{Activation, Nonlinearity};
 
 use super::layers::Layers;
-use super::{Bound, Initial, Mode, Output, Specification};
+use super::{Architecture, Bound, Field, Initial, Mode, Output, Specification};
+use crate::Result;
 
 mod shape;
 
@@ -49,11 +50,23 @@ struct Layer {
     dropped: f64,
 }
 
-impl DeepMedic {
-    /// Every parameter, in the order of use. A convolution `LAYER.conv` has the kernel `LAYER.conv.weight`; before
+impl Architecture for DeepMedic {
+    fn channels(&self) -> usize {
+        self.channels
+    }
+
+    fn classes(&self) -> usize {
+        self.classes
+    }
+
+    fn field(&self, segment: [usize; 3]) -> Result<Field> {
+        self.shape.field(segment)
+    }
+
+    /// A convolution `LAYER.conv` has the kernel `LAYER.conv.weight`; before
     /// it stand `LAYER.norm.weight`, `LAYER.norm.bias` and, for PReLU, `LAYER.slope`, or `LAYER.bias` where it
     /// takes the image.
-    pub fn specifications(&self) -> Vec<Specification> {
+    fn specifications(&self) -> Vec<Specification> {
         let mut all = Vec::new();
         let mut add = |name: String, shape: Vec<usize>, initial| {
             all.push(Specification { name, shape, initial });
@@ -79,15 +92,14 @@ impl DeepMedic {
         all
     }
 
-    /// Batch norms with their channels, in the order of use.
-    pub fn normalised_layers(&self) -> Vec<(String, usize)> {
+    fn normalised_layers(&self) -> Vec<(String, usize)> {
         let layers = self.layers().into_iter().filter(|layer| !layer.first);
         layers.map(|layer| (format!("{}.norm", layer.name), layer.inputs)).collect()
     }
 
-    /// Logits (batch, x, y, z, class) of the voxels that [`DeepMedicShape::field`] says, from one input
-    /// (batch, x, y, z, channel) per pathway. Every layer's output is shown to `observe` with the layer's name.
-    pub fn forward_observed(
+    /// Logits (batch, x, y, z, class) of the voxels that [`DeepMedicShape::field`] says, from one input per
+    /// pathway.
+    fn forward_observed(
         &self,
         weights: &Bound,
         inputs: Vec<Activation>,
@@ -129,7 +141,9 @@ impl DeepMedic {
         pass.show("classifier", &logits);
         Output { logits: vec![logits], statistics: pass.statistics }
     }
+}
 
+impl DeepMedic {
     fn pathway(&self, pass: &mut Layers<'_>, layers: &[Layer], x: Activation) -> Activation {
         let mut x = x;
         // The input of the layer before.

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Variant;
-use crate::network::{Field, Padding, Pathway};
+use super::DeepMedic;
+use crate::config::{NetworkConfig, PlanOverrides, Variant};
+use crate::network::shape::{dashed, times};
+use crate::network::{Field, Network, NetworkShape, Padding, Pathway, Recommended, Shape};
 use crate::{Error, Result};
 
 /// The nonlinearity of all layers.
@@ -181,12 +183,87 @@ impl DeepMedicShape {
         let hidden: usize = self.hidden.iter().sum();
         values + (self.joined_maps() + hidden + classes) as f64 * volume(field.output)
     }
+}
 
-    /// Numbers that are trained.
-    pub fn parameters(&self, channels: usize, classes: usize) -> usize {
-        let network = super::DeepMedic { channels, classes, shape: self.clone() };
-        let length = |shape: &[usize]| shape.iter().product::<usize>();
-        network.specifications().iter().map(|specification| length(&specification.shape)).sum()
+impl NetworkShape for DeepMedicShape {
+    fn network(&self, channels: usize, classes: usize, _: &NetworkConfig) -> Network {
+        Network::DeepMedic(DeepMedic { channels, classes, shape: self.clone() })
+    }
+
+    fn field(&self, segment: [usize; 3]) -> Result<Field> {
+        self.field(segment)
+    }
+
+    fn problems(&self, patch: [usize; 3]) -> Vec<String> {
+        let maps = self.features.iter().chain(&self.hidden);
+        if maps.chain(&self.inference_segment).chain(&self.scales).any(|&number| number > 4096) {
+            return vec!["no number of `deepmedic` may be above 4096".to_owned()];
+        }
+        let checked = self.check().and_then(|()| self.field(patch).map(drop));
+        checked.err().map(|error| error.to_string()).into_iter().collect()
+    }
+
+    fn step_flops(&self, patch: [usize; 3], channels: usize, classes: usize) -> f64 {
+        self.step_flops(patch, channels, classes)
+    }
+
+    fn feature_values(&self, patch: [usize; 3], classes: usize) -> f64 {
+        self.feature_values(patch, classes)
+    }
+
+    fn in_whole_vectors(&self, lanes: usize) -> Shape {
+        let whole = |maps: &[usize]| maps.iter().map(|m| m.next_multiple_of(lanes)).collect();
+        let (features, hidden) = (whole(&self.features), whole(&self.hidden));
+        Shape::DeepMedic(Self { features, hidden, ..self.clone() })
+    }
+
+    fn override_by(&mut self, overrides: &PlanOverrides, patch: [usize; 3]) -> Result<()> {
+        if overrides.base_features.is_some() {
+            return Err(Error::config(
+                "plan.base_features",
+                "DeepMedic has no such value",
+                "leave it out, or change `network.kind`; DeepMedic's maps are set by `network.variant`",
+            ));
+        }
+        self.inference_segment = overrides.inference_patch.unwrap_or(self.inference_segment);
+        self.field(patch)?;
+        self.check()
+    }
+
+    fn describe(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("network", format!("DeepMedic, scales {}", self.named_scales())),
+            ("features", format!("{}, then {}", dashed(&self.features), dashed(&self.hidden))),
+            ("prediction", format!("{} voxels", times(&self.inference_segment))),
+        ]
+    }
+
+    fn recommended(&self) -> Option<Recommended> {
+        let edge = Self::TRAINING_SEGMENT[0];
+        let labelled = edge - 2 * self.reach();
+        let patch = format!(
+            "DeepMedic's training segment: {edge} voxels an edge, of which the middle {labelled} are labelled"
+        );
+        Some(Recommended {
+            patch: Self::TRAINING_SEGMENT,
+            batch: Self::BATCH,
+            network: ("deepmedic", format!("pathways at scales {}", self.named_scales())),
+            reasons: vec![("patch", patch), ("batch", "DeepMedic's: ten segments".to_owned())],
+        })
+    }
+
+    fn inference_segment(&self, _: [usize; 3]) -> [usize; 3] {
+        self.inference_segment
+    }
+
+    fn test_time_forms(&self) -> usize {
+        4
+    }
+}
+
+impl DeepMedicShape {
+    fn named_scales(&self) -> String {
+        self.scales.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -219,7 +296,7 @@ mod tests {
     fn the_default_has_two_million_kernel_weights() {
         let shape = Variant::Default.shape();
         let network = crate::network::deepmedic::DeepMedic { channels: 1, classes: 2, shape };
-        let kernels: usize = network
+        let kernels: usize = Network::DeepMedic(network)
             .specifications()
             .iter()
             .filter(|s| s.shape.len() == 5)
