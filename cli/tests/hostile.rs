@@ -51,10 +51,7 @@ fn damaged_files_of_every_kind_are_refused_or_read() {
         let [data, run, config, cache] = [&dataset, run, &config, &cache].map(text);
         words(&format!("train {data} -o {run} -c {config} --cache {cache} --steps 1 --threads 1"))
     };
-    finish(&train(&run));
-    // What a killed run leaves: half of its steps done.
-    let image = dataset.join("imagesTr").read_dir().unwrap().next().unwrap().unwrap().path();
-    let label = dataset.join("labelsTr").read_dir().unwrap().next().unwrap().unwrap().path();
+    // Before the run: it goes on only with the split that it began with.
     let splits = dataset.join("splits_final.json");
     let cases: Vec<String> = dataset
         .join("labelsTr")
@@ -62,6 +59,11 @@ fn damaged_files_of_every_kind_are_refused_or_read() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_str().unwrap().trim_end_matches(".nii.gz").to_owned())
         .collect();
+    fs::write(&splits, splits_json(&cases)).unwrap();
+    finish(&train(&run));
+    // What a killed run leaves: half of its steps done.
+    let image = dataset.join("imagesTr").read_dir().unwrap().next().unwrap().unwrap().path();
+    let label = dataset.join("labelsTr").read_dir().unwrap().next().unwrap().unwrap().path();
     let other = root.join("other");
     let out = root.join("out");
     let checkpoint = |name: &str| {
@@ -111,7 +113,6 @@ fn damaged_files_of_every_kind_are_refused_or_read() {
     cached.retain(|path| path.is_file());
     cached.sort();
     targets.extend(cached.into_iter().take(2).map(|path| target(path, &prepare, &[])));
-    fs::write(&splits, splits_json(&cases)).unwrap();
     targets.push(target(splits, &train(&other), &[&other]));
 
     let mut random = ChaCha8Rng::seed_from_u64(4);
