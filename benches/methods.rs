@@ -36,7 +36,7 @@ const BATCH: usize = 2;
 
 fn main() -> segen::Result<()> {
     if let Some(threads) = std::env::args().skip(1).find_map(|argument| argument.parse::<usize>().ok()) {
-        segen_kernels::set_threads(threads);
+        segen_kernels::Settings::current().with_threads(threads).set_for_process();
     }
     let shape = UNetShape {
         features: vec![16, 32, 64, 128],

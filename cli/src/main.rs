@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     if let Some(threads) = arguments.threads {
         // The only way this fails is a second call, and there is none.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build_global();
-        segen_kernels::set_threads(threads.max(1));
+        segen_kernels::Settings::current().with_threads(threads).set_for_process();
     }
     let exit = match arguments.command.run(&output, started) {
         Ok(exit) => exit,

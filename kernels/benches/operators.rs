@@ -6,16 +6,16 @@
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use segen_kernels::{self as kernels, Activation, Nonlinearity, Precision};
+use segen_kernels::{self as kernels, Activation, Nonlinearity, Precision, Settings};
 
 fn main() {
-    println!("path {}; milliseconds forward, and with backward", kernels::selected());
+    let settings = Settings::current();
+    println!("path {}; milliseconds forward, and with backward", settings.path());
     for precision in [Precision::F32, Precision::Bf16] {
-        kernels::set_precision(precision);
-        println!("{precision}: {}", kernels::precision_note());
-        convolutions();
+        let settings = settings.clone().with_precision(precision);
+        println!("{precision}: {}", settings.arithmetic());
+        settings.scoped(convolutions);
     }
-    kernels::set_precision(Precision::F32);
     println!("other operators, f32");
     let volume = leaf([2, 64, 64, 64, 32]);
     let [weight, bias, slope] = [1.0, 0.1, 0.01].map(|value| vector(32, value));

@@ -14,8 +14,9 @@ use burn::backend::{Autodiff, Flex};
 
 use tensors::contiguous;
 
-use crate::path::{Path, selected};
+use crate::path::Path;
 use crate::resample::AxisMap;
+use crate::settings::Settings;
 use crate::{NetworkOps, VoxelLoss, stock};
 
 impl NetworkOps for Flex {
@@ -26,17 +27,19 @@ impl NetworkOps for Flex {
         stride: [usize; 3],
         padding: [usize; 3],
     ) -> FlexTensor {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::conv3d::<Self>(x, weight, bias, stride, padding);
         }
-        convolution::conv3d(x, weight, bias, stride, padding)
+        convolution::conv3d(&settings, x, weight, bias, stride, padding)
     }
 
     fn network_conv_transpose3d(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::conv_transpose3d::<Self>(x, weight, bias);
         }
-        convolution::conv_transpose3d(x, weight, bias)
+        convolution::conv_transpose3d(&settings, x, weight, bias)
     }
 
     fn network_instance_norm_leaky_relu(
@@ -46,24 +49,27 @@ impl NetworkOps for Flex {
         epsilon: f64,
         slope: f64,
     ) -> FlexTensor {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::instance_norm_leaky_relu::<Self>(x, weight, bias, epsilon, slope);
         }
-        norm::instance_norm([x, weight, bias], epsilon, slope)
+        norm::instance_norm(&settings, [x, weight, bias], epsilon, slope)
     }
 
     fn network_concat(a: FlexTensor, b: FlexTensor) -> FlexTensor {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::concat::<Self>(a, b);
         }
-        spatial::concat(a, b)
+        spatial::concat(&settings, a, b)
     }
 
     fn network_softmax(logits: FlexTensor) -> FlexTensor {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::softmax::<Self>(logits);
         }
-        self::loss::softmax(logits)
+        self::loss::softmax(&settings, logits)
     }
 
     fn network_segmentation_sums(
@@ -73,10 +79,11 @@ impl NetworkOps for Flex {
         share: f32,
         loss: VoxelLoss,
     ) -> FlexTensor {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::segmentation_sums::<Self>(logits, first, second, share, &loss);
         }
-        self::loss::segmentation_sums(logits, [first, second], share, &loss)
+        self::loss::segmentation_sums(&settings, logits, [first, second], share, &loss)
     }
 
     fn network_batch_norm(
@@ -86,10 +93,11 @@ impl NetworkOps for Flex {
         slope: FlexTensor,
         epsilon: f64,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::batch_norm::<Self>(x, weight, bias, slope, epsilon);
         }
-        norm::batch_norm([x, weight, bias, slope], epsilon)
+        norm::batch_norm(&settings, [x, weight, bias, slope], epsilon)
     }
 
     fn network_batch_norm_fixed(
@@ -101,45 +109,51 @@ impl NetworkOps for Flex {
         slope: FlexTensor,
         epsilon: f64,
     ) -> FlexTensor {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::batch_norm_fixed::<Self>(x, weight, bias, mean, variance, slope, epsilon);
         }
-        norm::batch_norm_fixed([x, weight, bias, slope], [mean, variance], epsilon)
+        norm::batch_norm_fixed(&settings, [x, weight, bias, slope], [mean, variance], epsilon)
     }
 
     fn network_resample(x: FlexTensor, maps: [AxisMap; 3]) -> FlexTensor {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::resample::<Self>(x, &maps);
         }
-        spatial::resample(x, &maps)
+        spatial::resample(&settings, x, &maps)
     }
 
     fn network_add_cropped(x: FlexTensor, residual: FlexTensor) -> FlexTensor {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::add_cropped::<Self>(x, residual);
         }
-        spatial::add_cropped(x, residual)
+        spatial::add_cropped(&settings, x, residual)
     }
 
     fn network_max_pool3d(x: FlexTensor, kernel: [usize; 3], stride: [usize; 3]) -> FlexTensor {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::max_pool3d::<Self>(x, kernel, stride);
         }
-        spatial::max_pool3d(x, kernel, stride)
+        spatial::max_pool3d(&settings, x, kernel, stride)
     }
 
     fn network_multiply_mask(x: FlexTensor, mask: FlexTensor) -> FlexTensor {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::multiply_mask::<Self>(x, mask);
         }
-        spatial::multiply_mask(x, &contiguous(&mask))
+        spatial::multiply_mask(&settings, x, &tensors::contiguous(&mask))
     }
 
     fn network_global_average(x: FlexTensor) -> FlexTensor {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::global_average::<Self>(x);
         }
-        spatial::global_average(x)
+        spatial::global_average(&settings, x)
     }
 }
 
@@ -151,10 +165,11 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
         stride: [usize; 3],
         padding: [usize; 3],
     ) -> FloatTensor<Self> {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::conv3d::<Self>(x, weight, bias, stride, padding);
         }
-        convolution::tracked_conv3d::<C>([x, weight, bias], stride, padding)
+        convolution::tracked_conv3d::<C>(settings, [x, weight, bias], stride, padding)
     }
 
     fn network_conv_transpose3d(
@@ -162,10 +177,11 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::conv_transpose3d::<Self>(x, weight, bias);
         }
-        convolution::tracked_conv_transpose3d::<C>([x, weight, bias])
+        convolution::tracked_conv_transpose3d::<C>(settings, [x, weight, bias])
     }
 
     fn network_instance_norm_leaky_relu(
@@ -175,17 +191,19 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
         epsilon: f64,
         slope: f64,
     ) -> FloatTensor<Self> {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::instance_norm_leaky_relu::<Self>(x, weight, bias, epsilon, slope);
         }
-        norm::tracked_instance_norm::<C>([x, weight, bias], epsilon, slope)
+        norm::tracked_instance_norm::<C>(settings, [x, weight, bias], epsilon, slope)
     }
 
     fn network_concat(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::concat::<Self>(a, b);
         }
-        spatial::tracked_concat::<C>(a, b)
+        spatial::tracked_concat::<C>(settings, a, b)
     }
 
     fn network_segmentation_sums(
@@ -195,10 +213,11 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
         share: f32,
         loss: VoxelLoss,
     ) -> FloatTensor<Self> {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::segmentation_sums::<Self>(logits, first, second, share, &loss);
         }
-        self::loss::tracked_segmentation_sums::<C>(logits, [first, second], share, &loss)
+        self::loss::tracked_segmentation_sums::<C>(settings, logits, [first, second], share, &loss)
     }
 
     fn network_batch_norm(
@@ -208,10 +227,11 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
         slope: FloatTensor<Self>,
         epsilon: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::batch_norm::<Self>(x, weight, bias, slope, epsilon);
         }
-        norm::tracked_batch_norm::<C>([x, weight, bias, slope], epsilon)
+        norm::tracked_batch_norm::<C>(settings, [x, weight, bias, slope], epsilon)
     }
 
     fn network_batch_norm_fixed(
@@ -223,44 +243,50 @@ impl<C: CheckpointStrategy> NetworkOps for Autodiff<Flex, C> {
         slope: FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self> {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::batch_norm_fixed::<Self>(x, weight, bias, mean, variance, slope, epsilon);
         }
-        norm::tracked_batch_norm_fixed::<C>([x, weight, bias, slope], [mean, variance], epsilon)
+        norm::tracked_batch_norm_fixed::<C>(settings, [x, weight, bias, slope], [mean, variance], epsilon)
     }
 
     fn network_resample(x: FloatTensor<Self>, maps: [AxisMap; 3]) -> FloatTensor<Self> {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::resample::<Self>(x, &maps);
         }
-        spatial::tracked_resample::<C>(x, &maps)
+        spatial::tracked_resample::<C>(settings, x, &maps)
     }
 
     fn network_add_cropped(x: FloatTensor<Self>, residual: FloatTensor<Self>) -> FloatTensor<Self> {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::add_cropped::<Self>(x, residual);
         }
-        spatial::tracked_add_cropped::<C>(x, residual)
+        spatial::tracked_add_cropped::<C>(settings, x, residual)
     }
 
     fn network_max_pool3d(x: FloatTensor<Self>, kernel: [usize; 3], stride: [usize; 3]) -> FloatTensor<Self> {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::max_pool3d::<Self>(x, kernel, stride);
         }
-        spatial::tracked_max_pool3d::<C>(x, kernel, stride)
+        spatial::tracked_max_pool3d::<C>(settings, x, kernel, stride)
     }
 
     fn network_multiply_mask(x: FloatTensor<Self>, mask: FloatTensor<Self>) -> FloatTensor<Self> {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::multiply_mask::<Self>(x, mask);
         }
-        spatial::tracked_multiply_mask::<C>(x, mask)
+        spatial::tracked_multiply_mask::<C>(settings, x, mask)
     }
 
     fn network_global_average(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        if selected() == Path::Stock {
+        let settings = Settings::current();
+        if settings.path() == Path::Stock {
             return stock::global_average::<Self>(x);
         }
-        spatial::tracked_global_average::<C>(x)
+        spatial::tracked_global_average::<C>(settings, x)
     }
 }

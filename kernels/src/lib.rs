@@ -2,7 +2,7 @@
 //!
 //! Activations are channels-last, (batch, x, y, z, channel), and of their own type, [`Activation`], so that a network
 //! converts its input once, runs on the operators here, and converts its output once. On the CPU device
-//! (`Device::flex()`) the operators are kernels of this crate ([`Path`]); on every other device they are compositions
+//! (`Device::flex()`) the operators are kernels of this crate ([`Path`], [`Settings`]); on every other device they are compositions
 //! of burn's own operators. Each is differentiable on a device with autodiff (`Device::flex().autodiff()`).
 //!
 //! # What to know about burn 0.22
@@ -26,23 +26,23 @@ mod ops;
 mod path;
 mod precision;
 mod resample;
+mod settings;
 mod spatial;
 mod speed;
 mod stock;
 mod threads;
 
-pub use arithmetic::precision_note;
 pub use norm::{BatchStatistics, Nonlinearity, batch_norm, batch_norm_fixed, bias_nonlinearity};
 pub use ops::NetworkOps;
-pub use path::{Path, select, selected};
-pub use precision::{Precision, allow_matrix_tiles, precision, set_precision};
+pub use path::Path;
+pub use precision::Precision;
 pub use resample::AxisMap;
+pub use settings::Settings;
 pub use spatial::{
     add, add_cropped, avg_pool3d, concat_all, crop, global_average, max_pool3d, multiply_mask, pad_replicate,
     upsample_repeat, upsample_trilinear,
 };
 pub use speed::convolution_speed;
-pub use threads::set_threads;
 
 use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};

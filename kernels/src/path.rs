@@ -1,8 +1,7 @@
-//! Which implementation of the operators runs: chosen by the processor's features, or by hand.
+//! The implementations of the operators.
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 /// An implementation of the operators on the CPU. All paths compute the same function; they differ in the order of
 /// rounding, so that results are equal bit for bit within one path only.
@@ -21,6 +20,11 @@ pub enum Path {
 impl Path {
     /// All paths, from the slowest to the fastest.
     pub const ALL: [Self; 4] = [Self::Stock, Self::Portable, Self::Avx2, Self::Avx512];
+
+    /// The fastest that this processor can run.
+    pub(crate) fn fastest() -> Self {
+        Self::ALL.into_iter().rev().find(|path| path.is_available()).unwrap_or(Self::Portable)
+    }
 
     /// Whether this processor can run the path.
     pub fn is_available(self) -> bool {
@@ -62,34 +66,4 @@ impl FromStr for Path {
             .find(|path| path.to_string() == text)
             .ok_or_else(|| format!("unknown path `{text}`; use one of stock, portable, avx2, avx512"))
     }
-}
-
-/// Index into [`Path::ALL`] of the selected path, or `UNSET` until first asked for.
-static SELECTED: AtomicU8 = AtomicU8::new(UNSET);
-const UNSET: u8 = u8::MAX;
-
-/// Selects the path of all operators from now on, for the whole process: `None` is the fastest one that this
-/// processor has. Returns the path selected.
-///
-/// # Errors
-/// The processor lacks the instructions of `path`; the selection stays as it was.
-pub fn select(path: Option<Path>) -> Result<Path, String> {
-    let path = path.unwrap_or_else(fastest);
-    if !path.is_available() {
-        return Err(format!("this processor cannot run the path `{path}`; `{}` is its fastest", fastest()));
-    }
-    SELECTED.store(path as u8, Ordering::Relaxed);
-    Ok(path)
-}
-
-/// The path that the operators take now.
-pub fn selected() -> Path {
-    match SELECTED.load(Ordering::Relaxed) {
-        UNSET => fastest(),
-        index => Path::ALL[usize::from(index)],
-    }
-}
-
-fn fastest() -> Path {
-    Path::ALL.into_iter().rev().find(|path| path.is_available()).unwrap_or(Path::Portable)
 }

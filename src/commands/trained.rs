@@ -53,13 +53,12 @@ pub enum Model {
 }
 
 impl Trained {
-    /// Opens a trained run and sets the CPU operators as it was trained with them.
+    /// Opens a trained run.
     ///
     /// # Errors
     /// Where there is none, its weights cannot be read or do not fit its plan, or this processor lacks its operators.
     pub fn open(run: &Run, which: Which) -> Result<Self> {
         let record = Record::open(run)?;
-        job::select_kernels(&record.config)?;
         let network = record.plan.network(&record.config.network);
         let Checkpoint { weights, step: steps, .. } = which.read(run)?;
         if !network.fits(&weights) {
@@ -146,7 +145,9 @@ pub fn windows(runs: &[Trained], options: WindowOptions, device: &Device) -> Res
     let networks = runs.iter().map(|run| match &run.model {
         Model::Network { network, weights } => (network.clone(), weights),
     });
-    Predictor::new(&first.record.plan, networks.collect(), options, device)
+    // Its operators run as the first run was trained with them.
+    let kernels = job::kernel_settings(&first.record.config)?;
+    kernels.scoped(|| Predictor::new(&first.record.plan, networks.collect(), options, device))
 }
 
 /// Refuses to average runs whose samples or classes differ.

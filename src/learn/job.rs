@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use rand::Rng;
+use segen_kernels::Settings;
 
 use super::checkpoint::{Checkpoint, History, Pointer, PolicyState};
 use super::epoch::Validation;
@@ -264,21 +265,24 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Sets the CPU operators' path and precision as configured and says which path is used.
-pub fn select_kernels(config: &Config) -> Result<String> {
+/// How the CPU operators run by a configuration, with as many threads as now. Whoever calls them for a run does so within
+/// [`Settings::scoped`], so that several runs of one process keep apart.
+///
+/// # Errors
+/// A path that this processor cannot run.
+pub fn kernel_settings(config: &Config) -> Result<Settings> {
     let path = config.kernels.path.map(|path| match path {
         KernelPath::Stock => segen_kernels::Path::Stock,
         KernelPath::Portable => segen_kernels::Path::Portable,
         KernelPath::Avx2 => segen_kernels::Path::Avx2,
         KernelPath::Avx512 => segen_kernels::Path::Avx512,
     });
-    let path = segen_kernels::select(path).map_err(|problem| {
+    let settings = Settings::current().with_path(path).map_err(|problem| {
         Error::config("kernels.path", problem, "leave it out to get the fastest path that this processor has")
     })?;
-    segen_kernels::set_precision(match config.kernels.precision {
+    let precision = match config.kernels.precision {
         Precision::F32 => segen_kernels::Precision::F32,
         Precision::Bf16 => segen_kernels::Precision::Bf16,
-    });
-    segen_kernels::allow_matrix_tiles(config.kernels.matrix_tiles);
-    Ok(path.to_string())
+    };
+    Ok(settings.with_precision(precision).with_matrix_tiles(config.kernels.matrix_tiles))
 }

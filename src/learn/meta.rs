@@ -16,7 +16,7 @@
 //! gradient descent with the model's rate, its gradient not clipped.
 
 use rayon::prelude::*;
-use segen_kernels::Precision;
+use segen_kernels::{Precision, Settings};
 
 use super::objective::{Gradient, Objective};
 use super::optimiser;
@@ -138,13 +138,16 @@ impl<'a> Meta<'a> {
         rate: f64,
         validation: &Batch,
     ) -> Result<LookAhead> {
-        let full = FullPrecision::begin();
+        let settings = Settings::current();
         // The training pass gave the losses at the weights themselves, unless it rounded.
         let known = Some(gradient.value.per_sample.as_slice());
-        let known = known.filter(|_| full.before == Precision::F32);
+        let known = known.filter(|_| settings.precision() == Precision::F32);
         let displacement = Displacement { difference: self.difference, length: self.displacement };
         let batches = Batches { meta: self, batch, validation };
-        look_ahead(&batches, weights, (&gradient.gradients, rate), known, displacement)
+        // In f32: displaced losses differ from the third digit on at most, which bf16 loses.
+        settings
+            .with_precision(Precision::F32)
+            .scoped(|| look_ahead(&batches, weights, (&gradient.gradients, rate), known, displacement))
     }
 }
 
@@ -174,25 +177,6 @@ impl Losses for Batches<'_> {
 
     fn norm(&self, direction: &Vec<Vec<f32>>) -> f64 {
         optimiser::norm(direction)
-    }
-}
-
-/// Convolutions in f32 while it lives: displaced losses differ from the third digit on at most, which bf16 loses.
-struct FullPrecision {
-    before: Precision,
-}
-
-impl FullPrecision {
-    fn begin() -> Self {
-        let before = segen_kernels::precision();
-        segen_kernels::set_precision(Precision::F32);
-        Self { before }
-    }
-}
-
-impl Drop for FullPrecision {
-    fn drop(&mut self) {
-        segen_kernels::set_precision(self.before);
     }
 }
 

@@ -296,7 +296,8 @@ impl Predictor {
         let share = 1.0 / self.networks.len() as f32;
         let mut sums: Vec<Vec<f32>> = Vec::new();
         for (network, weights) in &self.networks {
-            let logits = network.forward(weights, inputs.clone(), Mode::Evaluation).logits.swap_remove(0);
+            let forward = || network.forward(weights, inputs.clone(), Mode::Evaluation);
+            let logits = self.kernels.scoped(forward).logits.swap_remove(0);
             let output = match average {
                 Average::Probabilities => segen_kernels::softmax(logits),
                 Average::Logits => logits,

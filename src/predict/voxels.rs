@@ -64,7 +64,8 @@ impl Predictor {
     fn windows(&self, images: ArrayView4<f32>, places: &[[i64; 3]]) -> Vec<Vec<f32>> {
         let (network, weights) = &self.networks[0];
         let inputs = self.inputs(images, &self.padding(images), places, [false; 3]);
-        let output = network.forward(weights, inputs, Mode::Evaluation).logits.swap_remove(0);
+        let forward = || network.forward(weights, inputs, Mode::Evaluation);
+        let output = self.kernels.scoped(forward).logits.swap_remove(0);
         let size = self.patch.iter().product::<usize>() * self.classes;
         values(output.into_channels_last()).chunks_exact(size).map(<[f32]>::to_vec).collect()
     }

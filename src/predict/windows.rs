@@ -10,7 +10,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ndarray::{Array5, ArrayView3, ArrayView4};
-use segen_kernels::Activation;
+use segen_kernels::{Activation, Settings};
 
 use super::Segmenter;
 use super::forms::Views;
@@ -54,6 +54,8 @@ pub struct Predictor {
     pub(super) weighting: [Vec<f32>; 3],
     /// Changed forms in which windows are seen, instead of mirror images.
     pub(super) views: Option<Views>,
+    /// How the CPU operators run, wherever it predicts: as where it was made.
+    pub(super) kernels: Settings,
 }
 
 impl Predictor {
@@ -106,6 +108,7 @@ impl Predictor {
             device: device.clone(),
             weighting,
             views: None,
+            kernels: Settings::current(),
         })
     }
 
@@ -168,7 +171,8 @@ impl Predictor {
             let inputs = self.inputs(images, padding, group, mirror.axes);
             let sources = mirror.sources(self.classes);
             for (network, weights) in &self.networks {
-                let logits = network.forward(weights, inputs.clone(), Mode::Evaluation).logits.swap_remove(0);
+                let forward = || network.forward(weights, inputs.clone(), Mode::Evaluation);
+                let logits = self.kernels.scoped(forward).logits.swap_remove(0);
                 let mut probabilities = values(segen_kernels::softmax(logits).into_channels_last());
                 if !mirror.pairs.is_empty() {
                     exchange(&mut probabilities, &sources);

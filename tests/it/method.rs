@@ -341,10 +341,11 @@ fn every_method_trains_by_name_and_differs_from_the_others() {
     }
     let last = seen.pop().unwrap().1;
     // The same bytes again for another number of threads, and when stopped and resumed.
-    segen_kernels::set_threads(1);
-    assert_eq!(train("asym-combination", "one", &[]).0.weights, last);
-    segen_kernels::set_threads(2);
-    assert_eq!(train("asym-combination", "two", &["loader.threads=2"]).0.weights, last);
+    let threads = |count| segen_kernels::Settings::current().with_threads(count);
+    let one = threads(1).scoped(|| train("asym-combination", "one", &[]).0);
+    assert_eq!(one.weights, last);
+    let two = threads(2).scoped(|| train("asym-combination", "two", &["loader.threads=2"]).0);
+    assert_eq!(two.weights, last);
     let half = ["checkpoint.every_steps=2"];
     let (_, run) = train("asym-combination", "stopped", &half);
     std::fs::remove_dir_all(run.path("checkpoint/step-4")).unwrap();

@@ -6,7 +6,8 @@ use segen::machine;
 pub(crate) struct Args {}
 
 pub(crate) fn run(_args: Args, output: &Output) -> anyhow::Result<Exit> {
-    let path = segen::learn::job::select_kernels(&segen::config::Config::default())?;
+    let kernels = segen_kernels::Settings::current();
+    let path = kernels.path().to_string();
     let speed = segen_kernels::convolution_speed();
     let threads = rayon::current_num_threads();
     if output.json() {

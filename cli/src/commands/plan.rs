@@ -80,8 +80,9 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     if output.json() {
         output.data(&serde_json::to_string_pretty(&plan).context("the plan as JSON")?);
     } else {
-        segen::learn::job::select_kernels(&config)?;
-        output.data(&plan.describe(segen_kernels::convolution_speed(), config.loader.memory_gib));
+        let kernels = segen::learn::job::kernel_settings(&config)?;
+        let speed = kernels.scoped(segen_kernels::convolution_speed);
+        output.data(&plan.describe(speed, config.loader.memory_gib));
     }
     Ok(Exit::Done)
 }

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use segen_kernels::{self as kernels, Precision};
+use segen_kernels::{Precision, Settings};
 use serde_json::{Value, json};
 use workloads::{Timer, measure};
 
@@ -133,15 +133,19 @@ fn main() -> Outcome<()> {
             }
         }
     }
-    kernels::allow_matrix_tiles(options.matrix_tiles);
     if let Some(name) = workload {
-        kernels::set_threads(options.threads);
-        kernels::set_precision(options.precision.unwrap_or(Precision::F32));
-        println!("{}", measure(&name, options.timer)?);
+        let settings = settings(&options, options.precision.unwrap_or(Precision::F32));
+        println!("{}", settings.scoped(|| measure(&name, options.timer))?);
         return Ok(());
     }
     options.python = python.ok_or("--python PYTHON is needed: an interpreter with torch")?;
     compare(&options)
+}
+
+/// What ours run on.
+fn settings(options: &Options, precision: Precision) -> Settings {
+    let settings = Settings::current().with_threads(options.threads).with_precision(precision);
+    settings.with_matrix_tiles(options.matrix_tiles)
 }
 
 /// Runs all workloads that are wanted and prints the table.
@@ -167,9 +171,9 @@ fn compare(options: &Options) -> Outcome<()> {
     let mut last = None;
     for (workload, precision) in wanted {
         if last.replace(precision) != Some(precision) {
-            kernels::set_precision(precision);
-            let (path, threads, note) = (kernels::selected(), options.threads, kernels::precision_note());
-            println!("path {path}, {threads} threads; {precision}: {note}");
+            let settings = settings(options, precision);
+            let (path, threads) = (settings.path(), settings.threads());
+            println!("path {path}, {threads} threads; {precision}: {}", settings.arithmetic());
         }
         let rows = compare_one(workload, precision, options, &mut progress)?;
         if let Some(file) = &options.json {
@@ -288,7 +292,7 @@ fn compare_one(
     let eager_bars = if single { [workload.eager, workload.memory] } else { [None; 2] };
     let best_bars = [workload.best[usize::from(!single)], None];
     let rows = [("eager", eager, eager_peak, eager_bars), ("best", best.0, best.1, best_bars)];
-    let path = kernels::selected().to_string();
+    let path = Settings::current().path().to_string();
     Ok(rows
         .into_iter()
         .filter(|(opponent, ..)| *opponent == "eager" || sought)

@@ -8,6 +8,7 @@ use super::vector_tiles::portable;
 #[cfg(target_arch = "x86_64")]
 use super::vector_tiles::{avx2, avx512, avx512_bf16};
 use crate::path::Path;
+use crate::settings::Settings;
 
 /// The register blocking of a path.
 #[derive(Clone, Copy, Debug)]
@@ -25,15 +26,16 @@ const AVX512_ACCUMULATORS: usize = 28;
 const AVX2_ACCUMULATORS: usize = 12;
 
 impl Blocking {
-    pub(crate) fn new(path: Path) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let path = settings.path();
         let lanes = if path == Path::Avx512 { 16 } else { 8 };
-        Self { path, operands: Operands::of(path), lanes, matrix_tiles: false }
+        Self { path, operands: Operands::of(settings), lanes, matrix_tiles: false }
     }
 
     /// For products whose terms lie side by side ([`Tile::a_term`] is 1), which matrix tiles can do.
-    pub(crate) fn of_neighbours(path: Path) -> Self {
-        let blocking = Self::new(path);
-        Self { matrix_tiles: blocking.operands == Operands::Pairs && has_matrix_tiles(), ..blocking }
+    pub(crate) fn of_neighbours(settings: &Settings) -> Self {
+        let blocking = Self::new(settings);
+        Self { matrix_tiles: blocking.operands == Operands::Pairs && has_matrix_tiles(settings), ..blocking }
     }
 
     /// Whether the products are those of matrix tiles.
@@ -114,13 +116,14 @@ impl Products {
 }
 
 /// Whether matrices of bf16 are multiplied by the processor: allowed, and there.
-pub(crate) fn has_matrix_tiles() -> bool {
+pub(crate) fn has_matrix_tiles(settings: &Settings) -> bool {
     #[cfg(target_arch = "x86_64")]
     {
-        crate::precision::matrix_tiles_allowed() && amx::is_available()
+        settings.matrix_tiles() && amx::is_available()
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
+        let _ = settings;
         false
     }
 }
@@ -171,12 +174,8 @@ mod tests {
             columns: 8,
             repeat: 1,
         };
-        let blocking = Blocking {
-            path,
-            operands: Operands::Single,
-            lanes: Blocking::new(path).lanes,
-            matrix_tiles: false,
-        };
+        let settings = Settings::default().with_path(Some(path)).unwrap();
+        let blocking = Blocking::new(&settings);
         // SAFETY: with two terms all places exist; with more a test of these very places fails.
         unsafe { blocking.products().compute(1, 1, &tile) };
         out

@@ -1,18 +1,24 @@
 //! Concatenation along the channels and its gradient.
 
 use super::buffer::{Buffer, Shared};
-use crate::threads::parallel;
+use crate::settings::Settings;
 
 /// Positions per task.
 const CHUNK: usize = 4096;
 
 /// Interleaves (position, `a_channels`) and (position, `b_channels`).
-pub(crate) fn concat(a: &[f32], a_channels: usize, b: &[f32], b_channels: usize) -> Buffer {
+pub(crate) fn concat(
+    settings: &Settings,
+    a: &[f32],
+    a_channels: usize,
+    b: &[f32],
+    b_channels: usize,
+) -> Buffer {
     let channels = a_channels + b_channels;
     let mut out = Buffer::new(a.len() + b.len());
     let shared = Shared::new(&mut out);
     let positions = a.len() / a_channels;
-    parallel(positions.div_ceil(CHUNK), |chunk| {
+    settings.parallel(positions.div_ceil(CHUNK), |chunk| {
         let first = chunk * CHUNK;
         let count = CHUNK.min(positions - first);
         // SAFETY: the chunks do not overlap.
@@ -28,13 +34,18 @@ pub(crate) fn concat(a: &[f32], a_channels: usize, b: &[f32], b_channels: usize)
 }
 
 /// Undoes [`concat`].
-pub(crate) fn split(values: &[f32], a_channels: usize, b_channels: usize) -> (Buffer, Buffer) {
+pub(crate) fn split(
+    settings: &Settings,
+    values: &[f32],
+    a_channels: usize,
+    b_channels: usize,
+) -> (Buffer, Buffer) {
     let channels = a_channels + b_channels;
     let positions = values.len() / channels;
     let mut a = Buffer::new(positions * a_channels);
     let mut b = Buffer::new(positions * b_channels);
     let (shared_a, shared_b) = (Shared::new(&mut a), Shared::new(&mut b));
-    parallel(positions.div_ceil(CHUNK), |chunk| {
+    settings.parallel(positions.div_ceil(CHUNK), |chunk| {
         let first = chunk * CHUNK;
         let count = CHUNK.min(positions - first);
         // SAFETY: the chunks do not overlap.

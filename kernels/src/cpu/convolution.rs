@@ -4,8 +4,7 @@ use super::buffer::{Buffer, Shared};
 use super::correlate::{Axis, Packed, Place, Source, correlate, correlate_gradient};
 use super::simd::vectorise;
 use super::winograd::{self, Filtered};
-use crate::path::Path;
-use crate::threads::parallel;
+use crate::settings::Settings;
 
 /// Sizes of a convolution: input (batch, size, input channels), weight (output, input, kernel), output
 /// (batch, [`Self::output_size`], output channels).
@@ -56,31 +55,31 @@ impl Convolution {
         (((output * self.input + input) * kx + x) * ky + y) * kz + z
     }
 
-    pub(crate) fn forward(&self, path: Path, x: &[f32], weight: &[f32], bias: &[f32]) -> Buffer {
+    pub(crate) fn forward(&self, settings: &Settings, x: &[f32], weight: &[f32], bias: &[f32]) -> Buffer {
         let this = self.flat_axes_first();
         let count = this.output_size();
         let mut out = Buffer::new(self.batch * count.iter().product::<usize>() * self.output);
         let source = this.source(x);
         let weight = |tap, input, output| weight[this.weight(output, input, tap)];
-        if winograd::suits(path, &source, self.output) {
-            let filtered = Filtered::of_activations(&source, path);
-            let weights = winograd::Transformed::new(path, &source, filtered, self.output, weight);
-            winograd::correlate(&source, &weights, bias, Shared::new(&mut out));
+        if winograd::suits(settings, &source, self.output) {
+            let filtered = Filtered::of_activations(&source, settings);
+            let weights = winograd::Transformed::new(settings, &source, filtered, self.output, weight);
+            winograd::correlate(settings, &source, &weights, bias, Shared::new(&mut out));
         } else {
-            let packed = Packed::new(path, count[2], this.kernel, self.input, self.output, weight);
+            let packed = Packed::new(settings, count[2], this.kernel, self.input, self.output, weight);
             let places = count.map(|size| Place { first: 0, step: 1, size });
-            correlate(&source, &packed, bias, Shared::new(&mut out), places);
+            correlate(settings, &source, &packed, bias, Shared::new(&mut out), places);
         }
         out
     }
 
     /// Gradient of the input. Input voxels fall into classes by their position modulo the stride; those of one class
     /// depend on the gradient of the output through the same taps, so that each class is a sum over taps of its own.
-    pub(crate) fn input_gradient(&self, path: Path, weight: &[f32], gradient: &[f32]) -> Buffer {
-        self.flat_axes_first().input_gradient_in_order(path, weight, gradient)
+    pub(crate) fn input_gradient(&self, settings: &Settings, weight: &[f32], gradient: &[f32]) -> Buffer {
+        self.flat_axes_first().input_gradient_in_order(settings, weight, gradient)
     }
 
-    fn input_gradient_in_order(&self, path: Path, weight: &[f32], gradient: &[f32]) -> Buffer {
+    fn input_gradient_in_order(&self, settings: &Settings, weight: &[f32], gradient: &[f32]) -> Buffer {
         let count = self.output_size();
         let [sx, sy, sz] = self.stride;
         let mut out = Buffer::new(self.batch * self.size.iter().product::<usize>() * self.input);
@@ -112,22 +111,22 @@ impl Convolution {
                 weight[self.weight(output, input, tap)]
             };
             let source = Source { values: gradient, batch: self.batch, channels: self.output, axes };
-            if winograd::suits(path, &source, self.input) {
+            if winograd::suits(settings, &source, self.input) {
                 let filtered = Filtered::most(&source);
-                let weights = winograd::Transformed::new(path, &source, filtered, self.input, weight);
-                winograd::correlate(&source, &weights, &zeros, shared);
+                let weights = winograd::Transformed::new(settings, &source, filtered, self.input, weight);
+                winograd::correlate(settings, &source, &weights, &zeros, shared);
                 continue;
             }
-            let packed = Packed::new(path, axes[2].count, taps, self.output, self.input, weight);
+            let packed = Packed::new(settings, axes[2].count, taps, self.output, self.input, weight);
             let places =
                 std::array::from_fn(|i| Place { first: class[i], step: self.stride[i], size: self.size[i] });
-            correlate(&source, &packed, &zeros, shared, places);
+            correlate(settings, &source, &packed, &zeros, shared, places);
         }
         out
     }
 
     /// Gradient of the weight, (output, input, kernel).
-    pub(crate) fn weight_gradient(&self, path: Path, x: &[f32], gradient: &[f32]) -> Buffer {
+    pub(crate) fn weight_gradient(&self, settings: &Settings, x: &[f32], gradient: &[f32]) -> Buffer {
         let mut out = Buffer::new(self.output * self.input * self.kernel.iter().product::<usize>());
         let shared = Shared::new(&mut out);
         let this = self.flat_axes_first();
@@ -138,10 +137,10 @@ impl Convolution {
                 unsafe { *shared.at(this.weight(first + column, input, tap)) = *value };
             }
         };
-        if winograd::suits_gradient(path, &source, self.output) {
-            winograd::correlate_gradient(path, &source, gradient, self.output, write);
+        if winograd::suits_gradient(settings, &source, self.output) {
+            winograd::correlate_gradient(settings, &source, gradient, self.output, write);
         } else {
-            correlate_gradient(path, &source, gradient, self.output, write);
+            correlate_gradient(settings, &source, gradient, self.output, write);
         }
         out
     }
@@ -178,7 +177,7 @@ impl Transposed {
     }
 
     /// Every input voxel gives kernel x * kernel y rows of kernel z * output channels, neighbours in the output.
-    pub(crate) fn forward(&self, path: Path, x: &[f32], weight: &[f32], bias: &[f32]) -> Buffer {
+    pub(crate) fn forward(&self, settings: &Settings, x: &[f32], weight: &[f32], bias: &[f32]) -> Buffer {
         let [kx, ky, kz] = self.kernel;
         let [ox, oy, oz] = self.output_size();
         let mut out = Buffer::new(self.batch * ox * oy * oz * self.output);
@@ -188,45 +187,46 @@ impl Transposed {
         let columns = kz * self.output;
         let bias = bias.repeat(kz);
         for (i, j) in (0..kx).flat_map(|i| (0..ky).map(move |j| (i, j))) {
-            let packed = Packed::new(path, self.size[2], [1; 3], self.input, columns, |_, input, column| {
-                let (k, output) = (column / self.output, column % self.output);
-                weight[(((input * self.output + output) * kx + i) * ky + j) * kz + k]
-            });
+            let packed =
+                Packed::new(settings, self.size[2], [1; 3], self.input, columns, |_, input, column| {
+                    let (k, output) = (column / self.output, column % self.output);
+                    weight[(((input * self.output + output) * kx + i) * ky + j) * kz + k]
+                });
             let places = [
                 Place { first: i, step: kx, size: ox },
                 Place { first: j, step: ky, size: oy },
                 Place { first: 0, step: 1, size: self.size[2] },
             ];
-            correlate(&source, &packed, &bias, shared, places);
+            correlate(settings, &source, &packed, &bias, shared, places);
         }
         out
     }
 
-    pub(crate) fn input_gradient(&self, path: Path, weight: &[f32], gradient: &[f32]) -> Buffer {
-        self.convolution().forward(path, gradient, weight, &vec![0.0; self.input])
+    pub(crate) fn input_gradient(&self, settings: &Settings, weight: &[f32], gradient: &[f32]) -> Buffer {
+        self.convolution().forward(settings, gradient, weight, &vec![0.0; self.input])
     }
 
     /// Gradient of the weight, (input, output, kernel).
-    pub(crate) fn weight_gradient(&self, path: Path, x: &[f32], gradient: &[f32]) -> Buffer {
-        self.convolution().weight_gradient(path, gradient, x)
+    pub(crate) fn weight_gradient(&self, settings: &Settings, x: &[f32], gradient: &[f32]) -> Buffer {
+        self.convolution().weight_gradient(settings, gradient, x)
     }
 }
 
 /// Sum of a (position, channel) array over the positions: the gradient of a bias. Short runs are summed in f32, these
 /// sums in f64.
-pub(crate) fn sum_per_channel(path: Path, values: &[f32], channels: usize) -> Buffer {
+pub(crate) fn sum_per_channel(settings: &Settings, values: &[f32], channels: usize) -> Buffer {
     const CHUNK: usize = 4096;
     const RUN: usize = 16;
     let positions = values.len() / channels.max(1);
     let chunks = positions.div_ceil(CHUNK);
     let mut partial = vec![0.0_f64; chunks * channels];
     let shared = Shared::new(&mut partial);
-    parallel(chunks, |chunk| {
+    settings.parallel(chunks, |chunk| {
         // SAFETY: every chunk has its own part.
         let sums = unsafe { shared.part(chunk * channels, channels) };
         let mut run_sums = vec![0.0_f32; channels];
         let last = (chunk * CHUNK + CHUNK).min(positions);
-        vectorise(path, || {
+        vectorise(settings.path(), || {
             for run in values[chunk * CHUNK * channels..last * channels].chunks(RUN * channels) {
                 run_sums.fill(0.0);
                 for position in run.chunks_exact(channels) {

@@ -15,12 +15,13 @@ pub(crate) use weights::Packed;
 use super::blocking::split;
 use super::buffer::{Buffer, Shared};
 use super::tile::{Segment, Start, Tile};
-use crate::threads::parallel;
+use crate::settings::Settings;
 use source::{Terms, row_block};
 
 /// Writes `out[place] = bias + sum over taps and channels of source * weights` for all outputs of the source's axes.
 /// `out` is (batch, place x, place y, place z, column).
 pub(crate) fn correlate(
+    settings: &Settings,
     source: &Source<'_>,
     weights: &Packed,
     bias: &[f32],
@@ -37,7 +38,7 @@ pub(crate) fn correlate(
     let Packed { vectors, group, blocking, .. } = *weights;
     let [px, py, pz] = places;
     let width = blocking.operands.words(channels);
-    parallel(source.batch * ax.count * blocks, |task| {
+    settings.parallel(source.batch * ax.count * blocks, |task| {
         let (plane, y0) = (task / blocks, task % blocks * block);
         let (n, x) = (plane / ax.count, plane % ax.count);
         let lines = block.min(ay.count - y0);

@@ -2,8 +2,7 @@
 
 use super::buffer::{Buffer, Shared};
 use super::simd::vectorise;
-use crate::path::Path;
-use crate::threads::parallel;
+use crate::settings::Settings;
 use crate::{IGNORED, UNLABELLED, VoxelLoss};
 
 /// Sizes: logits (batch, voxels, classes), labels (batch, voxels), sums (batch, [`Self::columns`]).
@@ -111,7 +110,7 @@ impl Sums {
     /// Returns the sums and the probabilities after the margin, of which the gradient is made.
     pub(crate) fn forward(
         &self,
-        path: Path,
+        settings: &Settings,
         logits: &[f32],
         labels: &Labels,
         rule: &Rule,
@@ -121,14 +120,14 @@ impl Sums {
         let shared = Shared::new(&mut probabilities);
         let mut partial = vec![0.0_f64; self.batch * chunks * columns];
         let shared_partial = Shared::new(&mut partial);
-        parallel(self.batch * chunks, |index| {
+        settings.parallel(self.batch * chunks, |index| {
             let (n, chunk) = (index / chunks, index % chunks);
             let first = n * self.voxels + chunk * CHUNK;
             let count = CHUNK.min(self.voxels - chunk * CHUNK);
             let mut sums = vec![0.0_f64; columns];
             // SAFETY: the chunks do not overlap.
             let p = unsafe { shared.part(first * classes, count * classes) };
-            vectorise(path, || {
+            vectorise(settings.path(), || {
                 for (voxel, p) in p.chunks_exact_mut(classes).enumerate() {
                     p.copy_from_slice(&logits[(first + voxel) * classes..][..classes]);
                     self.add_voxel(rule, (labels.at(first + voxel), labels.share), p, &mut sums);
@@ -202,7 +201,7 @@ impl Sums {
     /// Gradient of the logits, from the probabilities and the gradient of the sums.
     pub(crate) fn backward(
         &self,
-        path: Path,
+        settings: &Settings,
         probabilities: &[f32],
         labels: &Labels,
         rule: &Rule,
@@ -211,7 +210,7 @@ impl Sums {
         let (classes, columns, chunks) = (self.classes, self.columns(), self.chunks());
         let mut out = Buffer::new(probabilities.len());
         let shared = Shared::new(&mut out);
-        parallel(self.batch * chunks, |index| {
+        settings.parallel(self.batch * chunks, |index| {
             let (n, chunk) = (index / chunks, index % chunks);
             let first = n * self.voxels + chunk * CHUNK;
             let count = CHUNK.min(self.voxels - chunk * CHUNK);
@@ -219,7 +218,7 @@ impl Sums {
             let slopes = Slopes::of(gradient, classes);
             // SAFETY: the chunks do not overlap.
             let out = unsafe { shared.part(first * classes, count * classes) };
-            vectorise(path, || {
+            vectorise(settings.path(), || {
                 for (voxel, out) in out.chunks_exact_mut(classes).enumerate() {
                     let p = &probabilities[(first + voxel) * classes..][..classes];
                     let label = labels.at(first + voxel);
@@ -305,16 +304,16 @@ fn others(p: &[f32], class: usize) -> f32 {
 }
 
 /// Softmax of every run of `classes` values.
-pub(crate) fn softmax(path: Path, logits: &[f32], classes: usize) -> Buffer {
+pub(crate) fn softmax(settings: &Settings, logits: &[f32], classes: usize) -> Buffer {
     let mut out = Buffer::new(logits.len());
     let shared = Shared::new(&mut out);
     let voxels = logits.len() / classes.max(1);
-    parallel(voxels.div_ceil(CHUNK), |chunk| {
+    settings.parallel(voxels.div_ceil(CHUNK), |chunk| {
         let first = chunk * CHUNK * classes;
         let length = CHUNK.min(voxels - chunk * CHUNK) * classes;
         // SAFETY: the chunks do not overlap.
         let out = unsafe { shared.part(first, length) };
-        vectorise(path, || {
+        vectorise(settings.path(), || {
             out.copy_from_slice(&logits[first..first + length]);
             for p in out.chunks_exact_mut(classes) {
                 softmax_in_place(p);

@@ -8,8 +8,7 @@
 mod loops;
 
 use super::buffer::{Buffer, Shared};
-use crate::path::Path;
-use crate::threads::parallel;
+use crate::settings::Settings;
 use loops::{gradient_of_input, normalise, sum_differences, sum_gradients};
 
 /// Sizes and constants of the operator: input and output (batch, positions, channels), statistics (batch, channels).
@@ -66,9 +65,9 @@ impl Norm {
     }
 
     /// Calls `task(n, chunk, first value, values)` for every chunk of positions, in parallel.
-    fn chunks(&self, task: impl Fn(usize, usize, usize, usize) + Sync) {
+    fn chunks(&self, settings: &Settings, task: impl Fn(usize, usize, usize, usize) + Sync) {
         let chunks = self.positions.div_ceil(self.chunk());
-        parallel(self.batch * chunks, |index| {
+        settings.parallel(self.batch * chunks, |index| {
             let (n, chunk) = (index / chunks, index % chunks);
             let first = chunk * self.chunk();
             let count = self.chunk().min(self.positions - first);
@@ -79,13 +78,14 @@ impl Norm {
     /// Sums `SUMS` values per channel over the positions in f64: `run_sums(n, values range, sums)` adds one run.
     fn sums<const SUMS: usize>(
         &self,
+        settings: &Settings,
         run_sums: impl Fn(usize, std::ops::Range<usize>, &mut [Vec<f32>; SUMS]) + Sync,
     ) -> Vec<[f64; SUMS]> {
         let channels = self.channels;
         let chunks = self.positions.div_ceil(self.chunk());
         let mut partial = vec![[0.0_f64; SUMS]; self.batch * chunks * channels];
         let shared_partial = Shared::new(&mut partial);
-        self.chunks(|n, index, first, length| {
+        self.chunks(settings, |n, index, first, length| {
             let mut total = vec![[0.0_f64; SUMS]; channels];
             let mut rows: [Vec<f32>; SUMS] = std::array::from_fn(|_| vec![0.0; channels]);
             for start in (first..first + length).step_by(RUN * channels) {
@@ -112,13 +112,13 @@ impl Norm {
     }
 
     /// Mean and biased variance of the input.
-    pub(crate) fn statistics(&self, path: Path, x: &[f32]) -> Statistics {
+    pub(crate) fn statistics(&self, settings: &Settings, x: &[f32]) -> Statistics {
         let channels = self.channels;
         // Sums of differences from the first voxel, so that a large mean costs no digits of the variance.
         let origin = |n: usize| &x[n * self.positions * channels..][..channels];
-        let sums = self.sums(|n, range, [a, b]: &mut [Vec<f32>; 2]| {
+        let sums = self.sums(settings, |n, range, [a, b]: &mut [Vec<f32>; 2]| {
             // SAFETY: whole positions, and `channels` values in each row.
-            unsafe { sum_differences(path, &x[range], origin(n), a, b) }
+            unsafe { sum_differences(settings.path(), &x[range], origin(n), a, b) }
         });
         let count = self.positions as f64;
         let (mut means, mut variances) = (vec![0.0; sums.len()], vec![0.0; sums.len()]);
@@ -141,11 +141,11 @@ impl Norm {
     }
 
     /// Mean over the positions, (batch, channels).
-    pub(crate) fn means(&self, path: Path, x: &[f32]) -> Buffer {
+    pub(crate) fn means(&self, settings: &Settings, x: &[f32]) -> Buffer {
         let zeros = vec![0.0; self.channels];
-        let sums = self.sums(|_, range, [a, b]: &mut [Vec<f32>; 2]| {
+        let sums = self.sums(settings, |_, range, [a, b]: &mut [Vec<f32>; 2]| {
             // SAFETY: whole positions, and `channels` values in each row.
-            unsafe { sum_differences(path, &x[range], &zeros, a, b) }
+            unsafe { sum_differences(settings.path(), &x[range], &zeros, a, b) }
         });
         let mut means = Buffer::new(sums.len());
         for (mean, sum) in means.iter_mut().zip(sums) {
@@ -156,7 +156,7 @@ impl Norm {
 
     pub(crate) fn forward(
         &self,
-        path: Path,
+        settings: &Settings,
         x: &[f32],
         parameters: Parameters<'_>,
         statistics: &Statistics,
@@ -164,19 +164,21 @@ impl Norm {
         let affine = statistics.affine(parameters);
         let mut y = Buffer::new(x.len());
         let shared = Shared::new(&mut y);
-        self.chunks(|n, _, first, length| {
+        self.chunks(settings, |n, _, first, length| {
             // SAFETY: the chunks do not overlap.
             let y = unsafe { shared.part(first, length) };
             let (scale, shift) = affine.of(n, self.channels);
             // SAFETY: whole positions, and `channels` values in each row.
-            unsafe { normalise(path, &x[first..first + length], scale, shift, parameters.slope, y) }
+            unsafe {
+                normalise(settings.path(), &x[first..first + length], scale, shift, parameters.slope, y)
+            }
         });
         y
     }
 
     pub(crate) fn backward(
         &self,
-        path: Path,
+        settings: &Settings,
         x: &[f32],
         parameters: Parameters<'_>,
         (statistics, origin): (&Statistics, Origin),
@@ -187,12 +189,12 @@ impl Norm {
         let affine = statistics.affine(parameters);
         // The sums that everything is made of: of the gradient g at the norm's output, of g times the centred input,
         // and of the output's gradient times the norm's output where the slope applies.
-        let sums = self.sums(|n, range, sums: &mut [Vec<f32>; 3]| {
+        let sums = self.sums(settings, |n, range, sums: &mut [Vec<f32>; 3]| {
             let (scale, shift) = affine.of(n, channels);
             let mean = &statistics.mean[n * channels..][..channels];
             let (x, gradient) = (&x[range.clone()], &gradient[range]);
             // SAFETY: whole positions, and `channels` values in each row.
-            unsafe { sum_gradients(path, x, gradient, [scale, shift, slope, mean], sums) }
+            unsafe { sum_gradients(settings.path(), x, gradient, [scale, shift, slope, mean], sums) }
         });
         let count = self.positions as f64;
         let vector = || Buffer::new(channels);
@@ -221,7 +223,7 @@ impl Norm {
             result.slope[channel] = slope as f32;
         }
         let shared = Shared::new(&mut result.x);
-        self.chunks(|n, _, first, length| {
+        self.chunks(settings, |n, _, first, length| {
             // SAFETY: the chunks do not overlap.
             let dx = unsafe { shared.part(first, length) };
             let (scale, shift) = affine.of(n, channels);
@@ -229,7 +231,9 @@ impl Norm {
                 (&x_factor[n * channels..][..channels], &constant[n * channels..][..channels]);
             let (x, gradient) = (&x[first..first + length], &gradient[first..first + length]);
             // SAFETY: whole positions, and `channels` values in each row.
-            unsafe { gradient_of_input(path, x, gradient, [scale, shift, slope, x_factor, constant], dx) }
+            unsafe {
+                gradient_of_input(settings.path(), x, gradient, [scale, shift, slope, x_factor, constant], dx)
+            }
         });
         result
     }

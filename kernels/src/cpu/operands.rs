@@ -2,7 +2,8 @@
 
 use super::buffer::Shared;
 use crate::path::Path;
-use crate::precision::{Precision, precision};
+use crate::precision::Precision;
+use crate::settings::Settings;
 
 /// What the operands of a product are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,11 +17,11 @@ pub(crate) enum Operands {
 }
 
 impl Operands {
-    /// The operands of the path in the precision that is set.
-    pub(crate) fn of(path: Path) -> Self {
-        match precision() {
+    /// The operands of the path in the precision of the settings.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        match settings.precision() {
             Precision::F32 => Self::Single,
-            Precision::Bf16 if path == Path::Avx512 && has_products() => Self::Pairs,
+            Precision::Bf16 if settings.path() == Path::Avx512 && has_products() => Self::Pairs,
             Precision::Bf16 => Self::Rounded,
         }
     }

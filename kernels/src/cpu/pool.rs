@@ -2,8 +2,7 @@
 
 use super::buffer::{Buffer, Shared};
 use super::simd::vectorise;
-use crate::path::Path;
-use crate::threads::parallel;
+use crate::settings::Settings;
 
 /// Sizes of a maximum pooling without padding: input (batch, size, channels).
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +21,7 @@ impl MaxPool {
 
     /// Returns the maxima, and for each the number of its tap: the first of equal ones. A value that is not a number
     /// counts as the largest, so that it is not lost.
-    pub(crate) fn forward(&self, path: Path, x: &[f32]) -> (Buffer, Vec<u32>) {
+    pub(crate) fn forward(&self, settings: &Settings, x: &[f32]) -> (Buffer, Vec<u32>) {
         let [ox, oy, oz] = self.output_size();
         let [sx, sy, sz] = self.size;
         let [kx, ky, kz] = self.kernel;
@@ -30,13 +29,13 @@ impl MaxPool {
         let length = self.batch * ox * oy * oz * channels;
         let (mut out, mut taps) = (Buffer::new(length), vec![0_u32; length]);
         let (shared, shared_taps) = (Shared::new(&mut out), Shared::new(&mut taps));
-        parallel(self.batch * ox, |task| {
+        settings.parallel(self.batch * ox, |task| {
             let (n, i) = (task / ox, task % ox);
             let plane = oy * oz * channels;
             // SAFETY: every task has its own plane.
             let (out, taps) =
                 unsafe { (shared.part(task * plane, plane), shared_taps.part(task * plane, plane)) };
-            vectorise(path, || {
+            vectorise(settings.path(), || {
                 let voxels = out.chunks_exact_mut(channels).zip(taps.chunks_exact_mut(channels));
                 for (index, (best, best_tap)) in voxels.enumerate() {
                     let corner = [i, index / oz, index % oz];
@@ -63,7 +62,7 @@ impl MaxPool {
     }
 
     /// Gradient of the input: every input gathers from the windows in which it was the maximum, in a fixed order.
-    pub(crate) fn backward(&self, path: Path, taps: &[u32], gradient: &[f32]) -> Buffer {
+    pub(crate) fn backward(&self, settings: &Settings, taps: &[u32], gradient: &[f32]) -> Buffer {
         let [ox, oy, oz] = self.output_size();
         let [sx, sy, sz] = self.size;
         let [_, ky, kz] = self.kernel;
@@ -75,13 +74,13 @@ impl MaxPool {
             let first = (place + 1).saturating_sub(self.kernel[axis]).div_ceil(self.stride[axis]);
             first..(place / self.stride[axis] + 1).min(outputs)
         };
-        parallel(self.batch * sx, |task| {
+        settings.parallel(self.batch * sx, |task| {
             let (n, x) = (task / sx, task % sx);
             let plane = sy * sz * channels;
             // SAFETY: every task has its own plane.
             let out = unsafe { shared.part(task * plane, plane) };
             out.fill(0.0);
-            vectorise(path, || {
+            vectorise(settings.path(), || {
                 for (index, to) in out.chunks_exact_mut(channels).enumerate() {
                     let (y, z) = (index / sz, index % sz);
                     for i in windows(0, x, ox) {
@@ -107,10 +106,10 @@ impl MaxPool {
 }
 
 /// Gradient of means over `positions`: every position of sample n gets `gradient[n] / positions`.
-pub(crate) fn spread(gradient: &[f32], channels: usize, positions: usize) -> Buffer {
+pub(crate) fn spread(settings: &Settings, gradient: &[f32], channels: usize, positions: usize) -> Buffer {
     let mut out = Buffer::new(gradient.len() * positions);
     let shared = Shared::new(&mut out);
-    parallel(gradient.len() / channels, |n| {
+    settings.parallel(gradient.len() / channels, |n| {
         let share: Vec<f32> =
             gradient[n * channels..][..channels].iter().map(|value| value / positions as f32).collect();
         // SAFETY: every sample has its own part.

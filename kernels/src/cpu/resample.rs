@@ -2,13 +2,12 @@
 
 use super::buffer::{Buffer, Shared};
 use super::simd::vectorise;
-use crate::path::Path;
 use crate::resample::AxisMap;
-use crate::threads::parallel;
+use crate::settings::Settings;
 
 /// Applies one map per axis to an array (batch, size, channels).
 pub(crate) fn resample(
-    path: Path,
+    settings: &Settings,
     x: &[f32],
     [batch, sx, sy, sz, channels]: [usize; 5],
     maps: &[AxisMap; 3],
@@ -18,11 +17,11 @@ pub(crate) fn resample(
     let line = oz * channels;
     let mut out = Buffer::new(batch * ox * oy * line);
     let shared = Shared::new(&mut out);
-    parallel(batch * ox, |task| {
+    settings.parallel(batch * ox, |task| {
         let (n, i) = (task / ox, task % ox);
         // SAFETY: every task has its own plane.
         let plane = unsafe { shared.part(task * oy * line, oy * line) };
-        vectorise(path, || {
+        vectorise(settings.path(), || {
             for (j, to) in plane.chunks_exact_mut(line.max(1)).enumerate() {
                 to.fill(0.0);
                 for &(source_x, weight_x) in mx.terms(i) {
@@ -58,7 +57,7 @@ fn margins(size: [usize; 3], residual: [usize; 3]) -> [usize; 3] {
 
 /// `x` plus the centre of `residual`, whose channels beyond its own are zeros.
 pub(crate) fn add_cropped(
-    path: Path,
+    settings: &Settings,
     (x, shape): (&[f32], [usize; 5]),
     (residual, residual_shape): (&[f32], [usize; 5]),
 ) -> Buffer {
@@ -68,9 +67,9 @@ pub(crate) fn add_cropped(
     let line = sz * channels;
     let mut out = Buffer::new(x.len());
     let shared = Shared::new(&mut out);
-    parallel(batch * sx, |task| {
+    settings.parallel(batch * sx, |task| {
         let (n, i) = (task / sx, task % sx);
-        vectorise(path, || {
+        vectorise(settings.path(), || {
             for j in 0..sy {
                 let first = (task * sy + j) * line;
                 let from = (((n * rx + i + mx) * ry + j + my) * rz + mz) * residual_channels;
@@ -98,6 +97,7 @@ pub(crate) fn add_cropped(
 
 /// Gradient of the residual of [`add_cropped`]: that of the sum, within zeros, without the channels that are not its.
 pub(crate) fn add_cropped_gradient(
+    settings: &Settings,
     gradient: &[f32],
     shape: [usize; 5],
     residual_shape: [usize; 5],
@@ -108,7 +108,7 @@ pub(crate) fn add_cropped_gradient(
     let line = rz * residual_channels;
     let mut out = Buffer::new(batch * rx * ry * line);
     let shared = Shared::new(&mut out);
-    parallel(batch * rx, |task| {
+    settings.parallel(batch * rx, |task| {
         let (n, i) = (task / rx, task % rx);
         // SAFETY: every task has its own plane.
         let plane = unsafe { shared.part(task * ry * line, ry * line) };
@@ -129,7 +129,7 @@ pub(crate) fn add_cropped_gradient(
 
 /// Product of an array with a mask of the same shape but for axes of length 1, along which it is repeated.
 pub(crate) fn multiply(
-    path: Path,
+    settings: &Settings,
     (x, shape): (&[f32], [usize; 5]),
     (mask, mask_shape): (&[f32], [usize; 5]),
 ) -> Buffer {
@@ -143,9 +143,9 @@ pub(crate) fn multiply(
     let line = sz * channels;
     let mut out = Buffer::new(x.len());
     let shared = Shared::new(&mut out);
-    parallel(batch * sx, |task| {
+    settings.parallel(batch * sx, |task| {
         let (n, i) = (task / sx, task % sx);
-        vectorise(path, || {
+        vectorise(settings.path(), || {
             for j in 0..sy {
                 let first = (task * sy + j) * line;
                 // SAFETY: every task has its own plane.

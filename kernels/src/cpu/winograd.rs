@@ -29,12 +29,18 @@ use super::blocking::split;
 use super::buffer::{Buffer, Shared};
 use super::correlate::Source;
 use super::tile::{Segment, Start, Tile};
-use crate::threads::parallel;
+use crate::settings::Settings;
 use rows::Rows;
 use transforms::{MOST_COLUMNS, OutputLines, Target, transform_output};
 
 /// As [`super::correlate::correlate`], for outputs that fill `out`.
-pub(crate) fn correlate(source: &Source<'_>, weights: &Transformed, bias: &[f32], out: Shared<'_, f32>) {
+pub(crate) fn correlate(
+    settings: &Settings,
+    source: &Source<'_>,
+    weights: &Transformed,
+    bias: &[f32],
+    out: Shared<'_, f32>,
+) {
     let Transformed { filtered, vectors, columns, blocking, .. } = *weights;
     let group = vectors * blocking.lanes;
     let padded_columns = columns.next_multiple_of(blocking.lanes);
@@ -54,7 +60,7 @@ pub(crate) fn correlate(source: &Source<'_>, weights: &Transformed, bias: &[f32]
     let shared = taps - 1;
     // Rows that share inputs are one task.
     let per_task = if shared == 0 { block } else { rows.tiles[0] };
-    parallel(rows.count().div_ceil(per_task), |task| {
+    settings.parallel(rows.count().div_ceil(per_task), |task| {
         let end = ((task + 1) * per_task).min(rows.count());
         let block = block.min(end - task * per_task);
         // A line more than needed keeps the frequencies from falling on the same cache set.

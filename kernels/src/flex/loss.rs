@@ -11,7 +11,7 @@ use burn::tensor::{IntDType, TensorData};
 
 use super::tensors::{contiguous, dimensions, tensor, values};
 use crate::cpu::loss::{self, Labels, Rule, Sums};
-use crate::path::selected;
+use crate::settings::Settings;
 use crate::{UNLABELLED, VoxelLoss};
 
 /// Class numbers as bytes.
@@ -36,13 +36,14 @@ fn sums(logits: &FlexTensor) -> Sums {
     Sums { batch, voxels: size.iter().product(), classes }
 }
 
-pub(super) fn softmax(logits: FlexTensor) -> FlexTensor {
+pub(super) fn softmax(settings: &Settings, logits: FlexTensor) -> FlexTensor {
     let logits = contiguous(&logits);
     let shape = dimensions::<5>(&logits);
-    tensor(loss::softmax(selected(), values(&logits), shape[4]), &shape)
+    tensor(loss::softmax(settings, values(&logits), shape[4]), &shape)
 }
 
 pub(super) fn segmentation_sums(
+    settings: &Settings,
     logits: FlexTensor,
     [first, second]: [FlexTensor; 2],
     share: f32,
@@ -52,11 +53,12 @@ pub(super) fn segmentation_sums(
     let sizes = sums(&logits);
     let labels = labels(first, second, share, sizes.classes);
     let rule = Rule::new(loss, sizes.classes);
-    let (sums, _) = sizes.forward(selected(), values(&logits), &labels, &rule);
+    let (sums, _) = sizes.forward(settings, values(&logits), &labels, &rule);
     FlexTensor::from_data(TensorData::new(sums, [sizes.batch, sizes.columns()]))
 }
 
 pub(super) fn tracked_segmentation_sums<C: CheckpointStrategy>(
+    settings: Settings,
     logits: FloatTensor<Autodiff<Flex, C>>,
     [first, second]: [IntTensor<Autodiff<Flex, C>>; 2],
     share: f32,
@@ -67,12 +69,12 @@ pub(super) fn tracked_segmentation_sums<C: CheckpointStrategy>(
     let sizes = sums(&logits);
     let labels = labels(first, second, share, sizes.classes);
     let rule = Rule::new(loss, sizes.classes);
-    let (out, probabilities) = sizes.forward(selected(), values(&logits), &labels, &rule);
+    let (out, probabilities) = sizes.forward(&settings, values(&logits), &labels, &rule);
     let out = FlexTensor::from_data(TensorData::new(out, [sizes.batch, sizes.columns()]));
     match SumsBackward.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prepared) => {
             let probabilities = tensor(probabilities, &dimensions::<5>(&logits));
-            prepared.finish((sizes, probabilities, labels, rule), out)
+            prepared.finish((settings, sizes, probabilities, labels, rule), out)
         }
         OpsKind::UnTracked(prepared) => prepared.finish(out),
     }
@@ -82,14 +84,13 @@ pub(super) fn tracked_segmentation_sums<C: CheckpointStrategy>(
 struct SumsBackward;
 
 impl Backward<Flex, 1> for SumsBackward {
-    type State = (Sums, FlexTensor, Labels, Rule);
+    type State = (Settings, Sums, FlexTensor, Labels, Rule);
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = contiguous(&gradients.consume::<Flex>(&ops.node));
-        let (sizes, probabilities, labels, rule) = ops.state;
+        let (settings, sizes, probabilities, labels, rule) = ops.state;
         if let [Some(node)] = ops.parents {
-            let result =
-                sizes.backward(selected(), values(&probabilities), &labels, &rule, values(&gradient));
+            let result = sizes.backward(&settings, values(&probabilities), &labels, &rule, values(&gradient));
             gradients.register::<Flex>(node.id, tensor(result, &dimensions::<5>(&probabilities)));
         }
     }

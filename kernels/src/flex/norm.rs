@@ -10,7 +10,7 @@ use burn::tensor::TensorData;
 
 use super::tensors::{contiguous, dimensions, tensor, values};
 use crate::cpu::norm::{Norm, Origin, Parameters, Statistics};
-use crate::path::selected;
+use crate::settings::Settings;
 
 type Tracked<C> = FloatTensor<Autodiff<Flex, C>>;
 
@@ -32,9 +32,9 @@ fn parameters([_, weight, bias, slope]: &Inputs) -> Parameters<'_> {
     Parameters { weight: values(weight), bias: values(bias), slope: values(slope) }
 }
 
-fn forward(norm: Norm, inputs: &Inputs, statistics: &Statistics) -> FlexTensor {
+fn forward(settings: &Settings, norm: Norm, inputs: &Inputs, statistics: &Statistics) -> FlexTensor {
     let x = &inputs[0];
-    tensor(norm.forward(selected(), values(x), parameters(inputs), statistics), &dimensions::<5>(x))
+    tensor(norm.forward(settings, values(x), parameters(inputs), statistics), &dimensions::<5>(x))
 }
 
 fn vector(values: &[f32]) -> FlexTensor {
@@ -47,13 +47,19 @@ fn with_slope([x, weight, bias]: [FlexTensor; 3], slope: f64) -> Inputs {
     [contiguous(&x), contiguous(&weight), contiguous(&bias), vector(&vec![slope as f32; channels])]
 }
 
-pub(super) fn instance_norm(inputs: [FlexTensor; 3], epsilon: f64, slope: f64) -> FlexTensor {
+pub(super) fn instance_norm(
+    settings: &Settings,
+    inputs: [FlexTensor; 3],
+    epsilon: f64,
+    slope: f64,
+) -> FlexTensor {
     let inputs = with_slope(inputs, slope);
     let norm = instance(&inputs[0], epsilon);
-    forward(norm, &inputs, &norm.statistics(selected(), values(&inputs[0])))
+    forward(settings, norm, &inputs, &norm.statistics(settings, values(&inputs[0])))
 }
 
 pub(super) fn tracked_instance_norm<C: CheckpointStrategy>(
+    settings: Settings,
     inputs: [Tracked<C>; 3],
     epsilon: f64,
     slope: f64,
@@ -61,35 +67,40 @@ pub(super) fn tracked_instance_norm<C: CheckpointStrategy>(
     let nodes = inputs.each_ref().map(Tracked::<C>::node);
     let inputs = with_slope(inputs.map(Tracked::<C>::into_primitive), slope);
     let norm = instance(&inputs[0], epsilon);
-    let statistics = norm.statistics(selected(), values(&inputs[0]));
-    let y = forward(norm, &inputs, &statistics);
+    let statistics = norm.statistics(&settings, values(&inputs[0]));
+    let y = forward(&settings, norm, &inputs, &statistics);
     match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish((norm, inputs, statistics, Origin::Input), y),
+        OpsKind::Tracked(prepared) => prepared.finish((settings, norm, inputs, statistics, Origin::Input), y),
         OpsKind::UnTracked(prepared) => prepared.finish(y),
     }
 }
 
 /// Output, mean and variance.
-pub(super) fn batch_norm(inputs: Inputs, epsilon: f64) -> (FlexTensor, FlexTensor, FlexTensor) {
+pub(super) fn batch_norm(
+    settings: &Settings,
+    inputs: Inputs,
+    epsilon: f64,
+) -> (FlexTensor, FlexTensor, FlexTensor) {
     let inputs = inputs.map(|tensor| contiguous(&tensor));
     let norm = batch(&inputs[0], epsilon);
-    let statistics = norm.statistics(selected(), values(&inputs[0]));
-    (forward(norm, &inputs, &statistics), vector(&statistics.mean), vector(&statistics.variance))
+    let statistics = norm.statistics(settings, values(&inputs[0]));
+    (forward(settings, norm, &inputs, &statistics), vector(&statistics.mean), vector(&statistics.variance))
 }
 
 pub(super) fn tracked_batch_norm<C: CheckpointStrategy>(
+    settings: Settings,
     inputs: [Tracked<C>; 4],
     epsilon: f64,
 ) -> (Tracked<C>, Tracked<C>, Tracked<C>) {
     let nodes = inputs.each_ref().map(Tracked::<C>::node);
     let inputs = inputs.map(|tensor| contiguous(&tensor.into_primitive()));
     let norm = batch(&inputs[0], epsilon);
-    let statistics = norm.statistics(selected(), values(&inputs[0]));
-    let y = forward(norm, &inputs, &statistics);
+    let statistics = norm.statistics(&settings, values(&inputs[0]));
+    let y = forward(&settings, norm, &inputs, &statistics);
     let [mean, variance] =
         [&statistics.mean, &statistics.variance].map(|values| Tracked::<C>::new(vector(values)));
     let y = match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish((norm, inputs, statistics, Origin::Input), y),
+        OpsKind::Tracked(prepared) => prepared.finish((settings, norm, inputs, statistics, Origin::Input), y),
         OpsKind::UnTracked(prepared) => prepared.finish(y),
     };
     (y, mean, variance)
@@ -100,13 +111,19 @@ fn given(norm: &Norm, statistics: [FlexTensor; 2]) -> Statistics {
     norm.given(values(&mean), values(&variance))
 }
 
-pub(super) fn batch_norm_fixed(inputs: Inputs, statistics: [FlexTensor; 2], epsilon: f64) -> FlexTensor {
+pub(super) fn batch_norm_fixed(
+    settings: &Settings,
+    inputs: Inputs,
+    statistics: [FlexTensor; 2],
+    epsilon: f64,
+) -> FlexTensor {
     let inputs = inputs.map(|tensor| contiguous(&tensor));
     let norm = batch(&inputs[0], epsilon);
-    forward(norm, &inputs, &given(&norm, statistics))
+    forward(settings, norm, &inputs, &given(&norm, statistics))
 }
 
 pub(super) fn tracked_batch_norm_fixed<C: CheckpointStrategy>(
+    settings: Settings,
     inputs: [Tracked<C>; 4],
     statistics: [Tracked<C>; 2],
     epsilon: f64,
@@ -115,9 +132,9 @@ pub(super) fn tracked_batch_norm_fixed<C: CheckpointStrategy>(
     let inputs = inputs.map(|tensor| contiguous(&tensor.into_primitive()));
     let norm = batch(&inputs[0], epsilon);
     let statistics = given(&norm, statistics.map(Tracked::<C>::into_primitive));
-    let y = forward(norm, &inputs, &statistics);
+    let y = forward(&settings, norm, &inputs, &statistics);
     match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish((norm, inputs, statistics, Origin::Given), y),
+        OpsKind::Tracked(prepared) => prepared.finish((settings, norm, inputs, statistics, Origin::Given), y),
         OpsKind::UnTracked(prepared) => prepared.finish(y),
     }
 }
@@ -127,14 +144,14 @@ pub(super) fn tracked_batch_norm_fixed<C: CheckpointStrategy>(
 struct NormBackward;
 
 impl<const N: usize> Backward<Flex, N> for NormBackward {
-    type State = (Norm, Inputs, Statistics, Origin);
+    type State = (Settings, Norm, Inputs, Statistics, Origin);
 
     fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = contiguous(&gradients.consume::<Flex>(&ops.node));
-        let (norm, inputs, statistics, origin) = ops.state;
+        let (settings, norm, inputs, statistics, origin) = ops.state;
         let x = &inputs[0];
         let result = norm.backward(
-            selected(),
+            &settings,
             values(x),
             parameters(&inputs),
             (&statistics, origin),

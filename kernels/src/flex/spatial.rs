@@ -12,77 +12,92 @@ use crate::cpu::channels;
 use crate::cpu::norm::Norm;
 use crate::cpu::pool::{MaxPool, spread};
 use crate::cpu::resample;
-use crate::path::selected;
 use crate::resample::AxisMap;
+use crate::settings::Settings;
 
 type Tracked<C> = FloatTensor<Autodiff<Flex, C>>;
 
-pub(super) fn resample(x: FlexTensor, maps: &[AxisMap; 3]) -> FlexTensor {
+pub(super) fn resample(settings: &Settings, x: FlexTensor, maps: &[AxisMap; 3]) -> FlexTensor {
     let x = contiguous(&x);
     let [batch, .., channels] = dimensions::<5>(&x);
     let [sx, sy, sz] = [0, 1, 2].map(|axis| maps[axis].outputs());
-    let out = resample::resample(selected(), values(&x), dimensions(&x), maps);
+    let out = resample::resample(settings, values(&x), dimensions(&x), maps);
     tensor(out, &[batch, sx, sy, sz, channels])
 }
 
-pub(super) fn tracked_resample<C: CheckpointStrategy>(x: Tracked<C>, maps: &[AxisMap; 3]) -> Tracked<C> {
+pub(super) fn tracked_resample<C: CheckpointStrategy>(
+    settings: Settings,
+    x: Tracked<C>,
+    maps: &[AxisMap; 3],
+) -> Tracked<C> {
     let node = x.node();
-    let y = resample(x.into_primitive(), maps);
+    let y = resample(&settings, x.into_primitive(), maps);
     match ResampleBackward.prepare::<C>([node]).compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish(maps.each_ref().map(AxisMap::transposed), y),
+        OpsKind::Tracked(prepared) => {
+            let transposed = maps.each_ref().map(AxisMap::transposed);
+            prepared.finish((settings, transposed), y)
+        }
         OpsKind::UnTracked(prepared) => prepared.finish(y),
     }
 }
 
-/// The state are the transposed maps.
+/// The state has the transposed maps.
 #[derive(Debug)]
 struct ResampleBackward;
 
 impl Backward<Flex, 1> for ResampleBackward {
-    type State = [AxisMap; 3];
+    type State = (Settings, [AxisMap; 3]);
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<Flex>(&ops.node);
         if let [Some(node)] = ops.parents {
-            gradients.register::<Flex>(node.id, resample(gradient, &ops.state));
+            let (settings, maps) = ops.state;
+            gradients.register::<Flex>(node.id, resample(&settings, gradient, &maps));
         }
     }
 }
 
-pub(super) fn add_cropped(x: FlexTensor, residual: FlexTensor) -> FlexTensor {
+pub(super) fn add_cropped(settings: &Settings, x: FlexTensor, residual: FlexTensor) -> FlexTensor {
     let (x, residual) = (contiguous(&x), contiguous(&residual));
     let (shape, residual_shape) = (dimensions::<5>(&x), dimensions::<5>(&residual));
-    let out = resample::add_cropped(selected(), (values(&x), shape), (values(&residual), residual_shape));
+    let out = resample::add_cropped(settings, (values(&x), shape), (values(&residual), residual_shape));
     tensor(out, &shape)
 }
 
-pub(super) fn tracked_add_cropped<C: CheckpointStrategy>(x: Tracked<C>, residual: Tracked<C>) -> Tracked<C> {
+pub(super) fn tracked_add_cropped<C: CheckpointStrategy>(
+    settings: Settings,
+    x: Tracked<C>,
+    residual: Tracked<C>,
+) -> Tracked<C> {
     let nodes = [x.node(), residual.node()];
     let residual = residual.into_primitive();
     let shape = dimensions::<5>(&residual);
-    let y = add_cropped(x.into_primitive(), residual);
+    let y = add_cropped(&settings, x.into_primitive(), residual);
     match AddBackward.prepare::<C>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish(shape, y),
+        OpsKind::Tracked(prepared) => prepared.finish((settings, shape), y),
         OpsKind::UnTracked(prepared) => prepared.finish(y),
     }
 }
 
-/// The state is the shape of the residual.
+/// The state has the shape of the residual.
 #[derive(Debug)]
 struct AddBackward;
 
 impl Backward<Flex, 2> for AddBackward {
-    type State = [usize; 5];
+    type State = (Settings, [usize; 5]);
 
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = contiguous(&gradients.consume::<Flex>(&ops.node));
+        let (settings, residual_shape) = ops.state;
         let shape = dimensions::<5>(&gradient);
         let [to_x, to_residual] = ops.parents;
         if let Some(node) = to_residual {
-            let result = if shape == ops.state {
+            let result = if shape == residual_shape {
                 gradient.clone()
             } else {
-                tensor(resample::add_cropped_gradient(values(&gradient), shape, ops.state), &ops.state)
+                let result =
+                    resample::add_cropped_gradient(&settings, values(&gradient), shape, residual_shape);
+                tensor(result, &residual_shape)
             };
             gradients.register::<Flex>(node.id, result);
         }
@@ -98,18 +113,24 @@ fn pool(x: &FlexTensor, kernel: [usize; 3], stride: [usize; 3]) -> MaxPool {
 }
 
 /// Maxima and the number of the tap of each.
-fn pooled(x: &FlexTensor, sizes: MaxPool) -> (FlexTensor, Vec<u32>) {
+fn pooled(settings: &Settings, x: &FlexTensor, sizes: MaxPool) -> (FlexTensor, Vec<u32>) {
     let [ox, oy, oz] = sizes.output_size();
-    let (out, taps) = sizes.forward(selected(), values(x));
+    let (out, taps) = sizes.forward(settings, values(x));
     (tensor(out, &[sizes.batch, ox, oy, oz, sizes.channels]), taps)
 }
 
-pub(super) fn max_pool3d(x: FlexTensor, kernel: [usize; 3], stride: [usize; 3]) -> FlexTensor {
+pub(super) fn max_pool3d(
+    settings: &Settings,
+    x: FlexTensor,
+    kernel: [usize; 3],
+    stride: [usize; 3],
+) -> FlexTensor {
     let x = contiguous(&x);
-    pooled(&x, pool(&x, kernel, stride)).0
+    pooled(settings, &x, pool(&x, kernel, stride)).0
 }
 
 pub(super) fn tracked_max_pool3d<C: CheckpointStrategy>(
+    settings: Settings,
     x: Tracked<C>,
     kernel: [usize; 3],
     stride: [usize; 3],
@@ -117,9 +138,9 @@ pub(super) fn tracked_max_pool3d<C: CheckpointStrategy>(
     let node = x.node();
     let x = contiguous(&x.into_primitive());
     let sizes = pool(&x, kernel, stride);
-    let (y, taps) = pooled(&x, sizes);
+    let (y, taps) = pooled(&settings, &x, sizes);
     match MaxPoolBackward.prepare::<C>([node]).compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish((sizes, taps), y),
+        OpsKind::Tracked(prepared) => prepared.finish((settings, sizes, taps), y),
         OpsKind::UnTracked(prepared) => prepared.finish(y),
     }
 }
@@ -128,13 +149,13 @@ pub(super) fn tracked_max_pool3d<C: CheckpointStrategy>(
 struct MaxPoolBackward;
 
 impl Backward<Flex, 1> for MaxPoolBackward {
-    type State = (MaxPool, Vec<u32>);
+    type State = (Settings, MaxPool, Vec<u32>);
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = contiguous(&gradients.consume::<Flex>(&ops.node));
-        let (sizes, taps) = ops.state;
+        let (settings, sizes, taps) = ops.state;
         if let [Some(node)] = ops.parents {
-            let result = sizes.backward(selected(), &taps, values(&gradient));
+            let result = sizes.backward(&settings, &taps, values(&gradient));
             let [sx, sy, sz] = sizes.size;
             let shape = [sizes.batch, sx, sy, sz, sizes.channels];
             gradients.register::<Flex>(node.id, tensor(result, &shape));
@@ -143,18 +164,22 @@ impl Backward<Flex, 1> for MaxPoolBackward {
 }
 
 /// `mask` is in order in memory.
-pub(super) fn multiply_mask(x: FlexTensor, mask: &FlexTensor) -> FlexTensor {
+pub(super) fn multiply_mask(settings: &Settings, x: FlexTensor, mask: &FlexTensor) -> FlexTensor {
     let x = contiguous(&x);
     let shape = dimensions::<5>(&x);
-    tensor(resample::multiply(selected(), (values(&x), shape), (values(mask), dimensions(mask))), &shape)
+    tensor(resample::multiply(settings, (values(&x), shape), (values(mask), dimensions(mask))), &shape)
 }
 
-pub(super) fn tracked_multiply_mask<C: CheckpointStrategy>(x: Tracked<C>, mask: Tracked<C>) -> Tracked<C> {
+pub(super) fn tracked_multiply_mask<C: CheckpointStrategy>(
+    settings: Settings,
+    x: Tracked<C>,
+    mask: Tracked<C>,
+) -> Tracked<C> {
     let node = x.node();
     let mask = contiguous(&mask.into_primitive());
-    let y = multiply_mask(x.into_primitive(), &mask);
+    let y = multiply_mask(&settings, x.into_primitive(), &mask);
     match MaskBackward.prepare::<C>([node]).compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish(mask, y),
+        OpsKind::Tracked(prepared) => prepared.finish((settings, mask), y),
         OpsKind::UnTracked(prepared) => prepared.finish(y),
     }
 }
@@ -163,66 +188,72 @@ pub(super) fn tracked_multiply_mask<C: CheckpointStrategy>(x: Tracked<C>, mask: 
 struct MaskBackward;
 
 impl Backward<Flex, 1> for MaskBackward {
-    type State = FlexTensor;
+    type State = (Settings, FlexTensor);
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<Flex>(&ops.node);
         if let [Some(node)] = ops.parents {
-            gradients.register::<Flex>(node.id, multiply_mask(gradient, &ops.state));
+            let (settings, mask) = ops.state;
+            gradients.register::<Flex>(node.id, multiply_mask(&settings, gradient, &mask));
         }
     }
 }
 
-pub(super) fn global_average(x: FlexTensor) -> FlexTensor {
+pub(super) fn global_average(settings: &Settings, x: FlexTensor) -> FlexTensor {
     let x = contiguous(&x);
     let [batch, size @ .., channels] = dimensions::<5>(&x);
     let norm = Norm { batch, positions: size.iter().product(), channels, epsilon: 0.0 };
-    tensor(norm.means(selected(), values(&x)), &[batch, channels])
+    tensor(norm.means(settings, values(&x)), &[batch, channels])
 }
 
-pub(super) fn tracked_global_average<C: CheckpointStrategy>(x: Tracked<C>) -> Tracked<C> {
+pub(super) fn tracked_global_average<C: CheckpointStrategy>(settings: Settings, x: Tracked<C>) -> Tracked<C> {
     let node = x.node();
     let x = x.into_primitive();
     let shape = dimensions::<5>(&x);
-    let y = global_average(x);
+    let y = global_average(&settings, x);
     match AverageBackward.prepare::<C>([node]).compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish(shape, y),
+        OpsKind::Tracked(prepared) => prepared.finish((settings, shape), y),
         OpsKind::UnTracked(prepared) => prepared.finish(y),
     }
 }
 
-/// The state is the shape of the input.
+/// The state has the shape of the input.
 #[derive(Debug)]
 struct AverageBackward;
 
 impl Backward<Flex, 1> for AverageBackward {
-    type State = [usize; 5];
+    type State = (Settings, [usize; 5]);
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = contiguous(&gradients.consume::<Flex>(&ops.node));
-        let [_, size @ .., channels] = ops.state;
+        let (settings, shape) = ops.state;
+        let [_, size @ .., channels] = shape;
         if let [Some(node)] = ops.parents {
-            let result = spread(values(&gradient), channels, size.iter().product());
-            gradients.register::<Flex>(node.id, tensor(result, &ops.state));
+            let result = spread(&settings, values(&gradient), channels, size.iter().product());
+            gradients.register::<Flex>(node.id, tensor(result, &shape));
         }
     }
 }
 
-pub(super) fn concat(a: FlexTensor, b: FlexTensor) -> FlexTensor {
+pub(super) fn concat(settings: &Settings, a: FlexTensor, b: FlexTensor) -> FlexTensor {
     let (a, b) = (contiguous(&a), contiguous(&b));
     let [batch, x, y, z, a_channels] = dimensions::<5>(&a);
     let [.., b_channels] = dimensions::<5>(&b);
-    let out = channels::concat(values(&a), a_channels, values(&b), b_channels);
+    let out = channels::concat(settings, values(&a), a_channels, values(&b), b_channels);
     tensor(out, &[batch, x, y, z, a_channels + b_channels])
 }
 
-pub(super) fn tracked_concat<C: CheckpointStrategy>(a: Tracked<C>, b: Tracked<C>) -> Tracked<C> {
+pub(super) fn tracked_concat<C: CheckpointStrategy>(
+    settings: Settings,
+    a: Tracked<C>,
+    b: Tracked<C>,
+) -> Tracked<C> {
     let nodes = [a.node(), b.node()];
     let (a, b) = (a.into_primitive(), b.into_primitive());
     let shapes = [dimensions::<5>(&a), dimensions::<5>(&b)];
-    let y = concat(a, b);
+    let y = concat(&settings, a, b);
     match ConcatBackward.prepare::<C>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish(shapes, y),
+        OpsKind::Tracked(prepared) => prepared.finish((settings, shapes), y),
         OpsKind::UnTracked(prepared) => prepared.finish(y),
     }
 }
@@ -231,12 +262,12 @@ pub(super) fn tracked_concat<C: CheckpointStrategy>(a: Tracked<C>, b: Tracked<C>
 struct ConcatBackward;
 
 impl Backward<Flex, 2> for ConcatBackward {
-    type State = [[usize; 5]; 2];
+    type State = (Settings, [[usize; 5]; 2]);
 
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = contiguous(&gradients.consume::<Flex>(&ops.node));
-        let [a, b] = ops.state;
-        let (to_a, to_b) = channels::split(values(&gradient), a[4], b[4]);
+        let (settings, [a, b]) = ops.state;
+        let (to_a, to_b) = channels::split(&settings, values(&gradient), a[4], b[4]);
         for (node, values, shape) in
             ops.parents.into_iter().zip([(to_a, a), (to_b, b)]).map(|(n, (v, s))| (n, v, s))
         {

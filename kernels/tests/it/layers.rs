@@ -207,14 +207,8 @@ fn all_operators_agree_with_stock() {
 
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
-    let _alone = alone();
     for path in paths() {
-        kernels::select(Some(path)).unwrap();
-        let runs = [1, 2, 3].map(|threads| {
-            kernels::set_threads(threads);
-            all_operators()
-        });
+        let runs = [1, 2, 3].map(|threads| on(path).with_threads(threads).scoped(all_operators));
         assert!(runs[0] == runs[1] && runs[0] == runs[2], "{path}: results depend on the number of threads");
     }
-    kernels::select(None).unwrap();
 }

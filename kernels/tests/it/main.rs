@@ -6,9 +6,12 @@
 )]
 
 mod layers;
+#[cfg(target_arch = "x86_64")]
+mod matrix_tiles;
 mod operators;
 mod precision;
 mod pytorch;
+mod settings;
 mod support;
 mod unet;
 mod voxel_loss;

@@ -170,22 +170,15 @@ fn padding_beside_an_axis_of_one_tap_agrees_with_stock() {
 
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
-    let _alone = alone();
     for path in paths() {
-        kernels::select(Some(path)).unwrap();
-        let runs = [1, 2, 3].map(|threads| {
-            kernels::set_threads(threads);
-            small_network()
-        });
+        let runs = [1, 2, 3].map(|threads| on(path).with_threads(threads).scoped(small_network));
         assert!(runs[0] == runs[1] && runs[0] == runs[2], "{path}: results depend on the number of threads");
     }
-    kernels::select(None).unwrap();
 }
 
 #[test]
 #[should_panic(expected = "not one of 2 classes")]
 fn a_class_beyond_the_logits_is_refused() {
-    let _alone = alone();
     let device = Device::flex();
     let logits = Activation::from_channels_last(Tensor::zeros([1, 1, 1, 2, 2], &device));
     let target = Tensor::<4, Int>::from_data(TensorData::new(vec![0, 2], [1, 1, 1, 2]), &device);
@@ -231,7 +224,6 @@ fn reference(
 
 #[test]
 fn convolution_and_its_gradients_agree_with_f64() {
-    let _alone = alone();
     // Large enough for every algorithm; odd sizes, channels that are no whole vectors, one voxel along an axis.
     for (shape, output) in [
         ([2, 16, 17, 19, 16], 32),
@@ -249,11 +241,12 @@ fn convolution_and_its_gradients_agree_with_f64() {
         let expected =
             reference(shape, output, [&x_values, &weight_values, &vector(bias.clone()), &factor_values]);
         for path in paths() {
-            kernels::select(Some(path)).unwrap();
-            let (x, weight, bias) = (leaf(&x), leaf(&weight), leaf(&bias));
-            let activation = Activation::from_channels_last(x.clone());
-            let y = kernels::conv3d(activation, weight.clone(), Some(bias.clone()), [1; 3], [1; 3]);
-            let results = gradients(y.into_channels_last(), &factor, &[x, weight], &[bias]);
+            let results = on(path).scoped(|| {
+                let (x, weight, bias) = (leaf(&x), leaf(&weight), leaf(&bias));
+                let activation = Activation::from_channels_last(x.clone());
+                let y = kernels::conv3d(activation, weight.clone(), Some(bias.clone()), [1; 3], [1; 3]);
+                gradients(y.into_channels_last(), &factor, &[x, weight], &[bias])
+            });
             for (index, (result, expected)) in results.iter().zip(&expected).enumerate() {
                 let difference: f64 =
                     result.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum();
@@ -265,5 +258,4 @@ fn convolution_and_its_gradients_agree_with_f64() {
             }
         }
     }
-    kernels::select(None).unwrap();
 }

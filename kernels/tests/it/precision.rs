@@ -1,7 +1,7 @@
 //! bf16: operands rounded to 8 significant bits, sums in f32.
 
 use burn::tensor::{Tensor, TensorData};
-use kernels::{Activation, Path, Precision};
+use kernels::{Activation, Path, Precision, Settings};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use segen_kernels as kernels;
@@ -27,10 +27,9 @@ fn compare_rounded(
     [x, weight, factor]: [&Tensor<5>; 3],
     operator: impl Fn(&Tensor<5>, &Tensor<5>, &Tensor<5>) -> Vec<Vec<f32>>,
 ) {
-    let _alone = alone();
-    kernels::select(Some(Path::Stock)).unwrap();
-    let expected = operator(x, weight, factor);
-    let plain = operator(&rounded(x), &rounded(weight), &rounded(factor));
+    let stock = on(Path::Stock);
+    let expected = stock.scoped(|| operator(x, weight, factor));
+    let plain = stock.scoped(|| operator(&rounded(x), &rounded(weight), &rounded(factor)));
     let results = in_bf16(|| operator(x, weight, factor));
     for (path, result) in &results {
         assert_close(path, what, result, &expected, 2e-2);
@@ -125,19 +124,13 @@ fn large_convolutions_of_values_that_cancel_are_within_the_bound() {
 
 #[test]
 fn results_do_not_depend_on_the_number_of_threads_and_are_rounded() {
-    let _alone = alone();
     let results = in_bf16(|| {
-        let note = kernels::precision_note();
-        assert!(note.contains("bf16"), "{note}");
-        let runs = [1, 2, 3].map(|threads| {
-            kernels::set_threads(threads);
-            small_network()
-        });
-        kernels::set_precision(Precision::F32);
-        assert_eq!(kernels::precision_note(), "f32 arithmetic");
-        let single = small_network();
-        kernels::set_precision(Precision::Bf16);
-        (runs, single)
+        let settings = Settings::current();
+        assert!(settings.arithmetic().contains("bf16"), "{}", settings.arithmetic());
+        let runs = [1, 2, 3].map(|threads| settings.clone().with_threads(threads).scoped(small_network));
+        let single = settings.with_precision(Precision::F32);
+        assert_eq!(single.arithmetic(), "f32 arithmetic");
+        (runs, single.scoped(small_network))
     });
     for (path, (runs, single)) in results {
         assert!(runs[0] == runs[1] && runs[0] == runs[2], "{path}: results depend on the number of threads");

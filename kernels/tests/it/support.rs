@@ -1,16 +1,13 @@
-//! What the tests share: the lock on the path, random tensors, gradients, comparisons.
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
+//! What the tests share: settings, random tensors, gradients, comparisons.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
-use segen_kernels::{self as kernels, Path};
+use segen_kernels::{Path, Precision, Settings};
 
-/// The path is a setting of the process: one test at a time sets it.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    static LOCK: Mutex<()> = Mutex::new(());
-    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+/// The settings in force, on a path that this processor has.
+pub(crate) fn on(path: Path) -> Settings {
+    Settings::current().with_path(Some(path)).unwrap()
 }
 
 /// The paths of this processor that have kernels; says which it lacks.
@@ -25,18 +22,13 @@ pub(crate) fn paths() -> Vec<Path> {
 /// What `work` gives in bf16 on every path, and once more with matrix tiles where the processor has them.
 pub(crate) fn in_bf16<R>(work: impl Fn() -> R) -> Vec<(String, R)> {
     let mut results = vec![];
-    kernels::set_precision(kernels::Precision::Bf16);
     for path in paths() {
-        kernels::select(Some(path)).unwrap();
-        kernels::allow_matrix_tiles(false);
-        results.push((path.to_string(), work()));
-        kernels::allow_matrix_tiles(true);
-        if kernels::precision_note().contains("matrix tiles") {
-            results.push((format!("{path} with matrix tiles"), work()));
+        let settings = on(path).with_precision(Precision::Bf16);
+        results.push((path.to_string(), settings.clone().with_matrix_tiles(false).scoped(&work)));
+        if settings.arithmetic().contains("matrix tiles") {
+            results.push((format!("{path} with matrix tiles"), settings.scoped(&work)));
         }
     }
-    kernels::set_precision(kernels::Precision::F32);
-    kernels::select(None).unwrap();
     results
 }
 
@@ -103,14 +95,10 @@ pub(crate) fn assert_close(
 
 /// Runs `operator` on stock and on every path and compares all results.
 pub(crate) fn compare(what: &str, tolerance: f64, operator: impl Fn() -> Vec<Vec<f32>>) {
-    let _alone = alone();
-    kernels::select(Some(Path::Stock)).unwrap();
-    let expected = operator();
+    let expected = on(Path::Stock).scoped(&operator);
     for path in paths() {
-        kernels::select(Some(path)).unwrap();
-        assert_close(path, what, &operator(), &expected, tolerance);
+        assert_close(path, what, &on(path).scoped(&operator), &expected, tolerance);
     }
-    kernels::select(None).unwrap();
 }
 
 pub(crate) fn size() -> impl Strategy<Value = [usize; 3]> {

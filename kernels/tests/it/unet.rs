@@ -2,11 +2,11 @@
 //! in the same precision.
 
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
-use kernels::{Activation, Precision};
+use kernels::{Activation, Precision, Settings};
 use segen_kernels as kernels;
 use serde_json::Value;
 
-use crate::support::{alone, in_bf16, paths, vector};
+use crate::support::{in_bf16, on, paths, vector};
 
 const BATCH: usize = 2;
 const SIZE: usize = 16;
@@ -105,7 +105,6 @@ fn gradients_are_no_farther_off_than_those_of_pytorch() {
     let reference: Value = serde_json::from_str(include_str!("../data/unet.json")).unwrap();
     let tensors = reference["tensors"].as_array().unwrap();
     let [draws, losses] = ["draws", "losses"].map(|key| reference[key].as_array().unwrap());
-    let _alone = alone();
     // The root of the mean squared error of each tensor.
     let errors = |loss_bound: f64| {
         let mut errors = vec![0.0; tensors.len()];
@@ -113,7 +112,8 @@ fn gradients_are_no_farther_off_than_those_of_pytorch() {
             let draw = draw.as_u64().unwrap() as usize;
             let (loss, gradients) = network(&Device::flex().autodiff(), draw);
             let off = (f64::from(loss) / expected.as_f64().unwrap() - 1.0).abs();
-            assert!(off <= loss_bound, "{}: the loss {loss} is off by {off:.1e}", kernels::selected());
+            let path = Settings::current().path();
+            assert!(off <= loss_bound, "{path}: the loss {loss} is off by {off:.1e}");
             assert_eq!(gradients.len(), tensors.len());
             for ((error, gradient), tensor) in errors.iter_mut().zip(&gradients).zip(tensors) {
                 *error += squared_error(gradient, &tensor["gradients"][index]) / losses.len() as f64;
@@ -123,8 +123,7 @@ fn gradients_are_no_farther_off_than_those_of_pytorch() {
     };
     let mut results = vec![];
     for path in paths() {
-        kernels::select(Some(path)).unwrap();
-        results.push((Precision::F32, path.to_string(), errors(1e-6)));
+        results.push((Precision::F32, path.to_string(), on(path).scoped(|| errors(1e-6))));
     }
     results
         .extend(in_bf16(|| errors(1e-2)).into_iter().map(|(path, errors)| (Precision::Bf16, path, errors)));
@@ -159,7 +158,6 @@ fn a_step_on_a_gpu_agrees_with_the_processor() {
         println!("skipped: no Vulkan device");
         return;
     };
-    let _alone = alone();
     let (expected_loss, expected) = network(&Device::flex().autodiff(), 0);
     let (loss, gradients) = network(&gpu.autodiff(), 0);
     assert!((loss / expected_loss - 1.0).abs() <= 1e-4, "loss {loss}, on the processor {expected_loss}");

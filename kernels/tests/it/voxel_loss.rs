@@ -150,7 +150,6 @@ fn relative(found: &[f32], expected: &[f64]) -> f64 {
 
 #[test]
 fn sums_and_gradients_agree_with_f64() {
-    let _alone = alone();
     let mut random = Random::new(23);
     for classes in [2, 3, 5] {
         for (number, scene) in scenes(classes, &mut random).iter().enumerate() {
@@ -158,8 +157,7 @@ fn sums_and_gradients_agree_with_f64() {
                 let factor = vector(random.factor([EDGES[0], 2 + 4 * classes]));
                 let [sums, gradient] = reference(scene, &loss, &factor);
                 for path in paths().into_iter().chain([Path::Stock]) {
-                    kernels::select(Some(path)).unwrap();
-                    let results = run(scene, &loss, &factor);
+                    let results = on(path).scoped(|| run(scene, &loss, &factor));
                     assert!(
                         results.iter().flatten().all(|v| v.is_finite()),
                         "{path}: scene {number} {loss:?}"
@@ -173,12 +171,10 @@ fn sums_and_gradients_agree_with_f64() {
             }
         }
     }
-    kernels::select(None).unwrap();
 }
 
 #[test]
 fn threads_change_no_bit() {
-    let _alone = alone();
     let mut random = Random::new(5);
     let shape = [2, 30, 31, 29, 3];
     let logits = random.tensor(shape) * 6.0;
@@ -187,9 +183,7 @@ fn threads_change_no_bit() {
     let labels = [labels(), labels()];
     let loss = losses(3).pop().unwrap();
     for path in paths() {
-        kernels::select(Some(path)).unwrap();
-        let runs = [1, 2].map(|threads| {
-            kernels::set_threads(threads);
+        let step = || {
             let [first, second] = labels.clone().map(|labels| {
                 Tensor::<4, Int>::from_data(TensorData::new(labels, [2, 30, 31, 29]), &Device::flex())
             });
@@ -199,9 +193,8 @@ fn threads_change_no_bit() {
                 kernels::segmentation_sums(Activation::from_channels_last(logits.clone()), target, &loss);
             let factor = Tensor::from_data(TensorData::new(vec![0.5_f32; 28], [2, 14]), &Device::flex());
             gradients::<2, 1>(sums, &factor, &[logits], &[])
-        });
+        };
+        let runs = [1, 2].map(|threads| on(path).with_threads(threads).scoped(step));
         assert!(runs[0] == runs[1], "{path}: results depend on the number of threads");
     }
-    kernels::set_threads(2);
-    kernels::select(None).unwrap();
 }

@@ -104,22 +104,23 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
     let mut dataset = Dataset::open(request.dataset)?;
     let config = resolve(request)?;
     dataset.labels = dataset.labels.select(&config.task.classes)?;
+    let kernels = job::kernel_settings(&config)?;
     let mut manifest = Manifest {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         processor: machine::processor(),
         threads: request.threads,
-        kernels_path: job::select_kernels(&config)?,
+        kernels_path: kernels.path().to_string(),
         dataset: absolute(&dataset.folder),
         cache: absolute(&prepare::cache_folder(request.cache, &dataset, &run.folder)),
         ..Manifest::default()
     };
-    let basis = match run.exists() {
-        true => go_on(request, &dataset, config, &mut manifest, progress)?,
-        false => begin(request, &dataset, config, &mut manifest, progress)?,
-    };
+    let basis = kernels.scoped(|| match run.exists() {
+        true => go_on(request, &dataset, config, &mut manifest, progress),
+        false => begin(request, &dataset, config, &mut manifest, progress),
+    })?;
     run.write_json("run.json", &manifest)?;
-    let finished = work(request, &dataset, &basis, &mut manifest, progress);
+    let finished = kernels.scoped(|| work(request, &dataset, &basis, &mut manifest, progress));
     manifest.wall_seconds = request.started.elapsed().as_secs_f64();
     manifest.peak_memory_bytes = machine::peak_memory_bytes();
     manifest.state = match &finished {

@@ -6,20 +6,19 @@ use super::chunks::{Chunks, Outputs};
 use super::matrix_sums::MatrixSums;
 use super::source::Source;
 use super::vector_sums::VectorSums;
-use crate::path::Path;
-use crate::threads::parallel;
+use crate::settings::Settings;
 
 /// Gradient of the weights of [`super::correlate`]: `[tap x][tap y][tap z][channel][column]`, the sum over all outputs of
 /// source times `gradient`, where `gradient` is (batch, x, y, z, column) over the outputs. Calls
 /// `write(tap, channel, first column, values of columns)` until all are written, from several threads.
 pub(crate) fn correlate_gradient(
-    path: Path,
+    settings: &Settings,
     source: &Source<'_>,
     gradient: &[f32],
     columns: usize,
     write: impl Fn([usize; 3], usize, usize, &[f32]) + Sync,
 ) {
-    let blocking = Blocking::of_neighbours(path);
+    let blocking = Blocking::of_neighbours(settings);
     let [ax, ay, _] = source.axes;
     let outputs = Outputs { gradient, columns };
     let chunks = Chunks::new(source, columns.next_multiple_of(blocking.lanes));
@@ -28,12 +27,12 @@ pub(crate) fn correlate_gradient(
     let sums = Shared::new(&mut partial);
     if blocking.has_matrix_tiles() {
         let job = MatrixSums::new(blocking, source, outputs, &chunks);
-        parallel(job.tasks(), |task| job.run(task, sums));
+        settings.parallel(job.tasks(), |task| job.run(task, sums));
     } else {
-        let job = VectorSums::new(Blocking::new(path), source, outputs, &chunks);
-        parallel(job.tasks(), |task| job.run(task, sums));
+        let job = VectorSums::new(Blocking::new(settings), source, outputs, &chunks);
+        settings.parallel(job.tasks(), |task| job.run(task, sums));
     }
-    parallel(ax.taps * ay.taps, |tap| {
+    settings.parallel(ax.taps * ay.taps, |tap| {
         let (tx, ty) = (tap / ay.taps, tap % ay.taps);
         let (mut sums, mut values) = (vec![0.0_f64; columns], vec![0.0; columns]);
         for row in 0..rows {

@@ -3,8 +3,7 @@
 use super::super::blocking::Blocking;
 use super::super::buffer::{Buffer, Shared};
 use super::super::operands::store_weight;
-use crate::path::Path;
-use crate::threads::parallel;
+use crate::settings::Settings;
 
 /// Weights of a sum over taps, as the tiles read them: `[group][tap x][tap y][tap z][channel in][column of group]`
 /// (in bf16 two channels to a word), a group being the columns of one tile, filled up with zeros.
@@ -19,14 +18,14 @@ pub(crate) struct Packed {
 impl Packed {
     /// Packs `weight(tap, channel in, column)`.
     pub(crate) fn new(
-        path: Path,
+        settings: &Settings,
         rows: usize,
         taps: [usize; 3],
         channels: usize,
         columns: usize,
         weight: impl Fn([usize; 3], usize, usize) -> f32 + Sync,
     ) -> Self {
-        let blocking = Blocking::of_neighbours(path);
+        let blocking = Blocking::of_neighbours(settings);
         let vectors = blocking.vectors(rows, columns);
         let group = vectors * blocking.lanes;
         let groups = columns.div_ceil(group);
@@ -35,7 +34,7 @@ impl Packed {
         let slab = ty * tz * words * group;
         let mut values = Buffer::new(groups * tx * slab);
         let shared = Shared::new(&mut values);
-        parallel(groups * tx, |index| {
+        settings.parallel(groups * tx, |index| {
             let (first, x) = (index / tx * group, index % tx);
             // SAFETY: every index has its own slab.
             unsafe { shared.part(index * slab, slab) }.fill(0.0);

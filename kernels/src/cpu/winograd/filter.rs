@@ -4,7 +4,7 @@ use super::super::blocking::Blocking;
 use super::super::correlate::{Axis, Source};
 use super::super::operands::Operands;
 use super::transforms::MOST_FREQUENCIES;
-use crate::path::Path;
+use crate::settings::Settings;
 
 /// Products per tile of a plane of y and z.
 const PLANE_FREQUENCIES: usize = 16;
@@ -43,8 +43,8 @@ impl Filtered {
     }
 
     /// What suits activations, whose rounding errors go through all layers that follow, and back.
-    pub(crate) fn of_activations(source: &Source<'_>, path: Path) -> Self {
-        match Operands::of(path) {
+    pub(crate) fn of_activations(source: &Source<'_>, settings: &Settings) -> Self {
+        match Operands::of(settings) {
             Operands::Single => Self::most(source),
             Operands::Rounded | Operands::Pairs => Self::Plane { taps: source.axes[0].taps },
         }
@@ -53,7 +53,7 @@ impl Filtered {
 
 /// Whether the minimal filtering is faster than the plain sum over taps for these sizes. It is exact algebra, and in
 /// f32 its rounding errors are of the same size. Matrix tiles multiply faster than it transforms.
-pub(crate) fn suits(path: Path, source: &Source<'_>, columns: usize) -> bool {
+pub(crate) fn suits(settings: &Settings, source: &Source<'_>, columns: usize) -> bool {
     let [ax, ay, az] = source.axes;
     let three = |axis: Axis| axis.taps == 3 && axis.step == 1;
     let kernel = three(ay) && three(az) && (three(ax) || (ax.taps == 1 && ax.step == 1));
@@ -61,7 +61,7 @@ pub(crate) fn suits(path: Path, source: &Source<'_>, columns: usize) -> bool {
     let tiled_x = if ax.taps == 1 { ax.count } else { ax.count.next_multiple_of(2) };
     let tiled = tiled_x * ay.count.next_multiple_of(2) * az.count.next_multiple_of(2);
     kernel
-        && !Blocking::of_neighbours(path).has_matrix_tiles()
+        && !Blocking::of_neighbours(settings).has_matrix_tiles()
         && source.channels >= 8
         && columns >= 8
         && 2 * outputs >= tiled
@@ -69,8 +69,8 @@ pub(crate) fn suits(path: Path, source: &Source<'_>, columns: usize) -> bool {
 }
 
 /// Whether the weight gradient is better computed so, too: it needs sums for all frequencies per chunk.
-pub(crate) fn suits_gradient(path: Path, source: &Source<'_>, columns: usize) -> bool {
-    suits(path, source, columns) && chunks(source) >= 2
+pub(crate) fn suits_gradient(settings: &Settings, source: &Source<'_>, columns: usize) -> bool {
+    suits(settings, source, columns) && chunks(source) >= 2
 }
 
 pub(super) fn chunks(source: &Source<'_>) -> usize {

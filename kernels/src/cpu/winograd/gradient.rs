@@ -9,8 +9,7 @@ use super::super::tile::{Segment, Start, Tile};
 use super::filter::{Filtered, chunks};
 use super::rows::Rows;
 use super::transforms::{MOST_COLUMNS, MOST_FREQUENCIES, Target, narrow_weights, transform_gradient};
-use crate::path::Path;
-use crate::threads::parallel;
+use crate::settings::Settings;
 
 /// The gradient of the outputs, (batch, x, y, z, column).
 struct Outputs<'a> {
@@ -69,13 +68,13 @@ struct Gradient<'a> {
 
 /// As [`super::super::correlate::correlate_gradient`].
 pub(crate) fn correlate_gradient(
-    path: Path,
+    settings: &Settings,
     source: &Source<'_>,
     gradient: &[f32],
     columns: usize,
     write: impl Fn([usize; 3], usize, usize, &[f32]) + Sync,
 ) {
-    let rows = Rows::new(source, Blocking::new(path), Filtered::most(source));
+    let rows = Rows::new(source, Blocking::new(settings), Filtered::most(source));
     let padded = columns.next_multiple_of(rows.blocking.lanes);
     let outputs = Outputs { gradient, columns, padded };
     let chunks = chunks(source).clamp(1, rows.count());
@@ -84,11 +83,11 @@ pub(crate) fn correlate_gradient(
     let job = Gradient { rows, outputs, chunks, block };
     let mut sums = Buffer::new(chunks * job.chunk_sums());
     let shared = Shared::new(&mut sums);
-    parallel(chunks, |chunk| {
+    settings.parallel(chunks, |chunk| {
         // SAFETY: every chunk has its own sums.
         job.sum(chunk, unsafe { shared.part(chunk * job.chunk_sums(), job.chunk_sums()) });
     });
-    parallel(source.channels, |channel| {
+    settings.parallel(source.channels, |channel| {
         job.combine(&sums, channel, |tap, first, values| write(tap, channel, first, values));
     });
 }

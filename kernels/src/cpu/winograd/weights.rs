@@ -7,8 +7,7 @@ use super::super::operands::{Operands, store_weight};
 use super::super::simd::vectorise;
 use super::filter::Filtered;
 use super::transforms::{MOST_COLUMNS, MOST_FREQUENCIES, transform_weights};
-use crate::path::Path;
-use crate::threads::parallel;
+use crate::settings::Settings;
 
 /// Transformed weights: `[frequency][group][tap x that is summed][channel in][column of group]`, in bf16 two channels
 /// to a word.
@@ -23,14 +22,14 @@ pub(crate) struct Transformed {
 impl Transformed {
     /// Transforms `weight(tap, channel in, column)` for a source.
     pub(crate) fn new(
-        path: Path,
+        settings: &Settings,
         source: &Source<'_>,
         filtered: Filtered,
         columns: usize,
         weight: impl Fn([usize; 3], usize, usize) -> f32 + Sync,
     ) -> Self {
         let channels = source.channels;
-        let blocking = Blocking::of_neighbours(path);
+        let blocking = Blocking::of_neighbours(settings);
         let (frequencies, summed) = (filtered.frequencies(), filtered.taps());
         let vectors = blocking.vectors(usize::MAX, columns);
         let group = vectors * blocking.lanes;
@@ -42,7 +41,7 @@ impl Transformed {
         let mut values = if odd { Buffer::zeros(length) } else { Buffer::new(length) };
         let shared = Shared::new(&mut values);
         let planes = source.axes[0].taps / summed;
-        parallel(groups * summed * channels, |index| {
+        settings.parallel(groups * summed * channels, |index| {
             let (slab, channel) = (index / channels, index % channels);
             let (first, x) = (slab / summed * group, slab % summed);
             let mut from = [[0.0_f32; MOST_COLUMNS]; 27];
@@ -52,7 +51,7 @@ impl Transformed {
                 }
             }
             let mut out = [[0.0; MOST_COLUMNS]; MOST_FREQUENCIES];
-            vectorise(path, || {
+            vectorise(settings.path(), || {
                 match filtered {
                     Filtered::Volume => transform_weights::<4>(&from, &mut out),
                     Filtered::Plane { .. } => transform_weights::<1>(&from, &mut out),
