@@ -10,9 +10,9 @@ use burn::backend::{Autodiff, AutodiffBackend, Backend, Flex, TensorMetadata};
 use burn::tensor::{IntDType, TensorData};
 use burn_ndarray::NdArray;
 
-use crate::NetworkOps;
-use crate::VoxelLoss;
+use crate::ops::NetworkOps;
 use crate::resample::AxisMap;
+use crate::voxel_loss::VoxelLoss;
 
 impl NetworkOps for NdArray {}
 impl<C: CheckpointStrategy> NetworkOps for Autodiff<NdArray, C> {}

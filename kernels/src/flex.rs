@@ -14,10 +14,12 @@ use burn::backend::{Autodiff, Flex};
 
 use tensors::contiguous;
 
+use crate::ops::NetworkOps;
 use crate::path::Path;
 use crate::resample::AxisMap;
 use crate::settings::Settings;
-use crate::{NetworkOps, VoxelLoss, stock};
+use crate::stock;
+use crate::voxel_loss::VoxelLoss;
 
 impl NetworkOps for Flex {
     fn network_conv3d(

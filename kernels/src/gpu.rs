@@ -4,7 +4,7 @@ use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_cubecl::CubeBackend;
 
-use crate::NetworkOps;
+use crate::ops::NetworkOps;
 
 impl NetworkOps for CubeBackend {}
 impl<C: CheckpointStrategy> NetworkOps for Autodiff<CubeBackend, C> {}

@@ -3,7 +3,8 @@
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
-use crate::{Activation, NetworkOps};
+use crate::activation::Activation;
+use crate::ops::NetworkOps;
 
 /// What follows a normalisation or a bias, `f(v) = v` for positive v.
 #[derive(Clone, Debug)]
@@ -131,4 +132,36 @@ pub fn bias_nonlinearity(x: Activation, bias: Tensor<1>, nonlinearity: Nonlinear
     // Weight 1, mean 0, variance 1: multiplying by 1 and subtracting 0 is exact.
     let (zeros, ones) = (Tensor::zeros([channels], &device), Tensor::ones([channels], &device));
     batch_norm_fixed(x, ones.clone(), bias, zeros, ones, 0.0, nonlinearity)
+}
+
+/// Instance norm followed by leaky ReLU: per sample and channel over x, y, z, with the biased variance.
+///
+/// `y = f((x - mean) / sqrt(variance + epsilon) * weight + bias)`, `f(v) = v > 0 ? v : slope * v`.
+///
+/// # Shapes
+/// - `weight`, `bias`: (channel)
+///
+/// # Panics
+/// Channels that do not match.
+pub fn instance_norm_leaky_relu(
+    x: Activation,
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    epsilon: f64,
+    slope: f64,
+) -> Activation {
+    let [.., channels] = x.shape();
+    assert_eq!(
+        weight.dims(),
+        [channels],
+        "instance_norm_leaky_relu: the weight must have one value per channel"
+    );
+    assert_eq!(bias.dims(), [channels], "instance_norm_leaky_relu: the bias must have one value per channel");
+    Activation(Tensor::from_dispatch(Dispatch::network_instance_norm_leaky_relu(
+        x.0.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+        epsilon,
+        slope,
+    )))
 }

@@ -4,7 +4,8 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
 
 use crate::resample::AxisMap;
-use crate::{VoxelLoss, stock};
+use crate::stock;
+use crate::voxel_loss::VoxelLoss;
 
 /// The operators on tensors of a backend. The default bodies are compositions of burn's own operators.
 #[backend_extension(Flex, Cube: cfg(any(feature = "vulkan", feature = "cuda")), Autodiff)]

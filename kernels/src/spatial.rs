@@ -3,8 +3,9 @@
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
+use crate::activation::Activation;
+use crate::ops::NetworkOps;
 use crate::resample::AxisMap;
-use crate::{Activation, NetworkOps, concat};
 
 fn resample(x: Activation, maps: [AxisMap; 3]) -> Activation {
     if maps.iter().all(AxisMap::is_identity) {
@@ -152,6 +153,15 @@ pub fn multiply_mask(x: Activation, mask: Tensor<5>) -> Activation {
         x.0.into_dispatch(),
         mask.into_dispatch(),
     )))
+}
+
+/// Concatenation along the channels: those of `a`, then those of `b`.
+///
+/// # Panics
+/// Batch or spatial sizes that differ.
+pub fn concat(a: Activation, b: Activation) -> Activation {
+    assert_eq!(a.shape()[..4], b.shape()[..4], "concat: batch and spatial sizes must agree");
+    Activation(Tensor::from_dispatch(Dispatch::network_concat(a.0.into_dispatch(), b.0.into_dispatch())))
 }
 
 /// Concatenation along the channels, in the order given.

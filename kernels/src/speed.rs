@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::{Activation, conv3d};
+use crate::activation::Activation;
+use crate::convolution::conv3d;
 
 /// Billions of floating-point operations per second of a 3x3x3 convolution, 32 to 32 channels at 32^3, forward and
 /// backward, on the selected path and number of threads: the best of the runs that fit into about 0.2 s.

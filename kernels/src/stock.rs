@@ -7,7 +7,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{FloatDType, Shape, Slice, TensorData};
 
 use crate::resample::AxisMap;
-use crate::{IGNORED, UNLABELLED, VoxelLoss};
+use crate::voxel_loss::{IGNORED, UNLABELLED, VoxelLoss};
 
 const TO_CHANNELS_FIRST: [usize; 5] = [0, 4, 1, 2, 3];
 const TO_CHANNELS_LAST: [usize; 5] = [0, 2, 3, 4, 1];

@@ -3,7 +3,7 @@
 use super::buffer::{Buffer, Shared};
 use super::simd::vectorise;
 use crate::settings::Settings;
-use crate::{IGNORED, UNLABELLED, VoxelLoss};
+use crate::voxel_loss::{IGNORED, UNLABELLED, VoxelLoss};
 
 /// Sizes: logits (batch, voxels, classes), labels (batch, voxels), sums (batch, [`Self::columns`]).
 #[derive(Clone, Copy, Debug)]

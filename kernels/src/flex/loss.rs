@@ -12,7 +12,7 @@ use burn::tensor::{IntDType, TensorData};
 use super::tensors::{contiguous, dimensions, tensor, values};
 use crate::cpu::loss::{self, Labels, Rule, Sums};
 use crate::settings::Settings;
-use crate::{UNLABELLED, VoxelLoss};
+use crate::voxel_loss::{UNLABELLED, VoxelLoss};
 
 /// Class numbers as bytes.
 fn class_numbers(target: FlexTensor, classes: usize) -> Vec<u8> {
