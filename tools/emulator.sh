@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the tests of the kernels on an emulated processor with AVX-512, AVX512-BF16 and AMX, for machines without them:
 #
-#   kernels/tests/emulator.sh BOCHS WORK KERNEL [ARGUMENT]...
+#   tools/emulator.sh BOCHS WORK KERNEL [ARGUMENT]...
 #
 # BOCHS is a checkout of https://github.com/bochs-emu/Bochs (tried: 783b58fd), which is changed and built in place; WORK a
 # folder for the image and its output; KERNEL the image of a Linux with AMX (5.16 or later; tried: Debian's
@@ -11,7 +11,7 @@
 set -eu
 bochs=$1/bochs work=$2 kernel=$3
 shift 3
-root=$(cd "$(dirname "$0")/../.." && pwd)
+root=$(cd "$(dirname "$0")/.." && pwd)
 mkdir -p "$work"
 
 # Linux gives tiles to a process only where the processor can withhold them (extended feature disable), which Bochs lacks.
