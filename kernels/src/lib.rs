@@ -2,8 +2,9 @@
 //!
 //! Activations are channels-last, (batch, x, y, z, channel), and of their own type, [`Activation`], so that a network
 //! converts its input once, runs on the operators here, and converts its output once. On the CPU device
-//! (`Device::flex()`) the operators are kernels of this crate ([`Path`], [`Settings`]); on every other device they are compositions
-//! of burn's own operators. Each is differentiable on a device with autodiff (`Device::flex().autodiff()`).
+//! (`Device::flex()`) the operators are kernels of this crate ([`Path`], [`Settings`]); on every other device they are
+//! compositions of burn's own operators. Each is differentiable on a device with autodiff
+//! (`Device::flex().autodiff()`).
 //!
 //! # What to know about burn 0.22
 //! - `Tensor::<5>::from_data(TensorData::new(vec, [n, c, x, y, z]), &device)` makes a tensor of a `Vec` without a

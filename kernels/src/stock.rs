@@ -96,6 +96,7 @@ pub(crate) fn segmentation_sums<B: Backend>(
     let per_class =
         |values: &[f32]| B::float_from_data(TensorData::new(values.to_vec(), [1, 1, values.len()]), &device);
 
+    // Masks of 1 and 0: what they leave out adds nothing to any sum.
     let counted = neither(IGNORED);
     let valid = B::float_mul(counted.clone(), neither(UNLABELLED));
     let columns = (0..classes).map(|class| match share {
@@ -112,6 +113,7 @@ pub(crate) fn segmentation_sums<B: Backend>(
     };
     let log_q = B::log_softmax(shifted, 2);
     let q = B::float_exp(log_q.clone());
+    // Rounding may leave a q above 1, whose power would be no number.
     let rest = B::float_clamp_min(not(q.clone()), 0.0.into());
     let log = match loss.epsilon {
         0.0 => log_q,
@@ -125,6 +127,7 @@ pub(crate) fn segmentation_sums<B: Backend>(
             let slice = [Slice::full(), Slice::full(), Slice::from(class..class + 1)];
             let base = B::float_add_scalar(B::float_slice(rest.clone(), &slice), loss.epsilon.into());
             match exponent {
+                // The derivative of a power 0 at 0 would be no number.
                 0.0 => B::float_add_scalar(B::float_mul_scalar(base, 0.0.into()), 1.0.into()),
                 _ => B::float_powf_scalar(base, exponent.into()),
             }

@@ -1,5 +1,6 @@
 //! The threads that the operators run on.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use rayon::ThreadPool;
@@ -7,10 +8,15 @@ use rayon::prelude::*;
 
 /// A number of threads and, from the first use on, the threads themselves. Those of one number are shared by all who have
 /// it, and end with the last of them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Threads(Arc<Pool>);
 
-#[derive(Debug)]
+impl fmt::Debug for Threads {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.count().fmt(formatter)
+    }
+}
+
 struct Pool {
     count: usize,
     /// Nothing stands for the calling thread: one thread needs no pool, and neither does a system that denies us threads.

@@ -46,6 +46,8 @@ pub(crate) fn correlate(
 
         let how = (blocking, Terms::Channels);
         let rows = source.rows(&mut scratch, [n, x, y0], lines, (0, ax.taps), how);
+        // One segment for each tap along x and y whose row is inside; along z the taps and their channels lie side by side,
+        // so that they are terms of one run.
         let mut segments = Vec::with_capacity(ax.taps * ay.taps);
         let mut products = blocking.products();
         for (index, first) in (0..columns).step_by(group).enumerate() {

@@ -56,6 +56,8 @@ macro_rules! tiles {
                         let first_a = tile.a.as_ptr().wrapping_offset(tile.a_first);
  let first_a = first_a.wrapping_add(repetition * ROWS * tile.a_row);
                         let first_out = tile.out.at(tile.out_first + repetition * ROWS * tile.out_row);
+                        // Vectors are loaded and stored whole. Where fewer columns exist they go through a copy: beyond
+                        // them lie values of other tasks.
                         let whole = tile.columns >= VECTORS * $lanes;
                         let mut sums = [[$splat(&0.0); VECTORS]; ROWS];
                         match tile.start {
@@ -96,6 +98,8 @@ macro_rules! tiles {
                                 for (vector, column) in columns.iter_mut().enumerate() {
                                     *column = $load(b.add(vector * $lanes));
                                 }
+                                // Each vector of columns serves all rows, and each value of a row all vectors: so many
+                                // products for few loads are what keeps the multipliers busy.
                                 for_each_row!(ROWS, m, {
                                     let value = $splat(&*a[m / 4].add((m % 4) * tile.a_row));
                                     for vector in 0..VECTORS {

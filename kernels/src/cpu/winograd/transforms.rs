@@ -136,7 +136,7 @@ unsafe fn input<V: Vector, S: Store, const F: usize>(lines: &Lines<'_>, tiles: u
                                 }
                             });
                             for (z, value) in input_1d(values).into_iter().enumerate() {
-                                let to = out.values.at(((4 * x + y) * 4 + z) * out.frequency);
+                                let to = out.values.at(0).add(((4 * x + y) * 4 + z) * out.frequency);
                                 S::store(value, to, channels, out.tile + first_tile + tile, channel);
                             }
                         }
@@ -238,7 +238,7 @@ unsafe fn output<V: Vector, const F: usize>(
             let lines = if F == 4 { 4 } else { 2 };
             for (i, line) in out.lines[..lines].iter().enumerate() {
                 let Some(line) = line else { continue };
-                let to = line.at(2 * tile * columns + column);
+                let to = line.at(0).add(2 * tile * columns + column);
                 sums[2 * i].store(to);
                 if 2 * tile + 1 < out.size {
                     sums[2 * i + 1].store(to.add(columns));
@@ -306,7 +306,7 @@ unsafe fn gradient<V: Vector, S: Store, const F: usize>(
                 let odd = wide(along_x[1][fx], along_x[3][fx]);
                 for fy in 0..4 {
                     for (fz, value) in wide(even[fy], odd[fy]).into_iter().enumerate() {
-                        let to = out.values.at(((fx * 4 + fy) * 4 + fz) * out.frequency);
+                        let to = out.values.at(0).add(((fx * 4 + fy) * 4 + fz) * out.frequency);
                         S::store(value, to, columns, out.tile, column);
                     }
                 }
