@@ -385,10 +385,12 @@ fn nothing_is_chosen_where_cases_were_trained_on_or_it_is_not_wanted() {
 #[test]
 fn logits_take_the_settings_of_the_run_and_need_not_write_into_it() {
     let folder = tempfile::tempdir().unwrap();
-    let (run, cache) = (folder.path().join("run"), folder.path().join("cache"));
-    copy(&WORLD.run, &run);
-    copy(&WORLD.cache, &cache);
-    let before = (listing(&run), listing(&WORLD.cache));
+    let [run, own, cache] = ["run", "own", "cache"].map(|name| folder.path().join(name));
+    // A cache that no other test writes into at the same time.
+    copy(&WORLD.cache, &own);
+    train(&WORLD.dataset, &run, &own, &[]);
+    copy(&own, &cache);
+    let before = (listing(&run), listing(&own));
     let logits = |more: &[&Path]| {
         let mut command = segen();
         command.arg("logits").arg(&run).args(["--voxels", "20", "--threads", "1"]).args(more);
@@ -398,7 +400,7 @@ fn logits_take_the_settings_of_the_run_and_need_not_write_into_it() {
     let done = logits(&[Path::new("-o"), &out, Path::new("--cache"), &cache]);
     assert!(done.status.success(), "{}", words(&done));
     assert!(out.join("summary.json").is_file() && out.join("logits.safetensors").is_file());
-    assert_eq!((listing(&run), listing(&WORLD.cache)), before);
+    assert_eq!((listing(&run), listing(&own)), before);
     // Operators are those of the run.
     let config = fs::read_to_string(run.join("config.toml")).unwrap();
     assert!(config.contains("[kernels]"), "{config}");
