@@ -6,7 +6,6 @@
 
 use std::time::Instant;
 
-use burn::tensor::Device;
 use rand::RngExt;
 use segen::batch::{Batch, Input};
 use segen::config::Config;
@@ -18,6 +17,7 @@ use segen::learn::optimiser::OptimiserState;
 use segen::network::UNetShape;
 use segen::network::{Network, UNet};
 use segen::rng::generator;
+use segen_kernels::Device;
 
 const METHODS: [&str; 8] = [
     "ce",
@@ -45,7 +45,7 @@ fn main() -> segen::Result<()> {
         convolutions: 2,
     };
     let network = Network::UNet(UNet { channels: 1, classes: 2, shape, deep_supervision: false });
-    let device = Device::flex();
+    let device = Device::Cpu;
     let batch = batch();
     let classes = ["background", "lesion"].map(str::to_owned);
     let mut configs = Vec::new();

@@ -10,7 +10,6 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::tensor::Device;
 use rand::rngs::ChaCha8Rng;
 use segen::augment::Augmentation;
 use segen::batch::Batch;
@@ -28,6 +27,7 @@ use segen::network::{Network, WideResNet};
 use segen::policy::learn::{Drawn, Learner, gradient};
 use segen::policy::{Policy, Timeline};
 use segen::rng::generator;
+use segen_kernels::Device;
 
 /// Sizes of the set-aside batch.
 const SIZES: [usize; 3] = [16, 32, 128];
@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let steps: u64 = arguments.next().map_or(Ok(150), |steps| steps.parse())?;
     let config = CifarConfig::default();
     let (pictures, _) = cifar::read(Path::new(&data))?;
-    let device = Device::flex();
+    let device = Device::Cpu;
     let network = Network::WideResNet(WideResNet::new(config.depth, config.width, 3, CLASSES));
     let policy = cifar::policy(Operations::All);
     let bad: Vec<bool> = policy.groups[0].choices.iter().map(|choice| choice.name.starts_with(BAD)).collect();

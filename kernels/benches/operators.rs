@@ -5,8 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use segen_kernels::{self as kernels, Activation, Nonlinearity, Precision, Settings};
+use segen_kernels::{
+    self as kernels, Activation, Array, Device, Nonlinearity, Precision, Recording, Settings, Target,
+};
 
 fn main() {
     let settings = Settings::current();
@@ -17,42 +18,43 @@ fn main() {
         settings.scoped(convolutions);
     }
     println!("other operators, f32");
-    let volume = leaf([2, 64, 64, 64, 32]);
-    let [weight, bias, slope] = [1.0, 0.1, 0.01].map(|value| vector(32, value));
-    report("instance norm, leaky ReLU, 32 @ 64^3", &volume, |x| {
-        kernels::instance_norm_leaky_relu(x, weight.clone(), bias.clone(), 1e-5, 0.01)
+    let volume = values(&[2, 64, 64, 64, 32]);
+    let [weight, bias, slope] = [1.0, 0.1, 0.01].map(|value| Array::full(value, &[32], &Device::Cpu));
+    report("instance norm, leaky ReLU, 32 @ 64^3", &[&volume, &weight, &bias], |[x, weight, bias]| {
+        let x = Activation::from_channels_last(x);
+        kernels::instance_norm_leaky_relu(x, weight, bias, 1e-5, 0.01).into_channels_last()
     });
-    report("batch norm, PReLU, 32 @ 64^3", &volume, |x| {
-        let nonlinearity = Nonlinearity::PRelu(slope.clone());
-        kernels::batch_norm(x, weight.clone(), bias.clone(), 1e-5, nonlinearity).0
+    let inputs = [&volume, &weight, &bias, &slope];
+    report("batch norm, PReLU, 32 @ 64^3", &inputs, |[x, weight, bias, slope]| {
+        let (x, nonlinearity) = (Activation::from_channels_last(x), Nonlinearity::PRelu(slope));
+        kernels::batch_norm(x, weight, bias, 1e-5, nonlinearity).0.into_channels_last()
     });
-    report("bias, ReLU, 32 @ 64^3", &volume, |x| {
-        kernels::bias_nonlinearity(x, bias.clone(), Nonlinearity::Relu)
+    report("bias, ReLU, 32 @ 64^3", &[&volume, &bias], |[x, bias]| {
+        let x = Activation::from_channels_last(x);
+        kernels::bias_nonlinearity(x, bias, Nonlinearity::Relu).into_channels_last()
     });
-    report("concatenation, 32 + 32 @ 64^3", &volume, |x| kernels::concat(x.clone(), x));
-    report("sum, cropped, 32 @ 64^3 to 60^3", &volume, |x| {
+    of_one("concatenation, 32 + 32 @ 64^3", &volume, |x| kernels::concat(x.clone(), x));
+    of_one("sum, cropped, 32 @ 64^3 to 60^3", &volume, |x| {
         kernels::add_cropped(kernels::crop(x.clone(), [0; 3], [60; 3]), x)
     });
-    report("maximum pooling 2^3, 32 @ 64^3", &volume, |x| kernels::max_pool3d(x, [2; 3], [2; 3]));
-    report("average pooling 2^3, 32 @ 64^3", &volume, |x| kernels::avg_pool3d(x, [2; 3], [2; 3]));
-    report("edge padding by 1, 32 @ 64^3", &volume, |x| kernels::pad_replicate(x, [1; 3]));
-    let mask = vector(64, 1.0).detach().reshape([2, 1, 1, 1, 32]);
-    report("mask, 32 @ 64^3", &volume, |x| kernels::multiply_mask(x, mask.clone()));
-    let coarse = leaf([2, 32, 32, 32, 32]);
-    report("repeated upsampling 2^3, 32 @ 32^3", &coarse, |x| kernels::upsample_repeat(x, [2; 3], [64; 3]));
-    report("trilinear upsampling 2^3, 32 @ 32^3", &coarse, |x| kernels::upsample_trilinear(x, [2; 3]));
-    let images = leaf([128, 8, 8, 1, 256]);
-    let (matrix, offsets) = (leaf([10, 256, 1, 1, 1]).reshape([10, 256]), vector(10, 0.0));
-    report("global average and linear, 128 x 8^2 x 256 to 10", &images, |x| {
-        let y = kernels::linear(kernels::global_average(x), matrix.clone(), Some(offsets.clone()));
-        Activation::from_channels_last(y.reshape([128, 1, 1, 1, 10]))
+    of_one("maximum pooling 2^3, 32 @ 64^3", &volume, |x| kernels::max_pool3d(x, [2; 3], [2; 3]));
+    of_one("average pooling 2^3, 32 @ 64^3", &volume, |x| kernels::avg_pool3d(x, [2; 3], [2; 3]));
+    of_one("edge padding by 1, 32 @ 64^3", &volume, |x| kernels::pad_replicate(x, [1; 3]));
+    let mask = Array::full(1.0, &[2, 1, 1, 1, 32], &Device::Cpu);
+    of_one("mask, 32 @ 64^3", &volume, |x| kernels::multiply_mask(x, &mask));
+    let coarse = values(&[2, 32, 32, 32, 32]);
+    of_one("repeated upsampling 2^3, 32 @ 32^3", &coarse, |x| kernels::upsample_repeat(x, [2; 3], [64; 3]));
+    of_one("trilinear upsampling 2^3, 32 @ 32^3", &coarse, |x| kernels::upsample_trilinear(x, [2; 3]));
+    let (matrix, offsets) = (values(&[10, 256]), Array::full(0.0, &[10], &Device::Cpu));
+    let inputs = [&values(&[128, 8, 8, 1, 256]), &matrix, &offsets];
+    report("global average and linear, 128 x 8^2 x 256 to 10", &inputs, |[x, matrix, offsets]| {
+        let x = Activation::from_channels_last(x);
+        kernels::linear(kernels::global_average(x), matrix, Some(offsets))
     });
-    let logits = leaf([2, 64, 64, 64, 4]);
-    let target = (0..2 * 64 * 64 * 64).map(|i| i % 4).collect::<Vec<i32>>();
-    let target = Tensor::<4, Int>::from_data(TensorData::new(target, [2, 64, 64, 64]), &device());
-    report("segmentation sums, 4 classes @ 64^3", &logits, |x| {
-        let sums = kernels::segmentation_sums(x, target.clone(), &kernels::VoxelLoss::default());
-        Activation::from_channels_last(sums.reshape([2, 1, 1, 1, 18]))
+    let target = Target::new((0..2 * 64 * 64 * 64).map(|i| (i % 4) as u8).collect(), [2, 64, 64, 64]);
+    report("segmentation sums, 4 classes @ 64^3", &[&values(&[2, 64, 64, 64, 4])], |[x]| {
+        let x = Activation::from_channels_last(x);
+        kernels::segmentation_sums(x, target.clone(), &kernels::VoxelLoss::default())
     });
 }
 
@@ -69,35 +71,48 @@ fn convolutions() {
         ("3^2, 256 to 256 @ 8^2", [128, 8, 8, 1, 256], 256, [3, 3, 1], 1, [1, 1, 0]),
     ] {
         let [kx, ky, kz] = kernel;
-        let (x, weight) = (leaf(shape), leaf([output, shape[4], kx, ky, kz]));
+        let (x, weight) = (values(&shape), values(&[output, shape[4], kx, ky, kz]));
         let stride = kernel.map(|kernel| if kernel == 1 { 1 } else { stride });
-        report(name, &x, |x| kernels::conv3d(x, weight.clone(), None, stride, padding));
+        report(name, &[&x, &weight], |[x, weight]| {
+            let x = Activation::from_channels_last(x);
+            kernels::conv3d(x, weight, None, stride, padding).into_channels_last()
+        });
     }
-    let (x, weight) = (leaf([2, 32, 32, 32, 64]), leaf([64, 32, 2, 2, 2]));
-    report("transposed 2^3, 64 to 32 @ 32^3", &x, |x| kernels::conv_transpose3d(x, weight.clone(), None));
-}
-
-fn device() -> Device {
-    Device::flex().autodiff()
+    let (x, weight) = (values(&[2, 32, 32, 32, 64]), values(&[64, 32, 2, 2, 2]));
+    report("transposed 2^3, 64 to 32 @ 32^3", &[&x, &weight], |[x, weight]| {
+        let x = Activation::from_channels_last(x);
+        kernels::conv_transpose3d(x, weight, None).into_channels_last()
+    });
 }
 
 /// Values in (-1, 1) that look random.
-fn leaf(shape: [usize; 5]) -> Tensor<5> {
+fn values(shape: &[usize]) -> Array {
     let values = (0..shape.iter().product()).map(|i: usize| (i * 7919 % 1009) as f32 / 505.0 - 0.999);
-    Tensor::from_data(TensorData::new(values.collect::<Vec<_>>(), shape), &device()).require_grad()
+    Array::from_host(values.collect(), shape, &Device::Cpu)
 }
 
-fn vector(count: usize, value: f32) -> Tensor<1> {
-    Tensor::full([count], value, &device()).require_grad()
+/// As [`report`], of one activation.
+fn of_one(name: &str, x: &Array, run: impl Fn(Activation) -> Activation) {
+    report(name, &[x], |[x]| run(Activation::from_channels_last(x)).into_channels_last());
 }
 
-fn report(name: &str, x: &Tensor<5>, run: impl Fn(Activation) -> Activation) {
+/// Times an operator, whose inputs are all leaves.
+fn report<const N: usize>(name: &str, inputs: &[&Array; N], run: impl Fn([Array; N]) -> Array) {
     // As in other benchmarks, an argument picks those whose name holds it.
     let mut wanted = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
     if wanted.next().is_some_and(|part| !name.contains(&part)) {
         return;
     }
-    let forward = || run(Activation::from_channels_last(x.clone())).into_channels_last();
+    let forward = || {
+        let recording = Recording::new();
+        let y = run(inputs.map(|input| recording.leaf(input.clone())));
+        (recording, y)
+    };
+    let backward = || {
+        let (recording, y) = forward();
+        let slopes = vec![1.0; y.shape().iter().product()];
+        recording.backward(vec![(y, slopes)])
+    };
     let least = |work: &dyn Fn()| {
         let (start, mut best) = (Instant::now(), Duration::MAX);
         work();
@@ -109,6 +124,6 @@ fn report(name: &str, x: &Tensor<5>, run: impl Fn(Activation) -> Activation) {
         if best == Duration::MAX { start.elapsed() } else { best }.as_secs_f64() * 1e3
     };
     let once = least(&|| drop(forward()));
-    let both = least(&|| drop(forward().backward()));
+    let both = least(&|| drop(backward()));
     println!("  {name}: {once:.2} {both:.2}");
 }

@@ -1,10 +1,9 @@
 //! Convolutions.
 
-use burn::backend::Dispatch;
-use burn::tensor::Tensor;
-
-use crate::activation::Activation;
-use crate::ops::NetworkOps;
+use crate::array::{Activation, Array};
+use crate::cpu::convolution::{Convolution, Transposed, sum_per_channel};
+use crate::settings::Settings;
+use crate::tape::record;
 
 /// 3-D convolution (cross-correlation, as in PyTorch).
 ///
@@ -18,16 +17,16 @@ use crate::ops::NetworkOps;
 /// Channels that do not match, or a kernel larger than the padded input.
 pub fn conv3d(
     x: Activation,
-    weight: Tensor<5>,
-    bias: Option<Tensor<1>>,
+    weight: Array,
+    bias: Option<Array>,
     stride: [usize; 3],
     padding: [usize; 3],
 ) -> Activation {
-    let [out, channels, kernel @ ..] = weight.dims();
-    let [_, size @ .., input] = x.shape();
+    let [out, channels, kernel @ ..] = weight.sizes::<5>();
+    let [batch, size @ .., input] = x.shape();
     assert_eq!(input, channels, "conv3d: the input has {input} channels, the weight takes {channels}");
     if let Some(bias) = &bias {
-        assert_eq!(bias.dims(), [out], "conv3d: the bias must have one value per output channel");
+        assert_eq!(bias.shape(), [out], "conv3d: the bias must have one value per output channel");
     }
     for axis in 0..3 {
         let (kernel, padding) = (kernel[axis], padding[axis]);
@@ -42,14 +41,26 @@ pub fn conv3d(
         );
         assert!(stride[axis] >= 1, "conv3d: axis {axis}: the stride must be at least 1");
     }
-    let bias = bias.unwrap_or_else(|| Tensor::zeros([out], &x.0.device()));
-    Activation(Tensor::from_dispatch(Dispatch::network_conv3d(
-        x.0.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-        stride,
-        padding,
-    )))
+    let settings = Settings::current();
+    let sizes = Convolution { batch, size, input, output: out, kernel, stride, padding };
+    let [ox, oy, oz] = sizes.output_size();
+    let y = match &bias {
+        Some(bias) => sizes.forward(&settings, x.values(), weight.values(), bias.values()),
+        None => sizes.forward(&settings, x.values(), weight.values(), &vec![0.0; out]),
+    };
+    let y = Array::of(y, &[batch, ox, oy, oz, out]);
+    let kept = [x.values().clone(), weight.values().clone()];
+    Activation(record(
+        [Some(&x.0), Some(&weight), bias.as_ref()],
+        y,
+        move |gradient, [to_x, to_weight, to_bias]| {
+            let [x, weight] = &kept;
+            let to_weight = to_weight.then(|| sizes.weight_gradient(&settings, x, gradient).into());
+            let to_bias = to_bias.then(|| sum_per_channel(&settings, gradient, out).into());
+            let to_x = to_x.then(|| sizes.input_gradient(&settings, weight, gradient).into());
+            [to_x, to_weight, to_bias]
+        },
+    ))
 }
 
 /// `x weight^T + bias`.
@@ -60,12 +71,12 @@ pub fn conv3d(
 ///
 /// # Panics
 /// Sizes that do not match.
-pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    let ([batch, input], [out, channels]) = (x.dims(), weight.dims());
+pub fn linear(x: Array, weight: Array, bias: Option<Array>) -> Array {
+    let ([batch, input], [out, channels]) = (x.sizes(), weight.sizes());
     assert_eq!(input, channels, "linear: the input has {input} values, the weight takes {channels}");
     // A convolution of one voxel per sample, the samples in a row.
-    let x = Activation(x.reshape([1, 1, 1, batch, input]));
-    conv3d(x, weight.reshape([out, input, 1, 1, 1]), bias, [1; 3], [0; 3]).0.reshape([batch, out])
+    let x = Activation(x.reshape(&[1, 1, 1, batch, input]));
+    conv3d(x, weight.reshape(&[out, input, 1, 1, 1]), bias, [1; 3], [0; 3]).0.reshape(&[batch, out])
 }
 
 /// Transposed 3-D convolution whose stride is its kernel: every input voxel becomes a block of output voxels.
@@ -77,20 +88,34 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
 ///
 /// # Panics
 /// Channels that do not match.
-pub fn conv_transpose3d(x: Activation, weight: Tensor<5>, bias: Option<Tensor<1>>) -> Activation {
-    let [channels, out, ..] = weight.dims();
-    let [.., input] = x.shape();
+pub fn conv_transpose3d(x: Activation, weight: Array, bias: Option<Array>) -> Activation {
+    let [channels, out, kernel @ ..] = weight.sizes::<5>();
+    let [batch, size @ .., input] = x.shape();
     assert_eq!(
         input, channels,
         "conv_transpose3d: the input has {input} channels, the weight takes {channels}"
     );
     if let Some(bias) = &bias {
-        assert_eq!(bias.dims(), [out], "conv_transpose3d: the bias must have one value per output channel");
+        assert_eq!(bias.shape(), [out], "conv_transpose3d: the bias must have one value per output channel");
     }
-    let bias = bias.unwrap_or_else(|| Tensor::zeros([out], &x.0.device()));
-    Activation(Tensor::from_dispatch(Dispatch::network_conv_transpose3d(
-        x.0.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-    )))
+    let settings = Settings::current();
+    let sizes = Transposed { batch, size, input, output: out, kernel };
+    let [ox, oy, oz] = sizes.output_size();
+    let y = match &bias {
+        Some(bias) => sizes.forward(&settings, x.values(), weight.values(), bias.values()),
+        None => sizes.forward(&settings, x.values(), weight.values(), &vec![0.0; out]),
+    };
+    let y = Array::of(y, &[batch, ox, oy, oz, out]);
+    let kept = [x.values().clone(), weight.values().clone()];
+    Activation(record(
+        [Some(&x.0), Some(&weight), bias.as_ref()],
+        y,
+        move |gradient, [to_x, to_weight, to_bias]| {
+            let [x, weight] = &kept;
+            let to_weight = to_weight.then(|| sizes.weight_gradient(&settings, x, gradient).into());
+            let to_bias = to_bias.then(|| sum_per_channel(&settings, gradient, out).into());
+            let to_x = to_x.then(|| sizes.input_gradient(&settings, weight, gradient).into());
+            [to_x, to_weight, to_bias]
+        },
+    ))
 }

@@ -2,6 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+pub(crate) mod arithmetic;
 pub(crate) mod blocking;
 pub(crate) mod buffer;
 pub(crate) mod channels;

@@ -1,56 +1,41 @@
-//! Operators for 3-D convolutional networks as an extension of burn.
+//! Operators for 3-D convolutional networks, and the tape by which their gradients go back.
 //!
-//! Activations are channels-last, (batch, x, y, z, channel), and of their own type, [`Activation`], so that a network
-//! converts its input once, runs on the operators here, and converts its output once. On the CPU device
-//! (`Device::flex()`) the operators are kernels of this crate ([`Path`], [`Settings`]); on every other device they are
-//! compositions of burn's own operators. Each is differentiable on a device with autodiff
-//! (`Device::flex().autodiff()`).
-//!
-//! # What to know about burn 0.22
-//! - `Tensor::<5>::from_data(TensorData::new(vec, [n, c, x, y, z]), &device)` makes a tensor of a `Vec` without a
-//!   copy; `tensor.into_data().try_into_vec::<f32>()` is the way back.
-//! - Parameters are `Tensor::from_data(.., &device.clone().autodiff()).require_grad()`; `loss.backward()` gives
-//!   `Gradients`, `parameter.grad(&gradients)` the gradient, `tensor.inner()` the tensor without autodiff. Without a
-//!   parameter that requires a gradient, or on the plain device, nothing is recorded.
-//! - The integers of `Device::flex()` are i32 unless asked otherwise.
+//! Activations are channels-last, (batch, x, y, z, channel), and of their own type, [`Activation`]; all else is an
+//! [`Array`]. Both hold f32 on a [`Device`]. An operator is a function here, in one file with what it keeps and how it sends
+//! gradients back; its loops stand in `cpu/` and run as [`Settings`] say. It is differentiable with respect to those inputs
+//! that come from a [`Recording`]; of constants alone nothing is kept.
 
-mod activation;
 mod arithmetic;
+mod array;
 mod convolution;
 mod cpu;
-#[cfg(test)]
-mod fall_through;
-mod flex;
-#[cfg(any(feature = "vulkan", feature = "cuda"))]
-mod gpu;
+mod device;
 mod loss;
-mod memory;
 mod norm;
-mod ops;
 mod path;
 mod precision;
 mod resample;
 mod settings;
 mod spatial;
 mod speed;
-mod stock;
+mod tape;
 mod threads;
 mod voxel_loss;
 
-pub use activation::Activation;
+pub use array::{Activation, Array};
 pub use convolution::{conv_transpose3d, conv3d, linear};
+pub use device::Device;
 pub use loss::{segmentation_sums, softmax};
 pub use norm::{
     BatchStatistics, Nonlinearity, batch_norm, batch_norm_fixed, bias_nonlinearity, instance_norm_leaky_relu,
 };
-pub use ops::NetworkOps;
 pub use path::Path;
 pub use precision::Precision;
-pub use resample::AxisMap;
 pub use settings::Settings;
 pub use spatial::{
     add, add_cropped, avg_pool3d, concat, concat_all, crop, global_average, max_pool3d, multiply_mask,
     pad_replicate, upsample_repeat, upsample_trilinear,
 };
 pub use speed::convolution_speed;
+pub use tape::Recording;
 pub use voxel_loss::{IGNORED, Target, UNLABELLED, VoxelLoss};

@@ -1,14 +1,12 @@
 //! Normalisation, bias and nonlinearity per channel.
 
-use burn::backend::Dispatch;
-use burn::tensor::Tensor;
-
-use crate::activation::Activation;
-use crate::ops::NetworkOps;
+use crate::array::{Activation, Array, Values};
+use crate::cpu::norm::{Norm, Origin, Parameters, Statistics};
+use crate::settings::Settings;
+use crate::tape::record;
 
 /// What follows a normalisation or a bias, `f(v) = v` for positive v.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "short-lived, one per layer")]
 pub enum Nonlinearity {
     /// `f(v) = v`.
     None,
@@ -17,20 +15,20 @@ pub enum Nonlinearity {
     /// `f(v) = slope v` for v <= 0.
     LeakyRelu(f64),
     /// `f(v) = slope v` for v <= 0, one slope per channel, (channel); differentiable.
-    PRelu(Tensor<1>),
+    PRelu(Array),
 }
 
 impl Nonlinearity {
     /// One slope per channel.
-    fn slopes(self, x: &Activation) -> Tensor<1> {
+    fn slopes(self, x: &Activation) -> Array {
         let [.., channels] = x.shape();
-        let constant = |slope: f64| Tensor::full([channels], slope, &x.0.device());
+        let constant = |slope: f64| Array::of(vec![slope as f32; channels], &[channels]);
         match self {
             Self::None => constant(1.0),
             Self::Relu => constant(0.0),
             Self::LeakyRelu(slope) => constant(slope),
             Self::PRelu(slopes) => {
-                assert_eq!(slopes.dims(), [channels], "PReLU: one slope per channel is needed");
+                assert_eq!(slopes.shape(), [channels], "PReLU: one slope per channel is needed");
                 slopes
             }
         }
@@ -50,8 +48,8 @@ pub struct BatchStatistics {
 
 /// Batch norm in training, followed by a nonlinearity: statistics over batch, x, y and z, with the biased variance.
 ///
-/// `y = f((x - mean) / sqrt(variance + epsilon) * weight + bias)`. The gradient passes through the statistics. On the
-/// CPU they are sums over fixed chunks, combined in order in f64: the same bits for any number of threads.
+/// `y = f((x - mean) / sqrt(variance + epsilon) * weight + bias)`. The gradient passes through the statistics. They
+/// are sums over fixed chunks, combined in order in f64: the same bits for any number of threads.
 ///
 /// # Shapes
 /// - `weight`, `bias`: (channel)
@@ -60,29 +58,22 @@ pub struct BatchStatistics {
 /// Channels that do not match.
 pub fn batch_norm(
     x: Activation,
-    weight: Tensor<1>,
-    bias: Tensor<1>,
+    weight: Array,
+    bias: Array,
     epsilon: f64,
     nonlinearity: Nonlinearity,
 ) -> (Activation, BatchStatistics) {
     let [batch, sx, sy, sz, channels] = x.shape();
-    assert_eq!(weight.dims(), [channels], "batch_norm: the weight must have one value per channel");
-    assert_eq!(bias.dims(), [channels], "batch_norm: the bias must have one value per channel");
-    let slopes = nonlinearity.slopes(&x);
-    let (y, mean, variance) = Dispatch::network_batch_norm(
-        x.0.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-        slopes.into_dispatch(),
-        epsilon,
-    );
-    let values = |tensor| {
-        let data = Tensor::<1>::from_dispatch(tensor).into_data();
-        data.try_into_vec::<f32>().expect("statistics are f32 as the input is")
-    };
+    assert_eq!(weight.shape(), [channels], "batch_norm: the weight must have one value per channel");
+    assert_eq!(bias.shape(), [channels], "batch_norm: the bias must have one value per channel");
+    let norm = over_batch(&x, epsilon);
+    let settings = Settings::current();
+    let statistics = norm.statistics(&settings, x.values());
     let count = batch * sx * sy * sz;
-    let statistics = BatchStatistics { mean: values(mean), variance: values(variance), count };
-    (Activation(Tensor::from_dispatch(y)), statistics)
+    let measured =
+        BatchStatistics { mean: statistics.mean.clone(), variance: statistics.variance.clone(), count };
+    let slopes = nonlinearity.slopes(&x);
+    (normalised(settings, norm, (statistics, Origin::Input), [x.0, weight, bias, slopes]), measured)
 }
 
 /// Batch norm with given statistics (prediction), followed by a nonlinearity. Differentiable with respect to `x`,
@@ -95,27 +86,25 @@ pub fn batch_norm(
 /// Channels that do not match.
 pub fn batch_norm_fixed(
     x: Activation,
-    weight: Tensor<1>,
-    bias: Tensor<1>,
-    mean: Tensor<1>,
-    variance: Tensor<1>,
+    weight: Array,
+    bias: Array,
+    mean: Array,
+    variance: Array,
     epsilon: f64,
     nonlinearity: Nonlinearity,
 ) -> Activation {
     let [.., channels] = x.shape();
     for (name, tensor) in [("weight", &weight), ("bias", &bias), ("mean", &mean), ("variance", &variance)] {
-        assert_eq!(tensor.dims(), [channels], "batch_norm_fixed: the {name} must have one value per channel");
+        assert_eq!(
+            tensor.shape(),
+            [channels],
+            "batch_norm_fixed: the {name} must have one value per channel"
+        );
     }
+    let norm = over_batch(&x, epsilon);
+    let statistics = norm.given(mean.values(), variance.values());
     let slopes = nonlinearity.slopes(&x);
-    Activation(Tensor::from_dispatch(Dispatch::network_batch_norm_fixed(
-        x.0.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-        mean.into_dispatch(),
-        variance.into_dispatch(),
-        slopes.into_dispatch(),
-        epsilon,
-    )))
+    normalised(Settings::current(), norm, (statistics, Origin::Given), [x.0, weight, bias, slopes])
 }
 
 /// `f(x + bias)`.
@@ -125,12 +114,11 @@ pub fn batch_norm_fixed(
 ///
 /// # Panics
 /// Channels that do not match.
-pub fn bias_nonlinearity(x: Activation, bias: Tensor<1>, nonlinearity: Nonlinearity) -> Activation {
+pub fn bias_nonlinearity(x: Activation, bias: Array, nonlinearity: Nonlinearity) -> Activation {
     let [.., channels] = x.shape();
-    assert_eq!(bias.dims(), [channels], "bias_nonlinearity: the bias must have one value per channel");
-    let device = x.0.device();
+    assert_eq!(bias.shape(), [channels], "bias_nonlinearity: the bias must have one value per channel");
     // Weight 1, mean 0, variance 1: multiplying by 1 and subtracting 0 is exact.
-    let (zeros, ones) = (Tensor::zeros([channels], &device), Tensor::ones([channels], &device));
+    let [zeros, ones] = [0.0, 1.0].map(|value| Array::of(vec![value; channels], &[channels]));
     batch_norm_fixed(x, ones.clone(), bias, zeros, ones, 0.0, nonlinearity)
 }
 
@@ -145,23 +133,57 @@ pub fn bias_nonlinearity(x: Activation, bias: Tensor<1>, nonlinearity: Nonlinear
 /// Channels that do not match.
 pub fn instance_norm_leaky_relu(
     x: Activation,
-    weight: Tensor<1>,
-    bias: Tensor<1>,
+    weight: Array,
+    bias: Array,
     epsilon: f64,
     slope: f64,
 ) -> Activation {
     let [.., channels] = x.shape();
     assert_eq!(
-        weight.dims(),
+        weight.shape(),
         [channels],
         "instance_norm_leaky_relu: the weight must have one value per channel"
     );
-    assert_eq!(bias.dims(), [channels], "instance_norm_leaky_relu: the bias must have one value per channel");
-    Activation(Tensor::from_dispatch(Dispatch::network_instance_norm_leaky_relu(
-        x.0.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-        epsilon,
-        slope,
-    )))
+    assert_eq!(
+        bias.shape(),
+        [channels],
+        "instance_norm_leaky_relu: the bias must have one value per channel"
+    );
+    let norm = over_sample(&x, epsilon);
+    let settings = Settings::current();
+    let statistics = norm.statistics(&settings, x.values());
+    let slopes = Nonlinearity::LeakyRelu(slope).slopes(&x);
+    normalised(settings, norm, (statistics, Origin::Input), [x.0, weight, bias, slopes])
+}
+
+/// Every sample with statistics of its own.
+fn over_sample(x: &Activation, epsilon: f64) -> Norm {
+    let [batch, size @ .., channels] = x.shape();
+    Norm { batch, positions: size.iter().product(), channels, epsilon }
+}
+
+/// The whole batch as one sample.
+fn over_batch(x: &Activation, epsilon: f64) -> Norm {
+    let norm = over_sample(x, epsilon);
+    Norm { batch: 1, positions: norm.batch * norm.positions, ..norm }
+}
+
+fn parameters([_, weight, bias, slope]: &[Values; 4]) -> Parameters<'_> {
+    Parameters { weight, bias, slope }
+}
+
+/// The operator that all of these are, of input, weight, bias and slopes.
+fn normalised(
+    settings: Settings,
+    norm: Norm,
+    (statistics, origin): (Statistics, Origin),
+    inputs: [Array; 4],
+) -> Activation {
+    let kept = inputs.each_ref().map(|input| input.values().clone());
+    let y = norm.forward(&settings, &kept[0], parameters(&kept), &statistics);
+    let y = Array::of(y, inputs[0].shape());
+    Activation(record(inputs.each_ref().map(Some), y, move |gradient, _| {
+        let result = norm.backward(&settings, &kept[0], parameters(&kept), (&statistics, origin), gradient);
+        [result.x, result.weight, result.bias, result.slope].map(|values| Some(values.into()))
+    }))
 }

@@ -7,8 +7,6 @@ use std::str::FromStr;
 /// rounding, so that results are equal bit for bit within one path only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
-    /// Compositions of burn's own operators, the same that other devices use.
-    Stock,
     /// Plain Rust without instructions of a particular processor.
     Portable,
     /// AVX2 and FMA: x86-64 processors since about 2013.
@@ -19,7 +17,7 @@ pub enum Path {
 
 impl Path {
     /// All paths, from the slowest to the fastest.
-    pub const ALL: [Self; 4] = [Self::Stock, Self::Portable, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
 
     /// The fastest that this processor can run.
     pub(crate) fn fastest() -> Self {
@@ -29,7 +27,7 @@ impl Path {
     /// Whether this processor can run the path.
     pub fn is_available(self) -> bool {
         match self {
-            Self::Stock | Self::Portable => true,
+            Self::Portable => true,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
@@ -49,7 +47,6 @@ impl Path {
 impl fmt::Display for Path {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Self::Stock => "stock",
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
@@ -64,6 +61,6 @@ impl FromStr for Path {
         Self::ALL
             .into_iter()
             .find(|path| path.to_string() == text)
-            .ok_or_else(|| format!("unknown path `{text}`; use one of stock, portable, avx2, avx512"))
+            .ok_or_else(|| format!("unknown path `{text}`; use one of portable, avx2, avx512"))
     }
 }

@@ -6,7 +6,7 @@
 
 /// For every output of an axis the inputs that it is made of, (index, weight).
 #[derive(Clone, Debug, PartialEq)]
-pub struct AxisMap {
+pub(crate) struct AxisMap {
     inputs: usize,
     terms: Vec<Vec<(usize, f32)>>,
 }
@@ -82,25 +82,5 @@ impl AxisMap {
     pub(crate) fn is_identity(&self) -> bool {
         self.inputs == self.outputs()
             && self.terms.iter().enumerate().all(|(i, terms)| terms.as_slice() == [(i, 1.0)])
-    }
-
-    /// The input that each output copies, if every output is a copy of one input.
-    pub(crate) fn copied(&self) -> Option<Vec<usize>> {
-        let copied = |terms: &Vec<(usize, f32)>| match terms[..] {
-            [(index, 1.0)] => Some(index),
-            _ => None,
-        };
-        self.terms.iter().map(copied).collect()
-    }
-
-    /// The map as a matrix, (output, input).
-    pub(crate) fn matrix(&self) -> Vec<f32> {
-        let mut matrix = vec![0.0; self.outputs() * self.inputs];
-        for (row, terms) in matrix.chunks_exact_mut(self.inputs).zip(&self.terms) {
-            for &(index, weight) in terms {
-                row[index] += weight;
-            }
-        }
-        matrix
     }
 }

@@ -1,17 +1,27 @@
 //! Operators that move, combine or pool voxels.
 
-use burn::backend::Dispatch;
-use burn::tensor::Tensor;
-
-use crate::activation::Activation;
-use crate::ops::NetworkOps;
+use crate::array::{Activation, Array};
+use crate::cpu::norm::Norm;
+use crate::cpu::pool::{self, MaxPool};
+use crate::cpu::{channels, resample as cpu};
 use crate::resample::AxisMap;
+use crate::settings::Settings;
+use crate::tape::record;
 
+/// One linear map per axis.
 fn resample(x: Activation, maps: [AxisMap; 3]) -> Activation {
     if maps.iter().all(AxisMap::is_identity) {
         return x;
     }
-    Activation(Tensor::from_dispatch(Dispatch::network_resample(x.0.into_dispatch(), maps)))
+    let settings = Settings::current();
+    let [batch, .., channels] = x.shape();
+    let [sx, sy, sz] = maps.each_ref().map(AxisMap::outputs);
+    let shape = [batch, sx, sy, sz, channels];
+    let y = Array::of(cpu::resample(&settings, x.values(), x.shape(), &maps), &shape);
+    Activation(record([Some(&x.0)], y, move |gradient, _| {
+        let back = maps.each_ref().map(AxisMap::transposed);
+        [Some(cpu::resample(&settings, gradient, shape, &back).into())]
+    }))
 }
 
 fn size(x: &Activation) -> [usize; 3] {
@@ -89,7 +99,15 @@ pub fn avg_pool3d(x: Activation, kernel: [usize; 3], stride: [usize; 3]) -> Acti
 /// A kernel larger than the input, or a kernel or stride of 0.
 pub fn max_pool3d(x: Activation, kernel: [usize; 3], stride: [usize; 3]) -> Activation {
     assert_pool("max_pool3d", size(&x), kernel, stride);
-    Activation(Tensor::from_dispatch(Dispatch::network_max_pool3d(x.0.into_dispatch(), kernel, stride)))
+    let settings = Settings::current();
+    let [batch, size @ .., channels] = x.shape();
+    let sizes = MaxPool { batch, size, channels, kernel, stride };
+    let [ox, oy, oz] = sizes.output_size();
+    let (y, taps) = sizes.forward(&settings, x.values());
+    let y = Array::of(y, &[batch, ox, oy, oz, channels]);
+    Activation(record([Some(&x.0)], y, move |gradient, _| {
+        [Some(sizes.backward(&settings, &taps, gradient).into())]
+    }))
 }
 
 fn assert_pool(name: &str, inputs: [usize; 3], kernel: [usize; 3], stride: [usize; 3]) {
@@ -130,10 +148,17 @@ pub fn add_cropped(x: Activation, residual: Activation) -> Activation {
         residual_channels <= channels,
         "add_cropped: the residual has {residual_channels} channels, more than the {channels} of x"
     );
-    Activation(Tensor::from_dispatch(Dispatch::network_add_cropped(
-        x.0.into_dispatch(),
-        residual.0.into_dispatch(),
-    )))
+    let settings = Settings::current();
+    let shapes @ [shape, residual_shape] = [x.shape(), residual.shape()];
+    let y = cpu::add_cropped(&settings, (x.values(), shape), (residual.values(), residual_shape));
+    let y = Array::of(y, &shape);
+    Activation(record([Some(&x.0), Some(&residual.0)], y, move |gradient, [_, to_residual]| {
+        let back = || match shapes[0] == shapes[1] {
+            true => gradient.clone(),
+            false => cpu::add_cropped_gradient(&settings, gradient, shapes[0], shapes[1]).into(),
+        };
+        [Some(gradient.clone()), to_residual.then(back)]
+    }))
 }
 
 /// `x` times a mask, as for dropout. No gradient goes to the mask.
@@ -143,16 +168,18 @@ pub fn add_cropped(x: Activation, residual: Activation) -> Activation {
 ///
 /// # Panics
 /// Sizes that are neither.
-pub fn multiply_mask(x: Activation, mask: Tensor<5>) -> Activation {
-    let (shape, masks) = (x.shape(), mask.dims());
+pub fn multiply_mask(x: Activation, mask: &Array) -> Activation {
+    let (shape, masks): (_, [usize; 5]) = (x.shape(), mask.sizes());
     assert!(
         shape.iter().zip(masks).all(|(&size, mask)| mask == size || mask == 1),
         "multiply_mask: a mask {masks:?} does not fit {shape:?}"
     );
-    Activation(Tensor::from_dispatch(Dispatch::network_multiply_mask(
-        x.0.into_dispatch(),
-        mask.into_dispatch(),
-    )))
+    let settings = Settings::current();
+    let mask = mask.values().clone();
+    let y = Array::of(cpu::multiply(&settings, (x.values(), shape), (&mask, masks)), &shape);
+    Activation(record([Some(&x.0)], y, move |gradient, _| {
+        [Some(cpu::multiply(&settings, (gradient, shape), (&mask, masks)).into())]
+    }))
 }
 
 /// Concatenation along the channels: those of `a`, then those of `b`.
@@ -161,7 +188,14 @@ pub fn multiply_mask(x: Activation, mask: Tensor<5>) -> Activation {
 /// Batch or spatial sizes that differ.
 pub fn concat(a: Activation, b: Activation) -> Activation {
     assert_eq!(a.shape()[..4], b.shape()[..4], "concat: batch and spatial sizes must agree");
-    Activation(Tensor::from_dispatch(Dispatch::network_concat(a.0.into_dispatch(), b.0.into_dispatch())))
+    let settings = Settings::current();
+    let ([batch, x, y, z, first], [.., second]) = (a.shape(), b.shape());
+    let joined = channels::concat(&settings, a.values(), first, b.values(), second);
+    let joined = Array::of(joined, &[batch, x, y, z, first + second]);
+    Activation(record([Some(&a.0), Some(&b.0)], joined, move |gradient, _| {
+        let (to_a, to_b) = channels::split(&settings, gradient, first, second);
+        [Some(to_a.into()), Some(to_b.into())]
+    }))
 }
 
 /// Concatenation along the channels, in the order given.
@@ -172,7 +206,14 @@ pub fn concat_all(activations: Vec<Activation>) -> Activation {
     activations.into_iter().reduce(concat).expect("concat_all: there must be at least one activation")
 }
 
-/// Mean over all voxels, (batch, channel). On the CPU sums over fixed chunks, combined in order in f64.
-pub fn global_average(x: Activation) -> Tensor<2> {
-    Tensor::from_dispatch(Dispatch::network_global_average(x.0.into_dispatch()))
+/// Mean over all voxels, (batch, channel): sums over fixed chunks, combined in order in f64.
+pub fn global_average(x: Activation) -> Array {
+    let settings = Settings::current();
+    let [batch, size @ .., channels] = x.shape();
+    let positions = size.iter().product();
+    let norm = Norm { batch, positions, channels, epsilon: 0.0 };
+    let y = Array::of(norm.means(&settings, x.values()), &[batch, channels]);
+    record([Some(&x.0)], y, move |gradient, _| {
+        [Some(pool::spread(&settings, gradient, channels, positions).into())]
+    })
 }

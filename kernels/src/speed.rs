@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use burn::tensor::{Device, Tensor, TensorData};
-
-use crate::activation::Activation;
+use crate::array::{Activation, Array};
 use crate::convolution::conv3d;
+use crate::tape::Recording;
 
 /// Billions of floating-point operations per second of a 3x3x3 convolution, 32 to 32 channels at 32^3, forward and
 /// backward, on the selected path and number of threads: the best of the runs that fit into about 0.2 s.
@@ -14,19 +13,20 @@ pub fn convolution_speed() -> f64 {
     const SIZE: usize = 32;
     // A multiplication and an addition, 27 taps, three products: output, input gradient, weight gradient.
     const OPERATIONS: f64 = (3 * 2 * 27 * CHANNELS * CHANNELS * SIZE * SIZE * SIZE) as f64;
-    let device = Device::flex().autodiff();
     let ramp = |count: usize, shape: [usize; 5]| {
-        let values = (0..count).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect::<Vec<_>>();
-        Tensor::<5>::from_data(TensorData::new(values, shape), &device).require_grad()
+        Array::of((0..count).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect::<Vec<_>>(), &shape)
     };
     let x = ramp(CHANNELS * SIZE * SIZE * SIZE, [1, SIZE, SIZE, SIZE, CHANNELS]);
     let weight = ramp(27 * CHANNELS * CHANNELS, [CHANNELS, CHANNELS, 3, 3, 3]);
+    let slopes = vec![1.0; CHANNELS * SIZE * SIZE * SIZE];
     let start = Instant::now();
     let mut best = Duration::MAX;
     loop {
         let begin = Instant::now();
-        let y = conv3d(Activation::from_channels_last(x.clone()), weight.clone(), None, [1; 3], [1; 3]);
-        let gradients = y.into_channels_last().backward();
+        let recording = Recording::new();
+        let [x, weight] = [&x, &weight].map(|array| recording.leaf(array.clone()));
+        let y = conv3d(Activation(x), weight, None, [1; 3], [1; 3]);
+        let gradients = recording.backward(vec![(y.0, slopes.clone())]);
         best = best.min(begin.elapsed());
         drop(gradients);
         if start.elapsed() > Duration::from_millis(200) {

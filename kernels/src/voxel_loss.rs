@@ -1,6 +1,6 @@
 //! What losses are asked of: the labels of voxels, and how the cross-entropy of a voxel is taken.
 
-use burn::tensor::{Int, Tensor};
+use crate::cpu::loss::Labels;
 
 /// The class number of voxels that have no part in the loss.
 pub const IGNORED: usize = 255;
@@ -12,21 +12,35 @@ pub const UNLABELLED: usize = 254;
 /// What the voxels show, (batch, x, y, z): class numbers, [`IGNORED`] or [`UNLABELLED`].
 #[derive(Clone, Debug)]
 pub struct Target {
-    pub(crate) labels: Tensor<4, Int>,
-    pub(crate) other: Option<(Tensor<4, Int>, f32)>,
-}
-
-impl From<Tensor<4, Int>> for Target {
-    fn from(labels: Tensor<4, Int>) -> Self {
-        Self { labels, other: None }
-    }
+    pub(crate) labels: Labels,
+    pub(crate) shape: [usize; 4],
 }
 
 impl Target {
-    /// Soft labels `share onehot(labels) + (1 - share) onehot(other)`; a voxel that either leaves out is left out.
-    pub fn mixture(labels: Tensor<4, Int>, other: Tensor<4, Int>, share: f32) -> Self {
-        assert_eq!(labels.dims(), other.dims(), "a mixture is of labels of one size");
-        Self { labels, other: Some((other, share)) }
+    /// One class per voxel.
+    ///
+    /// # Panics
+    /// Labels of another number than `shape` has.
+    pub fn new(labels: Vec<u8>, shape: [usize; 4]) -> Self {
+        Self::mixture(labels, None, shape)
+    }
+
+    /// Where there is `other` with a share: soft labels `share onehot(labels) + (1 - share) onehot(other)`; a voxel that
+    /// either leaves out is left out.
+    ///
+    /// # Panics
+    /// Labels of another number than `shape` has.
+    pub fn mixture(labels: Vec<u8>, other: Option<(Vec<u8>, f32)>, shape: [usize; 4]) -> Self {
+        let voxels: usize = shape.iter().product();
+        let (second, share) = match other {
+            // A share of 1 is no mixture.
+            Some((other, share)) if share != 1.0 => (Some(other), share),
+            _ => (None, 1.0),
+        };
+        for list in [Some(&labels), second.as_ref()].into_iter().flatten() {
+            assert_eq!(list.len(), voxels, "a target of shape {shape:?} from {} labels", list.len());
+        }
+        Self { labels: Labels { first: labels, second, share }, shape }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use burn::tensor::Device;
+use segen_kernels::Device;
 
 use super::logits;
 use super::train::{self, Faults, Finished, Request, Start};

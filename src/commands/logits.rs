@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
+use segen_kernels::Device;
 
 use super::trained::{Cache, Trained, Which, windows};
 use crate::data::dataset::Case;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
+use segen_kernels::Device;
 use serde_json::{Value, json};
 
 use super::scans::{self, Scan};

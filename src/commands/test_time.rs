@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::tensor::Device;
+use segen_kernels::Device;
 use serde::Serialize;
 
 use super::trained::{Cache, Trained, Which, windows};

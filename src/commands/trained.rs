@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use burn::tensor::Device;
+use segen_kernels::Device;
 
 use crate::config::PostMode;
 use crate::data::dataset::{Case, Dataset};

@@ -234,8 +234,6 @@ impl Default for Kernels {
 named! {
     /// See [`Kernels::path`].
     pub enum KernelPath for "kernels.path" {
-        /// Compositions of burn's own operators.
-        Stock = "stock",
         /// Plain Rust.
         Portable = "portable",
         /// AVX2 and FMA.

@@ -4,9 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::tensor::Device;
 use rand::Rng;
-use segen_kernels::Settings;
+use segen_kernels::{Device, Settings};
 
 use super::checkpoint::{Checkpoint, History, Pointer, PolicyState};
 use super::epoch::Validation;
@@ -272,7 +271,6 @@ impl<'a> Job<'a> {
 /// A path that this processor cannot run.
 pub fn kernel_settings(config: &Config) -> Result<Settings> {
     let path = config.kernels.path.map(|path| match path {
-        KernelPath::Stock => segen_kernels::Path::Stock,
         KernelPath::Portable => segen_kernels::Path::Portable,
         KernelPath::Avx2 => segen_kernels::Path::Avx2,
         KernelPath::Avx512 => segen_kernels::Path::Avx512,

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use segen_kernels::{Activation, Target};
+use segen_kernels::{Activation, Array, Device, Recording, Target};
 
 use super::loss::{Loss, LossValue};
 use crate::batch::Batch;
-use crate::network::{Bound, Differentiable, Mode, Network, Output, Statistics, Weights, values};
+use crate::network::{Bound, Mode, Network, Output, Statistics, Weights};
 use crate::{Error, Result};
 
 /// What is minimised, on which network, where.
@@ -54,8 +53,8 @@ pub struct InputGradient {
 /// A forward pass.
 struct Forward {
     value: LossValue,
-    /// Has the gradient of the loss, though not its value.
-    objective: Tensor<1>,
+    /// The sums of every output and the slopes of the loss with respect to them: where its gradient begins.
+    ends: Vec<(Array, Vec<f32>)>,
     statistics: Vec<Statistics>,
 }
 
@@ -79,16 +78,16 @@ impl Objective<'_> {
 
     fn gradient_in(&self, weights: &Weights, batch: &Batch, mode: Mode) -> Result<Gradient> {
         let timer = Instant::now();
-        let device = self.device.clone().autodiff();
-        let bound = weights.bind(self.device, Differentiable::Weights);
-        let inputs = inputs(batch, &device).into_iter().map(Activation::from_channels_first).collect();
-        let Forward { value, objective, statistics } = self.forward(&bound, inputs, batch, (&device, mode));
+        let recording = Recording::new();
+        let bound = weights.bind_leaves(self.device, &recording);
+        let inputs = inputs(batch, self.device).into_iter().map(Activation::from_channels_first).collect();
+        let Forward { value, ends, statistics } = self.forward(&bound, inputs, batch, mode);
         let forward = timer.elapsed();
         if !value.total.is_finite() {
             return Err(self.divergence(weights, batch, &value));
         }
         let timer = Instant::now();
-        let gradients = bound.gradients(objective.backward());
+        let gradients = recording.backward(ends);
         if let Some(bad) = gradients.iter().position(|g| g.iter().any(|v| !v.is_finite())) {
             let name = &weights.parameters[bad].name;
             return Err(diverged(batch, format!("the gradient of `{name}` is not finite")));
@@ -102,9 +101,9 @@ impl Objective<'_> {
     /// # Errors
     /// Where a loss is not finite.
     pub fn losses(&self, weights: &Weights, batch: &Batch) -> Result<Vec<f64>> {
-        let bound = weights.bind(self.device, Differentiable::Nothing);
+        let bound = weights.bind(self.device);
         let inputs = inputs(batch, self.device).into_iter().map(Activation::from_channels_first).collect();
-        let value = self.forward(&bound, inputs, batch, (self.device, self.mode(batch))).value;
+        let value = self.forward(&bound, inputs, batch, self.mode(batch)).value;
         if !value.total.is_finite() {
             return Err(self.divergence(weights, batch, &value));
         }
@@ -117,24 +116,17 @@ impl Objective<'_> {
     /// Where the loss or a gradient is not finite.
     pub fn input_gradient(&self, weights: &Weights, batch: &Batch) -> Result<InputGradient> {
         let timer = Instant::now();
-        let device = self.device.clone().autodiff();
-        let bound = weights.bind(self.device, Differentiable::Inputs);
-        let leaves: Vec<Tensor<5>> =
-            inputs(batch, &device).into_iter().map(|input| input.require_grad()).collect();
-        let activations = leaves.iter().cloned().map(Activation::from_channels_first).collect();
-        let Forward { value, objective, .. } =
-            self.forward(&bound, activations, batch, (&device, self.mode(batch)));
+        let recording = Recording::new();
+        let bound = weights.bind(self.device);
+        let leaf = |input| Activation::from_channels_first(recording.leaf(input));
+        let leaves = inputs(batch, self.device).into_iter().map(leaf).collect();
+        let Forward { value, ends, .. } = self.forward(&bound, leaves, batch, self.mode(batch));
         let forward = timer.elapsed();
         if !value.total.is_finite() {
             return Err(self.divergence(weights, batch, &value));
         }
         let timer = Instant::now();
-        let mut found = objective.backward();
-        let gradient = |leaf: &Tensor<5>| match leaf.grad_remove(&mut found) {
-            Some(gradient) => values(gradient),
-            None => vec![0.0; leaf.dims().iter().product()],
-        };
-        let gradients: Vec<Vec<f32>> = leaves.iter().map(gradient).collect();
+        let gradients = recording.backward(ends);
         if gradients.iter().flatten().any(|v| !v.is_finite()) {
             return Err(diverged(batch, "the gradient of the inputs is not finite".to_owned()));
         }
@@ -142,18 +134,12 @@ impl Objective<'_> {
     }
 
     /// The network's outputs and their loss.
-    fn forward(
-        &self,
-        bound: &Bound,
-        inputs: Vec<Activation>,
-        batch: &Batch,
-        (device, mode): (&Device, Mode),
-    ) -> Forward {
+    fn forward(&self, bound: &Bound, inputs: Vec<Activation>, batch: &Batch, mode: Mode) -> Forward {
         let network = self.network;
         let Output { logits: outputs, statistics } = network.forward(bound, inputs, mode);
         let scales = supervision_weights(outputs.len());
         let mut value = LossValue::default();
-        let mut objective: Option<Tensor<1>> = None;
+        let mut ends = Vec::new();
         for (i, ((logits, stride), scale)) in
             outputs.into_iter().zip(network.output_strides()).zip(scales).enumerate()
         {
@@ -164,39 +150,25 @@ impl Objective<'_> {
                 self.loss.voxel_loss(batch.step, &amounts(&labels, other.as_ref(), network.classes()));
             let [size, edges @ ..] = batch.label_shape;
             let shape = [size, edges[0] / stride[0], edges[1] / stride[1], edges[2] / stride[2]];
-            let tensor =
-                |labels: Vec<i32>| Tensor::<4, Int>::from_data(TensorData::new(labels, shape), self.device);
-            let target = match other {
-                None => Target::from(tensor(labels)),
-                Some((other, share)) => Target::mixture(tensor(labels), tensor(other), share),
-            };
+            let target = Target::mixture(labels, other, shape);
             let sums = segen_kernels::segmentation_sums(logits, target, &voxel);
-            let numbers: Vec<f64> = values(sums.clone()).into_iter().map(f64::from).collect();
+            let numbers: Vec<f64> = sums.to_host().into_iter().map(f64::from).collect();
             let (part, mut slope) = self.loss.evaluate(&numbers, network.classes());
             slope.iter_mut().for_each(|s| *s *= scale);
             value.add(&part, scale, i == 0);
-            // The gradient of this linear form is `slope`, so the backward pass starts from exact numbers.
-            let slope: Vec<f32> = slope.into_iter().map(|s| s as f32).collect();
-            let slope = Tensor::<2>::from_data(TensorData::new(slope, sums.dims()), device);
-            let part = (sums * slope).flatten::<1>(0, 1).sum_dim(0);
-            objective = Some(match objective {
-                Some(sum) => sum + part,
-                None => part,
-            });
+            ends.push((sums, slope.into_iter().map(|s| s as f32).collect()));
         }
-        let Some(objective) = objective else { unreachable!("a network has at least one output") };
-        Forward { value, objective, statistics }
+        Forward { value, ends, statistics }
     }
 
     /// Finds where numbers stopped being finite: the first layer, and the cases whose loss is not.
     fn divergence(&self, weights: &Weights, batch: &Batch, value: &LossValue) -> Error {
-        let bound = weights.bind(self.device, Differentiable::Nothing);
+        let bound = weights.bind(self.device);
         let mut layer = None;
         let inputs = inputs(batch, self.device).into_iter().map(Activation::from_channels_first).collect();
         self.network.forward_observed(&bound, inputs, self.mode(batch), &mut |name, activation| {
-            if layer.is_none()
-                && values(activation.clone().into_channels_last()).iter().any(|v| !v.is_finite())
-            {
+            let values = || activation.clone().into_channels_last().into_host();
+            if layer.is_none() && values().iter().any(|v| !v.is_finite()) {
                 layer = Some(name.to_owned());
             }
         });
@@ -226,22 +198,20 @@ impl LossValue {
 }
 
 /// The inputs of a batch on a device, (batch, channel, x, y, z), one per pathway.
-fn inputs(batch: &Batch, device: &Device) -> Vec<Tensor<5>> {
-    let input = |input: &crate::batch::Input| {
-        Tensor::from_data(TensorData::new(input.values.clone(), input.shape), device)
-    };
+fn inputs(batch: &Batch, device: &Device) -> Vec<Array> {
+    let input = |input: &crate::batch::Input| Array::from_host(input.values.clone(), &input.shape, device);
     batch.inputs.iter().map(input).collect()
 }
 
 /// Labels on the grid of an output: every `stride`-th voxel.
-fn strided(labels: &[u8], [size, x, y, z]: [usize; 4], stride: [usize; 3]) -> Vec<i32> {
+fn strided(labels: &[u8], [size, x, y, z]: [usize; 4], stride: [usize; 3]) -> Vec<u8> {
     let shape = [x / stride[0], y / stride[1], z / stride[2]];
     let mut out = Vec::with_capacity(size * shape.iter().product::<usize>());
     for b in 0..size {
         for i in 0..shape[0] {
             for j in 0..shape[1] {
                 let row = ((b * x + i * stride[0]) * y + j * stride[1]) * z;
-                out.extend(labels[row..row + z].iter().step_by(stride[2]).map(|&l| i32::from(l)));
+                out.extend(labels[row..row + z].iter().step_by(stride[2]));
             }
         }
     }
@@ -249,11 +219,11 @@ fn strided(labels: &[u8], [size, x, y, z]: [usize; 4], stride: [usize; 3]) -> Ve
 }
 
 /// Voxels of each class, mixed ones in parts.
-fn amounts(labels: &[i32], other: Option<&(Vec<i32>, f32)>, classes: usize) -> Vec<f64> {
+fn amounts(labels: &[u8], other: Option<&(Vec<u8>, f32)>, classes: usize) -> Vec<f64> {
     let mut amounts = vec![0.0; classes];
-    let mut add = |labels: &[i32], share: f64| {
+    let mut add = |labels: &[u8], share: f64| {
         for &label in labels {
-            if let Some(amount) = amounts.get_mut(label as usize) {
+            if let Some(amount) = amounts.get_mut(usize::from(label)) {
                 *amount += share;
             }
         }

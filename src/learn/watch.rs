@@ -91,7 +91,7 @@ impl ShiftWatch {
         plan: &Plan,
         network: &Network,
         weights: &Weights,
-        device: &burn::tensor::Device,
+        device: &segen_kernels::Device,
     ) -> Result<LogitShift> {
         let networks = vec![(network.clone(), weights)];
         let predictor = Predictor::new(plan, networks, WindowOptions::default(), device)?;

@@ -1,10 +1,9 @@
 //! Layers that behave differently in training: batch norm and dropout.
 
-use burn::tensor::{Device, Tensor, TensorData};
 use rand::Rng;
 use rayon::prelude::*;
 use segen_kernels as kernels;
-use segen_kernels::{Activation, Nonlinearity};
+use segen_kernels::{Activation, Array, Device, Nonlinearity};
 
 use super::{Bound, Mode, Statistics};
 use crate::rng::generator;
@@ -27,8 +26,8 @@ impl<'a> Layers<'a> {
 
     /// Batch norm by the parameters `NAME.weight` and `NAME.bias`, then the nonlinearity.
     pub(super) fn batch_norm(&mut self, name: &str, x: Activation, nonlinearity: Nonlinearity) -> Activation {
-        let weight = self.weights.get::<1>(&format!("{name}.weight"));
-        let bias = self.weights.get::<1>(&format!("{name}.bias"));
+        let weight = self.weights.get(&format!("{name}.weight"));
+        let bias = self.weights.get(&format!("{name}.bias"));
         let y = match self.mode {
             Mode::Training { .. } | Mode::BatchStatistics => {
                 let (y, measured) = kernels::batch_norm(x, weight, bias, EPSILON, nonlinearity);
@@ -53,15 +52,15 @@ impl<'a> Layers<'a> {
     /// values is set to 0. As in DeepMedic the values that stay are not enlarged in training; instead all are
     /// multiplied by `1 - dropped` in evaluation, here by way of the kernel.
     pub(super) fn conv(&mut self, name: &str, x: Activation, dropped: f64) -> Activation {
-        let mut weight = self.weights.get::<5>(&format!("{name}.weight"));
+        let mut weight = self.weights.get(&format!("{name}.weight"));
         let mut x = x;
         if dropped > 0.0 {
             match self.mode {
                 Mode::Training { seed, step } => {
-                    let mask = mask(x.shape(), dropped, seed, name, step, &weight.device());
-                    x = kernels::multiply_mask(x, mask);
+                    let mask = mask(x.shape(), dropped, seed, name, step, self.weights.device());
+                    x = kernels::multiply_mask(x, &mask);
                 }
-                Mode::Evaluation | Mode::BatchStatistics => weight = weight * (1.0 - dropped) as f32,
+                Mode::Evaluation | Mode::BatchStatistics => weight = weight.scale((1.0 - dropped) as f32),
             }
         }
         let y = kernels::conv3d(x, weight, None, [1; 3], [0; 3]);
@@ -77,7 +76,7 @@ impl<'a> Layers<'a> {
 
 /// Zeros with probability `dropped`, else ones; every sample has a generator of its own, keyed by (seed, layer,
 /// step, sample).
-fn mask(shape: [usize; 5], dropped: f64, seed: u64, layer: &str, step: u64, device: &Device) -> Tensor<5> {
+fn mask(shape: [usize; 5], dropped: f64, seed: u64, layer: &str, step: u64, device: &Device) -> Array {
     const RANGE: f64 = 65_536.0;
     const CHUNK: usize = 2048;
     // A share of 1 would need 17 bits; it keeps one value in 65536.
@@ -94,18 +93,18 @@ fn mask(shape: [usize; 5], dropped: f64, seed: u64, layer: &str, step: u64, devi
             }
         }
     });
-    Tensor::from_data(TensorData::new(values, shape), device)
+    Array::from_host(values, &shape, device)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::values;
 
     #[test]
     fn masks_depend_on_layer_step_and_sample_and_keep_the_right_share() {
         let shape = [2, 10, 10, 10, 20];
-        let draw = |dropped, layer: &str, step| values(mask(shape, dropped, 7, layer, step, &Device::flex()));
+        let draw =
+            |dropped, layer: &str, step| mask(shape, dropped, 7, layer, step, &Device::Cpu).into_host();
         let kept = draw(0.3, "a", 3);
         assert!(kept.iter().all(|&v| v == 0.0 || v == 1.0));
         let share = kept.iter().sum::<f32>() / kept.len() as f32;

@@ -20,7 +20,7 @@ pub use deepmedic::{Activations, DeepMedic, DeepMedicShape};
 pub use field::{Field, Grid, Padding, Pathway};
 pub use shape::{NetworkShape, Recommended, Shape};
 pub use unet::{UNet, UNetShape};
-pub use weights::{Bound, Differentiable, Initial, Parameter, Specification, Weights, values};
+pub use weights::{Bound, Initial, Parameter, Specification, Weights};
 pub use wide_resnet::WideResNet;
 
 use weights::{RUNNING_MEAN, RUNNING_VARIANCE};

@@ -84,9 +84,9 @@ impl UNet {
         observe: &mut dyn FnMut(&str, &Activation),
     ) -> Vec<Activation> {
         let mut block = |name: &str, x: Activation, stride: [usize; 3]| {
-            let weight = weights.get::<5>(&format!("{name}.conv.weight"));
-            let [_, _, kx, ky, kz] = weight.dims();
-            let bias = weights.get::<1>(&format!("{name}.conv.bias"));
+            let weight = weights.get(&format!("{name}.conv.weight"));
+            let [_, _, kx, ky, kz] = weight.sizes();
+            let bias = weights.get(&format!("{name}.conv.bias"));
             let x = kernels::conv3d(x, weight, Some(bias), stride, [kx / 2, ky / 2, kz / 2]);
             observe(&format!("{name}.conv"), &x);
             let (scale, shift) =
@@ -107,7 +107,7 @@ impl UNet {
         skips.pop();
         let mut outputs = Vec::new();
         for stage in (0..self.stages() - 1).rev() {
-            let up = weights.get::<5>(&format!("decoder.{stage}.up.weight"));
+            let up = weights.get(&format!("decoder.{stage}.up.weight"));
             let up = kernels::conv_transpose3d(x, up, Some(weights.get(&format!("decoder.{stage}.up.bias"))));
             let Some(skip) = skips.pop() else { unreachable!("one skip per decoder stage") };
             x = kernels::concat(up, skip);
@@ -126,7 +126,7 @@ impl UNet {
     }
 
     fn head(&self, weights: &Bound, head: usize, x: Activation) -> Activation {
-        let weight = weights.get::<5>(&format!("head.{head}.weight"));
+        let weight = weights.get(&format!("head.{head}.weight"));
         kernels::conv3d(x, weight, Some(weights.get(&format!("head.{head}.bias"))), [1; 3], [0; 3])
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use rand_distr::{Distribution, StandardNormal};
+use segen_kernels::{Array, Device, Recording};
 
 use super::Statistics;
 use crate::rng::generator;
@@ -70,21 +70,8 @@ pub struct Specification {
 /// Weights on a device, ready for a forward pass.
 #[derive(Debug)]
 pub struct Bound {
-    tensors: Vec<Tensor<1>>,
-    shapes: Vec<Vec<usize>>,
-    positions: HashMap<String, usize>,
-    buffers: HashMap<String, Tensor<1>>,
-}
-
-/// With respect to what a backward pass will ask for gradients; a forward pass records what these need.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Differentiable {
-    /// There is no backward pass.
-    Nothing,
-    /// The weights.
-    Weights,
-    /// The inputs; the weights are constants.
-    Inputs,
+    device: Device,
+    arrays: HashMap<String, Array>,
 }
 
 impl Weights {
@@ -148,66 +135,41 @@ impl Weights {
         self.len() == 0
     }
 
-    /// Copies the weights onto a device.
-    pub fn bind(&self, device: &Device, wanted: Differentiable) -> Bound {
-        let device = match wanted {
-            Differentiable::Weights | Differentiable::Inputs => device.clone().autodiff(),
-            Differentiable::Nothing => device.clone(),
-        };
-        let constant = |parameter: &Parameter| {
-            let data = TensorData::new(parameter.values.clone(), [parameter.values.len()]);
-            Tensor::<1>::from_data(data, &device)
-        };
-        let tensor = |parameter: &Parameter| match wanted {
-            Differentiable::Weights => constant(parameter).require_grad(),
-            Differentiable::Nothing | Differentiable::Inputs => constant(parameter),
-        };
-        Bound {
-            tensors: self.parameters.iter().map(tensor).collect(),
-            shapes: self.parameters.iter().map(|p| p.shape.clone()).collect(),
-            positions: self.parameters.iter().enumerate().map(|(i, p)| (p.name.clone(), i)).collect(),
-            buffers: self.buffers.iter().map(|b| (b.name.clone(), constant(b))).collect(),
-        }
+    /// Copies the weights onto a device, as constants.
+    pub fn bind(&self, device: &Device) -> Bound {
+        self.bind_as(device, |constant| constant)
+    }
+
+    /// Copies the weights onto a device, as leaves of a recording in the order of [`Self::parameters`]. Running statistics
+    /// are constants.
+    pub fn bind_leaves(&self, device: &Device, recording: &Recording) -> Bound {
+        self.bind_as(device, |constant| recording.leaf(constant))
+    }
+
+    fn bind_as(&self, device: &Device, parameter: impl Fn(Array) -> Array) -> Bound {
+        let constant = |one: &Parameter| Array::from_host(one.values.clone(), &one.shape, device);
+        let parameters = self.parameters.iter().map(|one| (one.name.clone(), parameter(constant(one))));
+        let buffers = self.buffers.iter().map(|one| (one.name.clone(), constant(one)));
+        Bound { device: *device, arrays: parameters.chain(buffers).collect() }
     }
 }
 
 impl Bound {
-    /// A parameter in its own shape. Asking for a name or rank that the network does not have is a bug.
-    pub fn get<const D: usize>(&self, name: &str) -> Tensor<D> {
-        let Some(&position) = self.positions.get(name) else {
-            panic!("the network has no parameter `{name}`")
-        };
-        let shape: [usize; D] = match self.shapes[position].as_slice().try_into() {
-            Ok(shape) => shape,
-            Err(_) => panic!("`{name}` has rank {}, not {D}", self.shapes[position].len()),
-        };
-        self.tensors[position].clone().reshape(shape)
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// A parameter in its own shape. Asking for a name that the network does not have is a bug.
+    pub fn get(&self, name: &str) -> Array {
+        match self.arrays.get(name) {
+            Some(array) => array.clone(),
+            None => panic!("the network has no parameter `{name}`"),
+        }
     }
 
     /// Running mean and variance of a layer.
-    pub(super) fn running(&self, layer: &str) -> [Tensor<1>; 2] {
-        [RUNNING_MEAN, RUNNING_VARIANCE].map(|what| match self.buffers.get(&format!("{layer}.{what}")) {
-            Some(buffer) => buffer.clone(),
-            None => panic!("the network keeps no `{layer}.{what}`"),
-        })
-    }
-
-    /// Gradients in the order of [`Weights::parameters`]; zeros where the loss does not depend on a parameter.
-    pub fn gradients(&self, mut gradients: Gradients) -> Vec<Vec<f32>> {
-        self.tensors
-            .iter()
-            .map(|tensor| match tensor.grad_remove(&mut gradients) {
-                Some(gradient) => values(gradient),
-                None => vec![0.0; tensor.dims()[0]],
-            })
-            .collect()
-    }
-}
-
-/// The values of a tensor, row-major.
-pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    match tensor.into_data().try_into_vec::<f32>() {
-        Ok(values) => values,
-        Err(error) => panic!("activations are f32: {error:?}"),
+    pub(super) fn running(&self, layer: &str) -> [Array; 2] {
+        [RUNNING_MEAN, RUNNING_VARIANCE].map(|what| self.get(&format!("{layer}.{what}")))
     }
 }

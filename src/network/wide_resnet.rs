@@ -142,8 +142,8 @@ impl Architecture for WideResNet {
     ) -> Output {
         let mut pass = Layers::new(weights, mode, observe);
         let conv = |pass: &mut Layers<'_>, name: &str, x: Activation, stride: usize| {
-            let weight = weights.get::<5>(&format!("{name}.weight"));
-            let padding = weight.dims()[2] / 2;
+            let weight = weights.get(&format!("{name}.weight"));
+            let padding = weight.shape()[2] / 2;
             let y = kernels::conv3d(x, weight, None, [stride, stride, 1], [padding, padding, 0]);
             pass.show(name, &y);
             y
@@ -162,10 +162,9 @@ impl Architecture for WideResNet {
         }
         let x = pass.batch_norm("norm", x, Nonlinearity::Relu);
         let pooled = kernels::global_average(x);
-        let logits =
-            kernels::linear(pooled, weights.get::<2>("linear.weight"), Some(weights.get("linear.bias")));
-        let [batch, classes] = logits.dims();
-        let logits = Activation::from_channels_last(logits.reshape([batch, 1, 1, 1, classes]));
+        let logits = kernels::linear(pooled, weights.get("linear.weight"), Some(weights.get("linear.bias")));
+        let [batch, classes] = logits.sizes();
+        let logits = Activation::from_channels_last(logits.reshape(&[batch, 1, 1, 1, classes]));
         pass.show("linear", &logits);
         Output { logits: vec![logits], statistics: pass.statistics }
     }

@@ -1,13 +1,12 @@
 //! Windows seen in several changed forms, whose results are carried back and averaged (test-time augmentation).
 
-use burn::tensor::{Tensor, TensorData};
 use ndarray::{ArrayView3, ArrayView4};
-use segen_kernels::Activation;
+use segen_kernels::{Activation, Array};
 use serde::{Deserialize, Serialize};
 
 use super::windows::Predictor;
 use crate::augment::{Cut, Draw, Histograms, add_rules};
-use crate::network::{Grid, Mode, Pathway, values};
+use crate::network::{Grid, Mode, Pathway};
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::prepare::window::Frame;
@@ -288,8 +287,8 @@ impl Predictor {
             .zip(&self.field.pathways)
             .map(|(values, pathway)| {
                 let [x, y, z] = pathway.size;
-                let data = TensorData::new(values, [group.len(), self.channels, x, y, z]);
-                Activation::from_channels_first(Tensor::from_data(data, &self.device))
+                let shape = [group.len(), self.channels, x, y, z];
+                Activation::from_channels_first(Array::from_host(values, &shape, &self.device))
             })
             .collect();
         let size = self.patch.iter().product::<usize>() * self.classes;
@@ -299,10 +298,10 @@ impl Predictor {
             let forward = || network.forward(weights, inputs.clone(), Mode::Evaluation);
             let logits = self.kernels.scoped(forward).logits.swap_remove(0);
             let output = match average {
-                Average::Probabilities => segen_kernels::softmax(logits),
+                Average::Probabilities => segen_kernels::softmax(&logits),
                 Average::Logits => logits,
             };
-            let output = values(output.into_channels_last());
+            let output = output.into_channels_last().into_host();
             for (number, window) in output.chunks_exact(size).enumerate() {
                 let back = view.carry_back(window, self.classes, self.patch);
                 if sums.len() <= number {

@@ -6,7 +6,7 @@ use ndarray::ArrayView4;
 use rand::RngExt;
 
 use super::windows::Predictor;
-use crate::network::{Mode, values};
+use crate::network::Mode;
 use crate::prepare::PreparedCase;
 
 impl Predictor {
@@ -67,7 +67,7 @@ impl Predictor {
         let forward = || network.forward(weights, inputs, Mode::Evaluation);
         let output = self.kernels.scoped(forward).logits.swap_remove(0);
         let size = self.patch.iter().product::<usize>() * self.classes;
-        values(output.into_channels_last()).chunks_exact(size).map(<[f32]>::to_vec).collect()
+        output.into_channels_last().into_host().chunks_exact(size).map(<[f32]>::to_vec).collect()
     }
 
     fn pick<'a>(&self, window: &'a [f32], start: [i64; 3], position: [usize; 3]) -> &'a [f32] {

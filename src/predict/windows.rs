@@ -8,15 +8,14 @@
 //! Networks that see more than they label (DeepMedic) need no overlap: their windows stand side by side, the last
 //! one flush with the end of the volume, and all voxels of a window count alike.
 
-use burn::tensor::{Device, Tensor, TensorData};
 use ndarray::{Array5, ArrayView3, ArrayView4};
-use segen_kernels::{Activation, Settings};
+use segen_kernels::{Activation, Array, Device, Settings};
 
 use super::Segmenter;
 use super::forms::Views;
 use super::mirror::Mirrors;
 use super::tiling::{gaussian, starts, tiles};
-use crate::network::{Bound, Differentiable, Field, Mode, Network, Padding, Pathway, Weights, values};
+use crate::network::{Bound, Field, Mode, Network, Padding, Pathway, Weights};
 use crate::plan::Plan;
 use crate::prepare::Sample;
 use crate::prepare::window::{Frame, corner_means};
@@ -96,16 +95,13 @@ impl Predictor {
         let patch = field.output;
         let weighting = if field.is_same() { patch.map(gaussian) } else { patch.map(|edge| vec![1.0; edge]) };
         Ok(Self {
-            networks: networks
-                .into_iter()
-                .map(|(n, w)| (n, w.bind(device, Differentiable::Nothing)))
-                .collect(),
+            networks: networks.into_iter().map(|(n, w)| (n, w.bind(device))).collect(),
             field,
             patch,
             channels: plan.channels,
             classes: plan.classes,
             options,
-            device: device.clone(),
+            device: *device,
             weighting,
             views: None,
             kernels: Settings::current(),
@@ -173,7 +169,7 @@ impl Predictor {
             for (network, weights) in &self.networks {
                 let forward = || network.forward(weights, inputs.clone(), Mode::Evaluation);
                 let logits = self.kernels.scoped(forward).logits.swap_remove(0);
-                let mut probabilities = values(segen_kernels::softmax(logits).into_channels_last());
+                let mut probabilities = segen_kernels::softmax(&logits).into_channels_last().into_host();
                 if !mirror.pairs.is_empty() {
                     exchange(&mut probabilities, &sources);
                 }
@@ -196,8 +192,8 @@ impl Predictor {
         let input = |pathway: &Pathway| {
             let [x, y, z] = pathway.size;
             let cut = self.cut(images, padding, group, pathway, flip);
-            let data = TensorData::new(cut, [group.len(), x, y, z, self.channels]);
-            Activation::from_channels_last(Tensor::from_data(data, &self.device))
+            let shape = [group.len(), x, y, z, self.channels];
+            Activation::from_channels_last(Array::from_host(cut, &shape, &self.device))
         };
         self.field.pathways.iter().map(input).collect()
     }

@@ -1,10 +1,10 @@
 //! Tests of `segen::commands::cifar`.
 
-use burn::tensor::Device;
 use segen::commands::cifar::{Arm, Cifar, CifarConfig, Operations, Pictures, bad, policy, read};
 use segen::config::policy::Learning;
 use segen::progress::Silent;
 use segen::run::Run;
+use segen_kernels::Device;
 
 use crate::support;
 
@@ -103,7 +103,7 @@ fn a_learned_policy_turns_from_operations_that_ruin_pictures() {
     let folder = tempfile::tempdir().unwrap();
     let train = |config: &CifarConfig, name: &str| {
         let run = Run::at(folder.path().join(name));
-        let device = Device::flex();
+        let device = Device::Cpu;
         let outcome =
             Cifar { config, training: &training, test: &test, device: &device }.train(&run, &Silent).unwrap();
         (outcome, std::fs::read_to_string(run.path("policy.toml")).unwrap(), run)

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Instant;
 
-use burn::tensor::Device;
 use ndarray::Array3;
 use rand::{Rng, RngExt};
 use segen::commands::train;
@@ -19,6 +18,7 @@ use segen::prepare;
 use segen::progress::Silent;
 use segen::rng::generator;
 use segen::run::{Run, Split};
+use segen_kernels::Device;
 use serde_json::{Value, json};
 
 /// Edge of the scans.
@@ -150,7 +150,7 @@ fn an_operation_that_harms_one_class_becomes_unlikely_for_that_class_alone() {
             validation: &[],
             classes: names,
             method: &Method::resolve(&config, names).unwrap(),
-            device: &Device::flex(),
+            device: &Device::Cpu,
             policy: &start,
             policy_validation: &prepared[..6],
             started: Instant::now(),

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::tensor::Device;
 use ndarray::{Array3, Array4, ArrayView4, Axis, s};
 use segen::augment::Augmentation;
 use segen::batch::Batch;
@@ -24,6 +23,7 @@ use segen::predict::windows::{Predictor, WindowOptions};
 use segen::prepare::Sample;
 use segen::progress::Silent;
 use segen::run::Run;
+use segen_kernels::Device;
 
 use crate::support;
 
@@ -168,7 +168,7 @@ fn predict(
     options: WindowOptions,
 ) -> Array4<f32> {
     let network = plan.network(&NetworkConfig::default());
-    let predictor = Predictor::new(plan, vec![(network, weights)], options, &Device::flex()).unwrap();
+    let predictor = Predictor::new(plan, vec![(network, weights)], options, &Device::Cpu).unwrap();
     let (_, x, y, z) = images.dim();
     let (mut planes, mut passes) = (Vec::new(), 0);
     let sample = support::sample("scan", images.to_owned(), Array3::zeros((x, y, z)));
@@ -354,7 +354,7 @@ fn a_stopped_run_goes_on_to_the_same_weights_and_paints_label_values() {
             start,
             faults: train::Faults::Refuse,
             threads: 1,
-            device: &Device::flex(),
+            device: &Device::Cpu,
             started: Instant::now(),
         };
         train::run(&request, &Silent).unwrap()

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Instant;
 
-use burn::tensor::{Device, Tensor, TensorData};
 use segen::commands::train::{self, Faults, Request, Start};
 use segen::config::Config;
 use segen::data::dataset::Dataset;
@@ -11,11 +10,12 @@ use segen::data::phantom::{self, Kind, PhantomOptions};
 use segen::examine::logits::{self, CollectOptions, Origin, collect, margins};
 use segen::examine::report::{self, Place};
 use segen::files::Existing;
-use segen::network::{Differentiable, Mode, values};
+use segen::network::Mode;
 use segen::predict::windows::{Predictor, WindowOptions};
 use segen::prepare;
 use segen::progress::Silent;
 use segen::run::{Event, Run, read_events};
+use segen_kernels::{Activation, Array, Device};
 
 const SETS: [&str; 6] = [
     "plan.patch=[16, 16, 16]",
@@ -50,7 +50,7 @@ fn voxels_are_drawn_case_balanced_and_their_logits_are_those_of_the_network() {
             .unwrap();
     let network = plan.network(&config.network);
     let weights = network.initialise(5);
-    let device = Device::flex();
+    let device = Device::Cpu;
     let predictor =
         Predictor::new(&plan, vec![(network.clone(), &weights)], WindowOptions::default(), &device).unwrap();
     let options = CollectOptions { voxels: 300, ..CollectOptions::default() };
@@ -81,11 +81,12 @@ fn voxels_are_drawn_case_balanced_and_their_logits_are_those_of_the_network() {
     let window = prepared[0].read_window([4, 5, 6], plan.patch).unwrap();
     let at = [[8, 8, 8], [0, 15, 3]];
     let found = predictor.logits_at(window.images.view(), &at);
-    let data = TensorData::new(window.images.iter().copied().collect(), [1, plan.channels, 16, 16, 16]);
-    let input = segen_kernels::Activation::from_channels_first(Tensor::from_data(data, &device));
-    let bound = weights.bind(&device, Differentiable::Nothing);
+    let images = window.images.iter().copied().collect();
+    let images = Array::from_host(images, &[1, plan.channels, 16, 16, 16], &device);
+    let input = Activation::from_channels_first(images);
+    let bound = weights.bind(&device);
     let output = network.forward(&bound, vec![input], Mode::Evaluation).logits.swap_remove(0);
-    let output = values(output.into_channels_last());
+    let output = output.into_channels_last().into_host();
     for (i, [x, y, z]) in at.into_iter().enumerate() {
         let expected = &output[((x * 16 + y) * 16 + z) * plan.classes..][..plan.classes];
         assert_eq!(&found[i * plan.classes..][..plan.classes], expected);
@@ -97,7 +98,7 @@ fn a_run_records_its_shift_and_reports_it() {
     let folder = tempfile::tempdir().unwrap();
     let data = phantoms(folder.path());
     let run = Run::at(folder.path().join("run"));
-    let device = Device::flex();
+    let device = Device::Cpu;
     let config = config();
     let request = Request {
         dataset: &data,

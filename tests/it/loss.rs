@@ -1,10 +1,9 @@
 //! Tests of `segen::learn::loss` with the sums of the kernels: PyTorch's values (see
 //! tests/reference/make_methods.py) and worked examples.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
 use segen::config::ClassWeights;
 use segen::learn::loss::Loss;
-use segen_kernels::{Activation, IGNORED, Target, VoxelLoss, segmentation_sums};
+use segen_kernels::{Activation, Array, Device, IGNORED, Recording, Target, VoxelLoss, segmentation_sums};
 use serde_json::Value;
 
 use crate::networks::{filled, uniform};
@@ -14,26 +13,23 @@ const BATCH: usize = 2;
 const EDGES: [usize; 3] = [2, 3, 4];
 
 /// Labels of the script: class numbers from a hash, one class of five absent.
-fn labels(classes: usize, stream: u32) -> Vec<i32> {
+fn labels(classes: usize, stream: u32) -> Vec<u8> {
     let voxels = BATCH * EDGES.iter().product::<usize>();
-    let class = |u: f64| ((((u + 1.0) / 2.0) * classes as f64) as i32).min(classes as i32 - 1);
+    let class = |u: f64| ((((u + 1.0) / 2.0) * classes as f64) as u8).min(classes as u8 - 1);
     let drawn = uniform(voxels, stream).into_iter().map(class);
     drawn.map(|class| if classes == 5 && class == 3 { 0 } else { class }).collect()
 }
 
 /// Value and gradient with respect to the logits, (batch, class, x, y, z).
-fn evaluate(loss: &Loss, logits: Tensor<5>, target: Target, voxels: &[f64]) -> (f64, Vec<f32>) {
-    let classes = logits.dims()[1];
-    let device = logits.device();
-    let activation = Activation::from_channels_first(logits.clone());
+fn evaluate(loss: &Loss, logits: Array, target: Target, voxels: &[f64]) -> (f64, Vec<f32>) {
+    let recording = Recording::new();
+    let classes = logits.shape()[1];
+    let activation = Activation::from_channels_first(recording.leaf(logits));
     let sums = segmentation_sums(activation, target, &loss.voxel_loss(0, voxels));
-    let numbers = sums.clone().into_data().try_into_vec::<f32>().unwrap();
-    let numbers: Vec<f64> = numbers.into_iter().map(f64::from).collect();
+    let numbers: Vec<f64> = sums.to_host().into_iter().map(f64::from).collect();
     let (value, slope) = loss.evaluate(&numbers, classes);
-    let slope: Vec<f32> = slope.into_iter().map(|s| s as f32).collect();
-    let slope = Tensor::<2>::from_data(TensorData::new(slope, sums.dims()), &device);
-    let gradients = (sums * slope).sum().backward();
-    (value.total, logits.grad(&gradients).unwrap().into_data().try_into_vec().unwrap())
+    let slope = slope.into_iter().map(|s| s as f32).collect();
+    (value.total, recording.backward(vec![(sums, slope)]).swap_remove(0))
 }
 
 fn relative(found: &[f32], expected: &[f64]) -> f64 {
@@ -46,7 +42,6 @@ fn relative(found: &[f32], expected: &[f64]) -> f64 {
 fn losses_and_gradients_agree_with_pytorch() {
     let text = std::fs::read_to_string(support::data("methods.json")).unwrap();
     let reference: Value = serde_json::from_str(&text).unwrap();
-    let device = Device::flex().autodiff();
     let cases = reference["losses"].as_array().unwrap();
     assert_eq!(cases.len(), 42);
     for case in cases {
@@ -58,19 +53,13 @@ fn losses_and_gradients_agree_with_pytorch() {
         };
         let [x, y, z] = EDGES;
         let values = filled(BATCH * classes * x * y * z, stream, 4.0, 0.0);
-        let logits =
-            Tensor::from_data(TensorData::new(values, [BATCH, classes, x, y, z]), &device).require_grad();
+        let logits = Array::from_host(values, &[BATCH, classes, x, y, z], &Device::Cpu);
         let mut first = labels(classes, stream + 1);
         if case["ignored"].as_bool().unwrap() {
-            first.iter_mut().step_by(7).for_each(|label| *label = IGNORED as i32);
+            first.iter_mut().step_by(7).for_each(|label| *label = IGNORED as u8);
         }
-        let tensor = |labels: Vec<i32>| {
-            Tensor::<4, Int>::from_data(TensorData::new(labels, [BATCH, x, y, z]), &Device::flex())
-        };
-        let target = match case["share"].as_f64() {
-            None => Target::from(tensor(first)),
-            Some(share) => Target::mixture(tensor(first), tensor(labels(classes, stream + 2)), share as f32),
-        };
+        let other = case["share"].as_f64().map(|share| (labels(classes, stream + 2), share as f32));
+        let target = Target::mixture(first, other, [BATCH, x, y, z]);
         let weights: Vec<f64> = list("weight").into_iter().map(f64::from).collect();
         let loss = Loss {
             cross_entropy: number("cross_entropy"),
@@ -98,14 +87,11 @@ fn losses_and_gradients_agree_with_pytorch() {
 }
 
 /// Loss and gradient of one voxel.
-fn voxel(logits: &[f32], label: i32, voxel: VoxelLoss) -> (f64, Vec<f32>) {
-    let device = Device::flex().autodiff();
+fn voxel(logits: &[f32], label: u8, voxel: VoxelLoss) -> (f64, Vec<f32>) {
     let classes = logits.len();
-    let data = TensorData::new(logits.to_vec(), [1, classes, 1, 1, 1]);
-    let label = Tensor::<4, Int>::from_data(TensorData::new(vec![label], [1; 4]), &Device::flex());
+    let logits = Array::from_host(logits.to_vec(), &[1, classes, 1, 1, 1], &Device::Cpu);
     let loss = Loss { dice: 0.0, voxel, ..Loss::default() };
-    let logits = Tensor::from_data(data, &device).require_grad();
-    evaluate(&loss, logits, Target::from(label), &vec![0.0; classes])
+    evaluate(&loss, logits, Target::new(vec![label], [1; 4]), &vec![0.0; classes])
 }
 
 /// With margins, exponents and epsilon.
@@ -196,18 +182,15 @@ fn the_worked_gradients_of_one_voxel() {
 
 #[test]
 fn soft_labels_and_the_largest_loss() {
-    let device = Device::flex().autodiff();
-    let label =
-        |class: i32| Tensor::<4, Int>::from_data(TensorData::new(vec![class], [1; 4]), &Device::flex());
     let loss = |epsilon: f32| Loss {
         dice: 0.0,
         voxel: VoxelLoss { epsilon, ..VoxelLoss::default() },
         ..Loss::default()
     };
     for (epsilon, expected) in [(0.0, 0.824_077), (1e-6, 0.824_075)] {
-        let logits = Tensor::from_data(TensorData::new(vec![1.0_f32, 0.5], [1, 2, 1, 1, 1]), &device);
-        let target = Target::mixture(label(0), label(1), 0.3);
-        expect(evaluate(&loss(epsilon), logits.require_grad(), target, &[0.0; 2]).0, expected);
+        let logits = Array::from_host(vec![1.0, 0.5], &[1, 2, 1, 1, 1], &Device::Cpu);
+        let target = Target::mixture(vec![0], Some((vec![1], 0.3)), [1; 4]);
+        expect(evaluate(&loss(epsilon), logits, target, &[0.0; 2]).0, expected);
     }
     // Published code cannot see more than -log 1e-6; the exact loss grows with the logits.
     expect(voxel(&[100.0, -100.0], 1, settings(&[], &[], 1e-6)).0, 13.815_511);

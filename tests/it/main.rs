@@ -10,6 +10,7 @@ mod class_specific;
 mod config;
 mod dataset;
 mod deepmedic;
+mod double;
 mod floors;
 mod import;
 mod inputs;

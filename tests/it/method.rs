@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::time::Instant;
 
-use burn::tensor::Device;
 use segen::batch::loader::Loader;
 use segen::batch::sampler::{Augmented, Sampler, Share, Twin};
 use segen::batch::source::SampleSource;
@@ -28,7 +27,7 @@ use segen::policy::Policy;
 use segen::prepare::{self, IGNORE, PreparedCase};
 use segen::progress::Silent;
 use segen::run::{Event, Run, Split, read_events};
-use segen_kernels::UNLABELLED;
+use segen_kernels::{Device, UNLABELLED};
 use serde_json::Value;
 
 use crate::meta::network;
@@ -105,7 +104,7 @@ fn method(change: impl FnOnce(&mut MethodConfig)) -> Method {
 
 #[test]
 fn adversarial_passes_agree_with_pytorch() {
-    let (network, device, batch) = (network(), Device::flex(), scene());
+    let (network, device, batch) = (network(), Device::Cpu, scene());
     let weights = weights(&network);
     let objective = Objective { network: &network, loss: Loss::default(), device: &device, seed: 0 };
     for expected in reference()["adversarial"].as_array().unwrap() {
@@ -141,7 +140,7 @@ fn adversarial_passes_agree_with_pytorch() {
 
 #[test]
 fn mixup_passes_agree_with_pytorch() {
-    let (network, device, batch) = (network(), Device::flex(), scene());
+    let (network, device, batch) = (network(), Device::Cpu, scene());
     let weights = weights(&network);
     let objective = Objective { network: &network, loss: Loss::default(), device: &device, seed: 0 };
     for expected in reference()["mixup"].as_array().unwrap() {
@@ -303,7 +302,7 @@ fn every_method_trains_by_name_and_differs_from_the_others() {
         }
         assert_eq!(run.config().unwrap(), config, "a resolved configuration reads back equal");
         let method = Method::resolve(&config, names).unwrap();
-        let device = Device::flex();
+        let device = Device::Cpu;
         let job = Job {
             config: &config,
             plan: &plan,

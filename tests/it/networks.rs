@@ -1,12 +1,10 @@
 //! Tests of `segen::network` against PyTorch; see tests/reference/make_networks.py.
 
-use burn::tensor::{Device, Tensor, TensorData};
 use segen::config::Variant;
 use segen::network::{
-    Activations, DeepMedic, DeepMedicShape, Differentiable, Mode, Network, Statistics, Weights, WideResNet,
-    values,
+    Activations, DeepMedic, DeepMedicShape, Mode, Network, Statistics, Weights, WideResNet,
 };
-use segen_kernels::Activation;
+use segen_kernels::{Activation, Array, Device, Recording};
 use serde_json::Value;
 
 use crate::support;
@@ -52,9 +50,9 @@ pub(crate) fn weights(network: &Network) -> Weights {
 }
 
 /// The script's inputs: values in the order (batch, channel, x, y, z).
-fn input(shape: [usize; 5], stream: u32, device: &Device) -> Activation {
+fn input(shape: [usize; 5], stream: u32) -> Activation {
     let values = filled(shape.iter().product(), stream, 3f64.sqrt(), 0.0);
-    Activation::from_channels_first(Tensor::from_data(TensorData::new(values, shape), device))
+    Activation::from_channels_first(Array::from_host(values, &shape, &Device::Cpu))
 }
 
 fn list<T>(value: &Value, each: impl Fn(&Value) -> T) -> Vec<T> {
@@ -114,22 +112,20 @@ fn outputs_and_gradients_are_those_of_pytorch() {
         let (network, shapes) = case(reference);
         let weights = weights(&network);
         let training = reference["training"] == true;
-        let device = if training { Device::flex().autodiff() } else { Device::flex() };
-        let inputs: Vec<_> =
-            (40_000..).zip(&shapes).map(|(stream, &shape)| input(shape, stream, &device)).collect();
-        let (pass, mode) = match training {
-            true => (Differentiable::Weights, Mode::Training { seed: 1, step: 0 }),
-            false => (Differentiable::Nothing, Mode::Evaluation),
+        let inputs = (40_000..).zip(&shapes).map(|(stream, &shape)| input(shape, stream)).collect();
+        let recording = Recording::new();
+        let (bound, mode) = match training {
+            true => (weights.bind_leaves(&Device::Cpu, &recording), Mode::Training { seed: 1, step: 0 }),
+            false => (weights.bind(&Device::Cpu), Mode::Evaluation),
         };
-        let bound = weights.bind(&Device::flex(), pass);
         let mut output = network.forward(&bound, inputs, mode);
         assert_eq!(output.statistics.len(), if training { weights.buffers.len() / 2 } else { 0 }, "{name}");
         let logits = output.logits.swap_remove(0).into_channels_last();
-        let shape = logits.dims();
+        let shape = logits.shape();
         let wanted: Vec<usize> = list(&reference["shape"], size);
         assert_eq!(shape.iter().filter(|&&n| n > 1).count(), wanted.iter().filter(|&&n| n > 1).count());
         assert_eq!(shape.iter().product::<usize>(), wanted.iter().product::<usize>(), "{name}");
-        let ours: Vec<f64> = values(logits.clone()).into_iter().map(f64::from).collect();
+        let ours: Vec<f64> = logits.to_host().into_iter().map(f64::from).collect();
         let some: Vec<f64> = ours.iter().copied().step_by(size(&reference["stride"])).collect();
         let off = difference(&some, &list(&reference["logits"], |v| v.as_f64().unwrap()));
         assert!(off < TOLERANCE, "{name}: logits differ by {off}");
@@ -141,8 +137,7 @@ fn outputs_and_gradients_are_those_of_pytorch() {
             continue;
         }
         let factor = filled(ours.len(), 20_000, 1.0, 0.0);
-        let factor = Tensor::<5>::from_data(TensorData::new(factor, shape), &device);
-        let gradients = bound.gradients((logits * factor).sum().backward());
+        let gradients = recording.backward(vec![(logits, factor)]);
         let references = reference["gradients"].as_object().unwrap();
         assert_eq!(references.len(), gradients.len(), "{name}");
         // The bias on the raw image has gradient 0, because a batch norm takes away what it adds: compare what is
@@ -180,12 +175,11 @@ fn small() -> Network {
 
 fn logits(network: &Network, weights: &Weights, mode: Mode) -> (Vec<f32>, Vec<Statistics>) {
     let field = network.field([19; 3]).unwrap();
-    let inputs = (0..)
-        .zip(&field.pathways)
-        .map(|(stream, p)| input([2, 1, p.size[0], p.size[1], p.size[2]], stream, &Device::flex()));
-    let bound = weights.bind(&Device::flex(), Differentiable::Nothing);
+    let inputs =
+        (0..).zip(&field.pathways).map(|(stream, p)| input([2, 1, p.size[0], p.size[1], p.size[2]], stream));
+    let bound = weights.bind(&Device::Cpu);
     let mut output = network.forward(&bound, inputs.collect(), mode);
-    (values(output.logits.swap_remove(0).into_channels_last()), output.statistics)
+    (output.logits.swap_remove(0).into_channels_last().into_host(), output.statistics)
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Tests of test-time policies: forms of a window are undone exactly, and mirror images are those of `--mirror`.
 
-use burn::tensor::Device;
 use ndarray::{Array3, Array4};
 use segen::augment::{Cut, Histograms};
 use segen::commands::test_time::{Options, teach};
@@ -17,6 +16,7 @@ use segen::predict::windows::{Predictor, WindowOptions};
 use segen::prepare::Placement;
 use segen::prepare::Sample;
 use segen::progress::Silent;
+use segen_kernels::Device;
 
 use crate::networks::{uniform, weights};
 use crate::support;
@@ -99,7 +99,7 @@ fn predictor(weights: &Weights, network: Network, mirror: [bool; 3]) -> Predicto
     plan.patch = [8; 3];
     plan.channels = 2;
     let options = WindowOptions { mirrors: Mirrors::along(mirror), ..WindowOptions::default() };
-    Predictor::new(&plan, vec![(network, weights)], options, &Device::flex()).unwrap()
+    Predictor::new(&plan, vec![(network, weights)], options, &Device::Cpu).unwrap()
 }
 
 fn scan(edges: [usize; 3]) -> Sample {

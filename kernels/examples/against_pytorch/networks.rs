@@ -1,87 +1,112 @@
 //! What is timed: the same networks as in `opponent.py`, written on the operators.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use segen_kernels::{self as kernels, Activation, Nonlinearity};
+use segen_kernels::{self as kernels, Activation, Array, Device, Nonlinearity, Recording, Target, VoxelLoss};
 
 /// Initial weights and inputs.
-pub(crate) struct Random {
-    generator: ChaCha8Rng,
-    device: Device,
-}
+pub(crate) struct Random(ChaCha8Rng);
 
 impl Random {
-    pub(crate) fn new(device: Device) -> Self {
-        Self { generator: ChaCha8Rng::seed_from_u64(0), device }
+    pub(crate) fn new() -> Self {
+        Self(ChaCha8Rng::seed_from_u64(0))
     }
 
     /// Uniform values of magnitude `bound`.
-    pub(crate) fn tensor<const D: usize>(&mut self, shape: [usize; D], bound: f32) -> Tensor<D> {
-        let count = shape.iter().product();
-        let values = (0..count).map(|_| self.generator.random_range(-bound..bound)).collect::<Vec<f32>>();
-        Tensor::from_data(TensorData::new(values, shape), &self.device)
+    pub(crate) fn values(&mut self, count: usize, bound: f32) -> Vec<f32> {
+        (0..count).map(|_| self.0.random_range(-bound..bound)).collect()
     }
 
-    pub(crate) fn labels(&mut self, shape: [usize; 4], classes: i32) -> Tensor<4, Int> {
+    /// A constant of such values.
+    pub(crate) fn array(&mut self, shape: &[usize], bound: f32) -> Array {
+        Array::from_host(self.values(shape.iter().product(), bound), shape, &Device::Cpu)
+    }
+
+    pub(crate) fn labels(&mut self, shape: [usize; 4], classes: u8) -> Target {
         let count = shape.iter().product();
-        let values = (0..count).map(|_| self.generator.random_range(0..classes)).collect::<Vec<i32>>();
-        Tensor::from_data(TensorData::new(values, shape), &self.device)
+        Target::new((0..count).map(|_| self.0.random_range(0..classes)).collect(), shape)
     }
 
     /// Zeros and ones with equal probability.
-    fn mask(&mut self, shape: [usize; 5]) -> Tensor<5> {
+    fn mask(&mut self, shape: &[usize]) -> Array {
         let count = shape.iter().product();
-        let values =
-            (0..count).map(|_| f32::from(u8::from(self.generator.random::<bool>()))).collect::<Vec<f32>>();
-        Tensor::from_data(TensorData::new(values, shape), &self.device)
+        let values = (0..count).map(|_| f32::from(u8::from(self.0.random::<bool>()))).collect();
+        Array::from_host(values, shape, &Device::Cpu)
     }
+}
+
+/// A parameter between two steps.
+struct Parameter {
+    values: Vec<f32>,
+    shape: Vec<usize>,
+    momentum: Vec<f32>,
 }
 
 /// The parameters of a network in the order of their use: made when first asked for, the same ones from then on.
 pub(crate) struct Model {
     pub(crate) random: Random,
-    volumes: Vec<Tensor<5>>,
-    vectors: Vec<Tensor<1>>,
-    momenta: (Vec<Option<Tensor<5>>>, Vec<Option<Tensor<1>>>),
-    /// How many of each kind the forward pass has used.
-    used: (usize, usize),
+    parameters: Vec<Parameter>,
+    /// Of the pass that runs, if it is to have gradients.
+    recording: Option<Recording>,
+    /// How many parameters the forward pass has used.
+    used: usize,
+    trained: bool,
 }
 
 impl Model {
-    pub(crate) fn new(device: Device) -> Self {
-        let random = Random::new(device);
-        Self { random, volumes: vec![], vectors: vec![], momenta: (vec![], vec![]), used: (0, 0) }
+    /// For training, or for forward passes alone.
+    pub(crate) fn new(trained: bool) -> Self {
+        Self { random: Random::new(), parameters: vec![], recording: None, used: 0, trained }
     }
 
     /// To be called before each forward pass.
     pub(crate) fn begin(&mut self) {
-        self.used = (0, 0);
+        self.recording = self.trained.then(Recording::new);
+        self.used = 0;
     }
 
-    fn volume(&mut self, shape: [usize; 5], bound: f32) -> Tensor<5> {
-        if self.used.0 == self.volumes.len() {
-            self.volumes.push(tracked(self.random.tensor(shape, bound)));
-            self.momenta.0.push(None);
+    /// The next parameter, of the values that `initial` makes if it is new.
+    fn parameter(&mut self, shape: &[usize], initial: impl FnOnce(&mut Random, usize) -> Vec<f32>) -> Array {
+        if self.used == self.parameters.len() {
+            let values = initial(&mut self.random, shape.iter().product());
+            self.parameters.push(Parameter { values, shape: shape.to_vec(), momentum: vec![] });
         }
-        self.used.0 += 1;
-        self.volumes[self.used.0 - 1].clone()
-    }
-
-    fn vector(&mut self, count: usize, value: f32) -> Tensor<1> {
-        if self.used.1 == self.vectors.len() {
-            self.vectors.push(tracked(Tensor::full([count], value, &self.random.device)));
-            self.momenta.1.push(None);
+        let parameter = &self.parameters[self.used];
+        self.used += 1;
+        let array = Array::from_host(parameter.values.clone(), &parameter.shape, &Device::Cpu);
+        match &self.recording {
+            Some(recording) => recording.leaf(array),
+            None => array,
         }
-        self.used.1 += 1;
-        self.vectors[self.used.1 - 1].clone()
     }
 
-    /// Gradients of `loss`, then a step of stochastic gradient descent with momentum 0.9.
-    pub(crate) fn step(&mut self, loss: &Tensor<1>, rate: f64) {
-        let gradients = loss.backward();
-        update(&mut self.volumes, &mut self.momenta.0, rate, |tensor| tensor.grad(&gradients));
-        update(&mut self.vectors, &mut self.momenta.1, rate, |tensor| tensor.grad(&gradients));
+    fn volume(&mut self, shape: [usize; 5], bound: f32) -> Array {
+        self.parameter(&shape, |random, count| random.values(count, bound))
+    }
+
+    fn vector(&mut self, count: usize, value: f32) -> Array {
+        self.parameter(&[count], |_, count| vec![value; count])
+    }
+
+    /// Gradients of `end`, whose slopes are given, then a step of stochastic gradient descent with momentum 0.9.
+    pub(crate) fn step(&mut self, end: Array, slopes: Vec<f32>, rate: f32) {
+        let Some(recording) = self.recording.take() else { return };
+        let gradients = recording.backward(vec![(end, slopes)]);
+        for (parameter, gradient) in self.parameters.iter_mut().zip(gradients) {
+            match parameter.momentum.is_empty() {
+                true => parameter.momentum = gradient,
+                false => parameter
+                    .momentum
+                    .iter_mut()
+                    .zip(gradient)
+                    .for_each(|(momentum, gradient)| *momentum = *momentum * 0.9 + gradient),
+            }
+            parameter
+                .values
+                .iter_mut()
+                .zip(&parameter.momentum)
+                .for_each(|(value, momentum)| *value -= momentum * rate);
+        }
     }
 
     /// A convolution without bias; padded by `padding`.
@@ -104,7 +129,7 @@ impl Model {
         kernels::conv3d(x, weight, Some(bias), [stride; 3], [kernel / 2; 3])
     }
 
-    fn kernel(&mut self, x: &Activation, output: usize, [kx, ky, kz]: [usize; 3]) -> Tensor<5> {
+    fn kernel(&mut self, x: &Activation, output: usize, [kx, ky, kz]: [usize; 3]) -> Array {
         let [.., input] = x.shape();
         let bound = (3.0 / (kx * ky * kz * input) as f32).sqrt();
         self.volume([output, input, kx, ky, kz], bound)
@@ -117,33 +142,11 @@ impl Model {
     }
 }
 
-/// Requires a gradient where the device records one.
-fn tracked<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    if tensor.device().is_autodiff() { tensor.require_grad() } else { tensor }
-}
-
-fn update<const D: usize>(
-    parameters: &mut [Tensor<D>],
-    momenta: &mut [Option<Tensor<D>>],
-    rate: f64,
-    gradient: impl Fn(&Tensor<D>) -> Option<Tensor<D>>,
-) {
-    for (parameter, momentum) in parameters.iter_mut().zip(momenta) {
-        let Some(gradient) = gradient(parameter) else { continue };
-        let next = match momentum.take() {
-            Some(momentum) => momentum * 0.9 + gradient,
-            None => gradient,
-        };
-        *parameter = Tensor::from_inner(parameter.clone().inner() - next.clone() * rate).require_grad();
-        *momentum = Some(next);
-    }
-}
-
 const FEATURES: [usize; 4] = [16, 32, 64, 128];
 pub(crate) const CLASSES: usize = 4;
 
 /// A small 3-D U-Net: two convolutions with instance norm and leaky ReLU per level, transposed convolutions up.
-pub(crate) fn unet(model: &mut Model, x: Tensor<5>) -> Activation {
+pub(crate) fn unet(model: &mut Model, x: Array) -> Activation {
     model.begin();
     let block = |model: &mut Model, x: Activation, output: usize, stride: usize| {
         let x = model.biased(x, output, 3, stride);
@@ -176,7 +179,7 @@ const MAPS: [usize; 8] = [30, 30, 40, 40, 40, 40, 50, 50];
 
 /// DeepMedic as published with its residual connections, dropout and PReLU: inputs of the three pathways, (batch,
 /// channel, x, y, z).
-pub(crate) fn deepmedic(model: &mut Model, inputs: &[Tensor<5>; 3]) -> Activation {
+pub(crate) fn deepmedic(model: &mut Model, inputs: &[Array; 3]) -> Activation {
     model.begin();
     let activate = |model: &mut Model, x: Activation| {
         let slopes = model.vector(x.shape()[4], 0.01);
@@ -211,8 +214,8 @@ pub(crate) fn deepmedic(model: &mut Model, inputs: &[Tensor<5>; 3]) -> Activatio
     let x = model.convolution(x, 250, [3; 3], [1; 3], [0; 3]);
     let drop = |model: &mut Model, x: Activation| {
         let [batch, .., channels] = x.shape();
-        let mask = model.random.mask([batch, 1, 1, 1, channels]);
-        kernels::multiply_mask(x, mask)
+        let mask = model.random.mask(&[batch, 1, 1, 1, channels]);
+        kernels::multiply_mask(x, &mask)
     };
     let x = activate(model, x);
     let x = drop(model, x);
@@ -225,7 +228,7 @@ pub(crate) fn deepmedic(model: &mut Model, inputs: &[Tensor<5>; 3]) -> Activatio
 pub(crate) const IMAGES: usize = 128;
 
 /// A wide residual network of 16 layers, widened 4 times, for 32x32 images: (batch, channel, x, y, 1).
-pub(crate) fn wide_resnet(model: &mut Model, x: Tensor<5>) -> Activation {
+pub(crate) fn wide_resnet(model: &mut Model, x: Array) -> Activation {
     model.begin();
     let mut x = model.convolution(Activation::from_channels_first(x), 16, [3, 3, 1], [1; 3], [1, 1, 0]);
     for (width, stride) in [(64, 1), (128, 2), (256, 2)] {
@@ -240,15 +243,17 @@ pub(crate) fn wide_resnet(model: &mut Model, x: Tensor<5>) -> Activation {
         }
     }
     let x = kernels::global_average(model.batch_norm(x, Nonlinearity::Relu));
-    let [images, channels] = x.dims();
+    let [images, channels] = x.sizes();
     // A matrix is a volume of one voxel per image.
-    model.biased(Activation::from_channels_last(x.reshape([images, 1, 1, 1, channels])), 10, 1, 1)
+    model.biased(Activation::from_channels_last(x.reshape(&[images, 1, 1, 1, channels])), 10, 1, 1)
 }
 
-/// Mean cross-entropy.
-pub(crate) fn loss(logits: Activation, target: Tensor<4, Int>) -> Tensor<1> {
-    let voxels = target.shape().num_elements();
-    let sums = kernels::segmentation_sums(logits, target, &kernels::VoxelLoss::default());
-    let batch = sums.dims()[0];
-    sums.slice([0..batch, 0..1]).sum() / voxels as f64
+/// The sums of a loss, and the slopes of its mean cross-entropy: one over the voxels in the first column.
+pub(crate) fn loss(logits: Activation, target: Target) -> (Array, Vec<f32>) {
+    let [batch, x, y, z, _] = logits.shape();
+    let sums = kernels::segmentation_sums(logits, target, &VoxelLoss::default());
+    let columns = sums.shape()[1];
+    let share = 1.0 / (batch * x * y * z) as f32;
+    let slopes = (0..batch * columns).map(|i| if i % columns == 0 { share } else { 0.0 }).collect();
+    (sums, slopes)
 }

@@ -2,8 +2,7 @@
 
 use std::time::Instant;
 
-use burn::tensor::{Device, Int, Tensor};
-use segen_kernels::{self as kernels, Activation};
+use segen_kernels::{self as kernels, Activation, Array, Recording, Target};
 use serde_json::{Value, json};
 
 use crate::networks::{
@@ -23,25 +22,25 @@ pub(crate) struct Timer {
 pub(crate) fn measure(name: &str, timer: Timer) -> Outcome<Value> {
     let times = match name {
         "unet forward" => {
-            let mut model = Model::new(Device::flex());
-            let x = model.random.tensor([2, 4, 64, 64, 64], 1.7);
+            let mut model = Model::new(false);
+            let x = model.random.array(&[2, 4, 64, 64, 64], 1.7);
             timer.repeat(|| drop(unet(&mut model, x.clone())))
         }
         "unet step" => {
-            let mut model = Model::new(Device::flex().autodiff());
-            let x = model.random.tensor([2, 4, 64, 64, 64], 1.7);
-            let target = model.random.labels([2, 64, 64, 64], CLASSES as i32);
+            let mut model = Model::new(true);
+            let x = model.random.array(&[2, 4, 64, 64, 64], 1.7);
+            let target = model.random.labels([2, 64, 64, 64], CLASSES as u8);
             timer.steps(&mut model, target, |model| unet(model, x.clone()))
         }
         "deepmedic step" => {
-            let mut model = Model::new(Device::flex().autodiff());
-            let inputs = PATHWAYS.map(|(size, _)| model.random.tensor([SEGMENTS, 1, size, size, size], 1.7));
+            let mut model = Model::new(true);
+            let inputs = PATHWAYS.map(|(size, _)| model.random.array(&[SEGMENTS, 1, size, size, size], 1.7));
             let target = model.random.labels([SEGMENTS, 21, 21, 21], 2);
             timer.steps(&mut model, target, |model| deepmedic(model, &inputs))
         }
         "wrn-16-4 step" => {
-            let mut model = Model::new(Device::flex().autodiff());
-            let x = model.random.tensor([IMAGES, 3, 32, 32, 1], 1.7);
+            let mut model = Model::new(true);
+            let x = model.random.array(&[IMAGES, 3, 32, 32, 1], 1.7);
             let target = model.random.labels([IMAGES, 1, 1, 1], 10);
             timer.steps(&mut model, target, |model| wide_resnet(model, x.clone()))
         }
@@ -51,22 +50,20 @@ pub(crate) fn measure(name: &str, timer: Timer) -> Outcome<Value> {
         "conv 4-32 64" => timer.convolution(4, 32, 64, 1),
         "conv 32-64 stride 2 64" => timer.convolution(32, 64, 64, 2),
         "transposed 64-32 32" => {
-            let mut random = Random::new(Device::flex().autodiff());
-            let weight = random.tensor([64, 32, 2, 2, 2], 0.1).require_grad();
-            let bias = random.tensor([32], 0.1).require_grad();
-            let x = random.tensor([2, 32, 32, 32, 64], 1.7).require_grad();
-            timer.operator(|| {
-                let x = Activation::from_channels_last(x.clone());
-                kernels::conv_transpose3d(x, weight.clone(), Some(bias.clone()))
+            let mut random = Random::new();
+            let (weight, bias) = (random.array(&[64, 32, 2, 2, 2], 0.1), random.array(&[32], 0.1));
+            let x = random.array(&[2, 32, 32, 32, 64], 1.7);
+            timer.operator([x, weight, bias], |[x, weight, bias]| {
+                kernels::conv_transpose3d(Activation::from_channels_last(x), weight, Some(bias))
             })
         }
         "norm 32 64" => {
-            let mut random = Random::new(Device::flex().autodiff());
-            let [weight, bias] = [1.0, 0.1].map(|bound| random.tensor([32], bound).require_grad());
-            let x = random.tensor([2, 64, 64, 64, 32], 1.7).require_grad();
-            timer.operator(|| {
-                let x = Activation::from_channels_last(x.clone());
-                kernels::instance_norm_leaky_relu(x, weight.clone(), bias.clone(), 1e-5, 0.01)
+            let mut random = Random::new();
+            let [weight, bias] = [1.0, 0.1].map(|bound| random.array(&[32], bound));
+            let x = random.array(&[2, 64, 64, 64, 32], 1.7);
+            timer.operator([x, weight, bias], |[x, weight, bias]| {
+                let x = Activation::from_channels_last(x);
+                kernels::instance_norm_leaky_relu(x, weight, bias, 1e-5, 0.01)
             })
         }
         _ => return Err(format!("unknown workload {name}").into()),
@@ -80,35 +77,39 @@ impl Timer {
     fn steps(
         &self,
         model: &mut Model,
-        target: Tensor<4, Int>,
+        target: Target,
         forward: impl Fn(&mut Model) -> Activation,
     ) -> Outcome<[f64; 2]> {
-        let mut last = 0.0;
+        let mut last = 0.0_f32;
         let times = self.repeat(|| {
-            let loss = loss(forward(model), target.clone());
-            model.step(&loss, 0.01);
-            last = loss.into_scalar::<f32>();
+            let (sums, slopes) = loss(forward(model), target.clone());
+            last = sums.to_host().iter().zip(&slopes).map(|(sum, slope)| sum * slope).sum();
+            model.step(sums, slopes, 0.01);
         })?;
         if last.is_finite() { Ok(times) } else { Err(format!("the loss is {last}").into()) }
     }
 
     fn convolution(&self, input: usize, output: usize, size: usize, stride: usize) -> Outcome<[f64; 2]> {
-        let mut random = Random::new(Device::flex().autodiff());
-        let weight = random.tensor([output, input, 3, 3, 3], 0.1).require_grad();
-        let bias = random.tensor([output], 0.1).require_grad();
-        let x = random.tensor([2, size, size, size, input], 1.7).require_grad();
-        self.operator(|| {
-            let x = Activation::from_channels_last(x.clone());
-            kernels::conv3d(x, weight.clone(), Some(bias.clone()), [stride; 3], [1; 3])
+        let mut random = Random::new();
+        let weight = random.array(&[output, input, 3, 3, 3], 0.1);
+        let (bias, x) = (random.array(&[output], 0.1), random.array(&[2, size, size, size, input], 1.7));
+        self.operator([x, weight, bias], |[x, weight, bias]| {
+            let x = Activation::from_channels_last(x);
+            kernels::conv3d(x, weight, Some(bias), [stride; 3], [1; 3])
         })
     }
 
-    /// Forward and backward of one operator, for a gradient of the output that is not constant.
-    fn operator(&self, run: impl Fn() -> Activation) -> Outcome<[f64; 2]> {
-        let shape = run().shape();
-        let factor: Tensor<5> = Random::new(Device::flex().autodiff()).tensor(shape, 1.7);
-        // A product with a tensor of the output's size is ours to pay; PyTorch is handed the gradient.
-        self.repeat(|| drop((run().into_channels_last() * factor.clone()).backward()))
+    /// Forward and backward of one operator with respect to all inputs, for a gradient of the output that is not constant,
+    /// which PyTorch is handed as well.
+    fn operator(&self, inputs: [Array; 3], run: impl Fn([Array; 3]) -> Activation) -> Outcome<[f64; 2]> {
+        let count = run(inputs.clone()).shape().iter().product();
+        let slopes = Random::new().values(count, 1.7);
+        self.repeat(|| {
+            let recording = Recording::new();
+            let y = run(inputs.each_ref().map(|input| recording.leaf(input.clone())));
+            // A copy of the slopes is ours to pay.
+            drop(recording.backward(vec![(y.into_channels_last(), slopes.clone())]));
+        })
     }
 
     /// Medians of wall and processor milliseconds.

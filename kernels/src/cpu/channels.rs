@@ -1,10 +1,12 @@
-//! Concatenation along the channels and its gradient.
+//! Concatenation along the channels and its gradient; channels first and last.
 
 use super::buffer::{Buffer, Shared};
 use crate::settings::Settings;
 
 /// Positions per task.
 const CHUNK: usize = 4096;
+/// Positions that are moved at a time where rows and columns are interchanged.
+const BLOCK: usize = 64;
 
 /// Interleaves (position, `a_channels`) and (position, `b_channels`).
 pub(crate) fn concat(
@@ -59,4 +61,27 @@ pub(crate) fn split(
         }
     });
     (a, b)
+}
+
+/// (batch, rows, columns) as (batch, columns, rows): a layout with channels first as one with channels last, and back.
+pub(crate) fn interchange(settings: &Settings, values: &[f32], [batch, rows, columns]: [usize; 3]) -> Buffer {
+    let mut out = Buffer::new(values.len());
+    let shared = Shared::new(&mut out);
+    let chunks = columns.div_ceil(CHUNK);
+    settings.parallel(batch * chunks, |task| {
+        let (n, first) = (task / chunks, task % chunks * CHUNK);
+        let count = CHUNK.min(columns - first);
+        // SAFETY: the chunks do not overlap.
+        let out = unsafe { shared.part((n * columns + first) * rows, count * rows) };
+        // Blocks of rows and columns, so that what is read and what is written both stay in the nearest memory.
+        for block in (0..count).step_by(BLOCK) {
+            for row in 0..rows {
+                let from = &values[(n * rows + row) * columns + first + block..][..BLOCK.min(count - block)];
+                for (column, value) in from.iter().enumerate() {
+                    out[(block + column) * rows + row] = *value;
+                }
+            }
+        }
+    });
+    out
 }

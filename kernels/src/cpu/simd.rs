@@ -234,7 +234,7 @@ pub(super) fn vectorise<R>(path: Path, work: impl FnOnce() -> R) -> R {
             Path::Avx512 => return unsafe { avx512(work) },
             // SAFETY: as above.
             Path::Avx2 => return unsafe { avx2(work) },
-            Path::Stock | Path::Portable => {}
+            Path::Portable => {}
         }
     }
     let _ = path;
@@ -268,7 +268,7 @@ macro_rules! for_each_path {
                     $crate::path::Path::Avx512 => return unsafe { avx512($($argument),*) },
                     // SAFETY: as the caller's.
                     $crate::path::Path::Avx2 => return unsafe { avx2($($argument),*) },
-                    $crate::path::Path::Stock | $crate::path::Path::Portable => {}
+                    $crate::path::Path::Portable => {}
                 }
             }
             let _ = path;

@@ -2,9 +2,10 @@
 
 use std::arch::asm;
 
-use kernels::{Activation, Precision, Settings};
-use segen_kernels as kernels;
+use segen_kernels::{Precision, Settings};
 
+use crate::network::Network;
+use crate::operator::Operator;
 use crate::operators::small_network;
 use crate::support::*;
 
@@ -42,24 +43,24 @@ fn other_shapes_between_operators_change_nothing() {
         return;
     }
     let mut random = Random::new(3);
-    let (x, weight) = (random.tensor([1, 4, 4, 32, 32]), random.tensor([32, 32, 1, 1, 1]));
-    let factor = random.tensor([1, 4, 4, 32, 32]);
+    let (x, weight) = (random.tensor(&[1, 4, 4, 32, 32]), random.tensor(&[32, 32, 1, 1, 1]));
     // All products of this one have one shape, the first of the next time being the last of this.
+    let operator = Operator::Conv3d { stride: [1; 3], padding: [0; 3] };
+    let network = Network::of(operator, &[x, weight], &random.tensor(&[1, 4, 4, 32, 32]));
     let convolution = |before_backward: fn()| {
-        let (x, weight) = (leaf(&x), leaf(&weight));
-        let y =
-            kernels::conv3d(Activation::from_channels_last(x.clone()), weight.clone(), None, [1; 3], [0; 3]);
+        let forward = network.forward();
         before_backward();
-        gradients::<5, 1>(y.into_channels_last(), &factor, &[x, weight], &[])
+        forward.backward()
     };
+    let small = small_network();
     settings.scoped(|| {
-        let expected = (convolution(|| {}), small_network());
+        let expected = (convolution(|| {}), small.run());
         assert_eq!(configured(), Shapes([0; 64]), "the tiles were not released");
         configure_otherwise();
         assert_ne!(configured(), Shapes([0; 64]));
         let results = (convolution(configure_otherwise), {
             configure_otherwise();
-            small_network()
+            small.run()
         });
         assert!(results == expected, "an operator relied on tiles that it had not configured");
         assert_eq!(configured(), Shapes([0; 64]), "the tiles were not released");

@@ -1,185 +1,135 @@
-//! The operators on every path against values of PyTorch in f64 (`reference/make_operators.py`).
+//! The operators on every path, and the f64 references of the other tests, against values of PyTorch in f64
+//! (`reference/make_operators.py`).
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use kernels::{Activation, Nonlinearity, Path, VoxelLoss};
-use segen_kernels as kernels;
+use segen_kernels::VoxelLoss;
 use serde_json::Value;
 
-use crate::support::{on, paths};
+use crate::network::Network;
+use crate::operator::{Kind, Labels, Operator, Window};
+use crate::support::*;
 
 fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
 }
 
-fn floats(case: &Value, name: &str) -> Vec<f64> {
-    numbers(&case["tensors"][name]["values"])
-}
-
-fn constant<const D: usize>(values: &[f64], shape: [usize; D]) -> Tensor<D> {
-    let values = values.iter().map(|&value| value as f32).collect::<Vec<_>>();
-    Tensor::from_data(TensorData::new(values, shape), &Device::flex().autodiff())
+fn floats(value: &Value) -> Vec<f32> {
+    numbers(value).into_iter().map(|value| value as f32).collect()
 }
 
 fn three(value: &Value) -> [usize; 3] {
     std::array::from_fn(|i| value[i].as_u64().unwrap() as usize)
 }
 
-fn assert_close(path: Path, case: &Value, name: &str, result: &[f32], expected: &[f64]) {
-    assert_eq!(result.len(), expected.len());
-    let difference: f64 = result.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum();
-    let norm: f64 = expected.iter().map(|v| v * v).sum();
-    let error = (difference / norm.max(1e-30)).sqrt();
-    assert!(error <= 1e-5, "{path}: {}: {name} differs by {error:.2e} of its norm", case["name"]);
+/// An array of a case, if it has it.
+fn tensor(case: &Value, name: &str) -> Option<Tensor> {
+    let found = case["tensors"].get(name)?;
+    let shape: Vec<usize> = numbers(&found["shape"]).into_iter().map(|length| length as usize).collect();
+    Some(Tensor::new(floats(&found["values"]), &shape))
 }
 
-/// An input of a case, of its rank.
-enum Input {
-    Volume(Tensor<5>),
-    Matrix(Tensor<2>),
-    Vector(Tensor<1>),
-}
-
-impl Input {
-    fn new(case: &Value, name: &str) -> Self {
-        let values = floats(case, name);
-        let shape = case["tensors"][name]["shape"].as_array().unwrap();
-        let shape: Vec<usize> = shape.iter().map(|v| v.as_u64().unwrap() as usize).collect();
-        match shape[..] {
-            [a, b, c, d, e] => Self::Volume(constant(&values, [a, b, c, d, e]).require_grad()),
-            [a, b] => Self::Matrix(constant(&values, [a, b]).require_grad()),
-            [a] => Self::Vector(constant(&values, [a]).require_grad()),
-            _ => panic!("{name} has rank {}", shape.len()),
-        }
-    }
-
-    fn volume(&self) -> Tensor<5> {
-        let Self::Volume(tensor) = self else { panic!("not a volume") };
-        tensor.clone()
-    }
-
-    fn activation(&self) -> Activation {
-        Activation::from_channels_last(self.volume())
-    }
-
-    fn matrix(&self) -> Tensor<2> {
-        let Self::Matrix(tensor) = self else { panic!("not a matrix") };
-        tensor.clone()
-    }
-
-    fn vector(&self) -> Tensor<1> {
-        let Self::Vector(tensor) = self else { panic!("not a vector") };
-        tensor.clone()
-    }
-}
-
-fn nonlinearity(case: &Value, slope: Option<&Input>) -> Nonlinearity {
+fn kind(case: &Value) -> Kind {
     match case["nonlinearity"].as_str().unwrap() {
-        "none" => Nonlinearity::None,
-        "relu" => Nonlinearity::Relu,
-        "leaky" => Nonlinearity::LeakyRelu(0.2),
-        _ => Nonlinearity::PRelu(slope.unwrap().vector()),
+        "none" => Kind::None,
+        "relu" => Kind::Relu,
+        "leaky" => Kind::Leaky(0.2),
+        _ => Kind::PRelu,
     }
 }
 
-/// The output of a case's operator: a volume or a matrix.
-#[expect(clippy::result_large_err, reason = "either kind of result, once a case")]
-fn run(path: Path, case: &Value, inputs: &[Input]) -> Result<Tensor<5>, Tensor<2>> {
-    let statistics = |name: &str| {
-        let values = numbers(&case[name]);
-        constant(&values, [values.len()])
-    };
-    let x = || inputs[0].activation();
-    let output = match case["name"].as_str().unwrap() {
+fn operator(case: &Value) -> Operator {
+    let window = || Window { kernel: three(&case["kernel"]), stride: three(&case["stride"]) };
+    match case["name"].as_str().unwrap() {
         "sums" => {
-            let target = numbers(&case["target"]).into_iter().map(|v| v as i32).collect::<Vec<_>>();
-            let [batch, sx, sy, sz, _] = inputs[0].volume().dims();
-            let target = TensorData::new(target, [batch, sx, sy, sz]);
-            let target = Tensor::<4, Int>::from_data(target, &Device::flex().autodiff());
-            let classes = inputs[0].volume().dims()[4];
-            // The values were made of the columns before the attenuated false negatives.
-            let sums = kernels::segmentation_sums(x(), target, &VoxelLoss::default());
-            return Err(sums.slice([0..batch, 0..2 + 3 * classes]));
+            let first = numbers(&case["target"]).into_iter().map(|label| label as u8).collect();
+            Operator::SegmentationSums(Labels { first, second: None }, VoxelLoss::default())
         }
-        "global_average" => return Err(kernels::global_average(x())),
-        "linear" => {
-            return Err(kernels::linear(inputs[0].matrix(), inputs[1].matrix(), Some(inputs[2].vector())));
-        }
-        "norm" => kernels::instance_norm_leaky_relu(x(), inputs[1].vector(), inputs[2].vector(), 1e-5, 0.01),
-        "transposed" => kernels::conv_transpose3d(x(), inputs[1].volume(), Some(inputs[2].vector())),
+        "global_average" => Operator::GlobalAverage,
+        "linear" => Operator::Linear,
+        "norm" => Operator::InstanceNormLeakyRelu { epsilon: 1e-5, slope: 0.01 },
+        "transposed" => Operator::ConvTranspose3d,
         "convolution" => {
-            let (stride, padding) = (three(&case["stride"]), three(&case["padding"]));
-            kernels::conv3d(x(), inputs[1].volume(), Some(inputs[2].vector()), stride, padding)
+            Operator::Conv3d { stride: three(&case["stride"]), padding: three(&case["padding"]) }
         }
-        "batch_norm" => {
-            let nonlinearity = nonlinearity(case, inputs.get(3));
-            let (weight, bias) = (inputs[1].vector(), inputs[2].vector());
-            let (y, measured) = kernels::batch_norm(x(), weight, bias, 1e-5, nonlinearity);
-            assert_close(path, case, "mean", &measured.mean, &numbers(&case["mean"]));
-            assert_close(path, case, "variance", &measured.variance, &numbers(&case["variance"]));
-            let [batch, sx, sy, sz, _] = inputs[0].volume().dims();
-            assert_eq!(measured.count, batch * sx * sy * sz);
-            y
-        }
-        "batch_norm_fixed" => {
-            let nonlinearity = nonlinearity(case, inputs.get(3));
-            let (weight, bias) = (inputs[1].vector(), inputs[2].vector());
-            let (mean, variance) = (statistics("mean"), statistics("variance"));
-            kernels::batch_norm_fixed(x(), weight, bias, mean, variance, 1e-5, nonlinearity)
-        }
-        "bias_nonlinearity" => {
-            kernels::bias_nonlinearity(x(), inputs[1].vector(), nonlinearity(case, inputs.get(2)))
-        }
-        "max_pool" => kernels::max_pool3d(x(), three(&case["kernel"]), three(&case["stride"])),
-        "avg_pool" => kernels::avg_pool3d(x(), three(&case["kernel"]), three(&case["stride"])),
-        "trilinear" => kernels::upsample_trilinear(x(), three(&case["factor"])),
-        "repeat" => kernels::upsample_repeat(x(), three(&case["factor"]), three(&case["size"])),
-        "replicate" => kernels::pad_replicate(x(), three(&case["pad"])),
-        "crop" => kernels::crop(x(), three(&case["start"]), three(&case["size"])),
-        "add_cropped" => kernels::add_cropped(x(), inputs[1].activation()),
-        "multiply_mask" => {
-            let [batch, .., channels] = inputs[0].volume().dims();
-            kernels::multiply_mask(x(), constant(&numbers(&case["mask"]), [batch, 1, 1, 1, channels]))
-        }
+        "batch_norm" => Operator::BatchNorm(1e-5, kind(case)),
+        "batch_norm_fixed" => Operator::BatchNormFixed(1e-5, kind(case)),
+        "bias_nonlinearity" => Operator::BiasNonlinearity(kind(case)),
+        "max_pool" => Operator::MaxPool3d(window()),
+        "avg_pool" => Operator::AvgPool3d(window()),
+        "trilinear" => Operator::UpsampleTrilinear(three(&case["factor"])),
+        "repeat" => Operator::UpsampleRepeat { factor: three(&case["factor"]), size: three(&case["size"]) },
+        "replicate" => Operator::PadReplicate(three(&case["pad"])),
+        "crop" => Operator::Crop { start: three(&case["start"]), size: three(&case["size"]) },
+        "add_cropped" => Operator::AddCropped,
+        "multiply_mask" => Operator::MultiplyMask,
         name => panic!("no operator {name}"),
-    };
-    Ok(output.into_channels_last())
+    }
 }
 
-/// Checks output and gradients of one case.
-fn check(path: Path, case: &Value) {
-    let count = (0..).take_while(|i| !case["tensors"][format!("input{i}")].is_null()).count();
-    let inputs: Vec<Input> = (0..count).map(|i| Input::new(case, &format!("input{i}"))).collect();
-    let output = run(path, case, &inputs);
-    let factor = floats(case, "factor");
-    let (values, gradients) = match output {
-        Ok(output) => {
-            let factor = constant(&factor, output.dims());
-            (output.clone().into_data(), (output * factor).sum().backward())
-        }
-        Err(output) => {
-            let factor = constant(&factor, output.dims());
-            (output.clone().into_data(), (output * factor).sum().backward())
-        }
+/// The network of a case and its results by PyTorch: output, gradients, measured statistics.
+fn network(case: &Value) -> (Network, Vec<Vec<f64>>) {
+    let operator = operator(case);
+    let mut network = Network::default();
+    let named = |kind: &str| {
+        let kind = String::from(kind);
+        (0..).map_while(move |i| tensor(case, &format!("{kind}{i}")))
     };
-    assert_close(path, case, "output", &values.try_into_vec::<f32>().unwrap(), &floats(case, "output"));
-    for (index, input) in inputs.iter().enumerate() {
-        let gradient = match input {
-            Input::Volume(tensor) => tensor.grad(&gradients).unwrap().into_data(),
-            Input::Matrix(tensor) => tensor.grad(&gradients).unwrap().into_data(),
-            Input::Vector(tensor) => tensor.grad(&gradients).unwrap().into_data(),
-        };
-        let name = format!("gradient{index}");
-        assert_close(path, case, &name, &gradient.try_into_vec::<f32>().unwrap(), &floats(case, &name));
+    let inputs: Vec<Tensor> = named("input").collect();
+    let x = inputs[0].shape.clone();
+    let mut ids: Vec<usize> = inputs.into_iter().map(|input| network.leaf(input)).collect();
+    let values = |name: &str| numbers(&case["tensors"][name]["values"]);
+    let mut expected = vec![values("output")];
+    expected.extend((0..ids.len()).map(|i| values(&format!("gradient{i}"))));
+    match &operator {
+        Operator::BatchNorm(..) => {
+            expected.extend(["mean", "variance"].map(|name| numbers(&case[name])));
+        }
+        Operator::BatchNormFixed(..) => {
+            let given = ["mean", "variance"].map(|name| {
+                let values = floats(&case[name]);
+                network.constant(Tensor::new(values, &[x[4]]))
+            });
+            ids.splice(3..3, given);
+        }
+        Operator::MultiplyMask => {
+            ids.push(network.constant(Tensor::new(floats(&case["mask"]), &[x[0], 1, 1, 1, x[4]])));
+        }
+        _ => {}
     }
+    let mut slopes = tensor(case, "factor").unwrap().values;
+    if let Operator::SegmentationSums(..) = operator {
+        // The values were made of the columns before the attenuated false negatives, which are the false negatives here.
+        slopes = with_attenuated(&slopes, x[4], |_| 0.0);
+        expected[0] = with_attenuated(&expected[0], x[4], |value| value);
+    }
+    network.apply(operator, &ids);
+    (network.with_slopes(slopes), expected)
+}
+
+/// Rows of 2 + 3 classes columns with the false negatives, changed, once more at the end.
+fn with_attenuated<T: Copy>(values: &[T], classes: usize, change: impl Fn(T) -> T) -> Vec<T> {
+    let row = |row: &[T]| {
+        let again = row[1 + 2 * classes..1 + 3 * classes].iter().map(|value| change(*value));
+        row.iter().copied().chain(again).collect::<Vec<T>>()
+    };
+    values.chunks(2 + 3 * classes).flat_map(row).collect()
 }
 
 #[test]
-fn operators_agree_with_pytorch_on_every_path() {
+fn operators_and_references_agree_with_pytorch() {
     let cases: Vec<Value> = serde_json::from_str(include_str!("../data/operators.json")).unwrap();
     assert!(cases.len() >= 38);
-    for path in [Path::Stock].into_iter().chain(paths()) {
-        for case in &cases {
-            on(path).scoped(|| check(path, case));
+    for case in &cases {
+        let (network, expected) = network(case);
+        let what = case["name"].to_string();
+        let exact = network.exact();
+        assert_eq!(exact.len(), expected.len());
+        for (index, (exact, expected)) in exact.iter().zip(&expected).enumerate() {
+            // The file has eight digits after the point.
+            let apart = exact.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(apart < 6e-9, "{what}: result {index} of the reference is off by {apart:.1e}");
+        }
+        for path in paths() {
+            assert_close(path, &what, &on(path).scoped(|| network.run()), &expected, 2e-6);
         }
     }
 }

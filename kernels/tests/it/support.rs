@@ -1,22 +1,20 @@
-//! What the tests share: settings, random tensors, gradients, comparisons.
+//! What the tests share: settings, random arrays, comparisons.
 
-use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
-use segen_kernels::{Path, Precision, Settings};
+use segen_kernels::{Array, Device, Path, Precision, Settings};
 
 /// The settings in force, on a path that this processor has.
 pub(crate) fn on(path: Path) -> Settings {
     Settings::current().with_path(Some(path)).unwrap()
 }
 
-/// The paths of this processor that have kernels; says which it lacks.
+/// The paths that this processor has; says which it lacks.
 pub(crate) fn paths() -> Vec<Path> {
-    let paths = [Path::Portable, Path::Avx2, Path::Avx512];
-    for path in paths.into_iter().filter(|path| !path.is_available()) {
+    for path in Path::ALL.into_iter().filter(|path| !path.is_available()) {
         println!("skipped: this processor lacks the path {path}");
     }
-    paths.into_iter().filter(|path| path.is_available()).collect()
+    Path::ALL.into_iter().filter(|path| path.is_available()).collect()
 }
 
 /// What `work` gives in bf16 on every path, and once more with matrix tiles where the processor has them.
@@ -32,6 +30,34 @@ pub(crate) fn in_bf16<R>(work: impl Fn() -> R) -> Vec<(String, R)> {
     results
 }
 
+/// Values on the host with their shape.
+#[derive(Clone, Debug)]
+pub(crate) struct Tensor {
+    pub(crate) values: Vec<f32>,
+    pub(crate) shape: Vec<usize>,
+}
+
+impl Tensor {
+    pub(crate) fn new(values: Vec<f32>, shape: &[usize]) -> Self {
+        assert_eq!(values.len(), shape.iter().product::<usize>());
+        Self { values, shape: shape.to_vec() }
+    }
+
+    pub(crate) fn full(value: f32, shape: &[usize]) -> Self {
+        Self { values: vec![value; shape.iter().product()], shape: shape.to_vec() }
+    }
+
+    pub(crate) fn map(mut self, function: impl Fn(f32) -> f32) -> Self {
+        self.values.iter_mut().for_each(|value| *value = function(*value));
+        self
+    }
+
+    /// A constant of the kernels.
+    pub(crate) fn array(&self) -> Array {
+        Array::from_host(self.values.clone(), &self.shape, &Device::Cpu)
+    }
+}
+
 pub(crate) struct Random(pub(crate) ChaCha8Rng);
 
 impl Random {
@@ -39,66 +65,53 @@ impl Random {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
-    pub(crate) fn tensor<const D: usize>(&mut self, shape: [usize; D]) -> Tensor<D> {
-        let values =
-            (0..shape.iter().product()).map(|_| self.0.random_range(-1.0..1.0_f32)).collect::<Vec<_>>();
-        Tensor::<D>::from_data(TensorData::new(values, shape), &Device::flex())
+    /// Values in (-1, 1).
+    pub(crate) fn tensor(&mut self, shape: &[usize]) -> Tensor {
+        let values = (0..shape.iter().product()).map(|_| self.0.random_range(-1.0..1.0_f32)).collect();
+        Tensor::new(values, shape)
     }
 
-    /// A factor of the output: mostly positive, so that no gradient is a sum of terms that cancel.
-    pub(crate) fn factor<const D: usize>(&mut self, shape: [usize; D]) -> Tensor<D> {
-        self.tensor(shape) + 0.5
+    /// Slopes of an output: mostly positive, so that no gradient is a sum of terms that cancel.
+    pub(crate) fn slopes(&mut self, shape: &[usize]) -> Tensor {
+        self.tensor(shape).map(|value| value + 0.5)
+    }
+
+    /// Class numbers below `classes`.
+    pub(crate) fn labels(&mut self, count: usize, classes: usize) -> Vec<u8> {
+        (0..count).map(|_| self.0.random_range(0..classes as u8)).collect()
     }
 }
 
-pub(crate) fn vector<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().try_into_vec().unwrap()
+/// The norm of the difference over that of what is expected.
+pub(crate) fn relative(result: &[f32], expected: &[f64]) -> f64 {
+    assert_eq!(result.len(), expected.len());
+    let difference: f64 = result.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum();
+    let norm: f64 = expected.iter().map(|v| v * v).sum();
+    (difference / norm.max(1e-12)).sqrt()
 }
 
-/// Differentiable copy of a tensor.
-pub(crate) fn leaf<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
-    Tensor::from_data(tensor.clone().into_data(), &Device::flex().autodiff()).require_grad()
-}
-
-/// The output, then the gradients of `sum(output * factor)` with respect to the leaves.
-pub(crate) fn gradients<const D: usize, const E: usize>(
-    output: Tensor<D>,
-    factor: &Tensor<D>,
-    volumes: &[Tensor<5>],
-    vectors: &[Tensor<E>],
-) -> Vec<Vec<f32>> {
-    let factor = Tensor::from_data(factor.clone().into_data(), &Device::flex().autodiff());
-    let mut gradients = (output.clone() * factor).sum().backward();
-    let mut results = vec![vector(output.inner())];
-    results.extend(volumes.iter().map(|leaf| vector(leaf.grad_remove(&mut gradients).unwrap())));
-    results.extend(vectors.iter().map(|leaf| vector(leaf.grad_remove(&mut gradients).unwrap())));
-    results
-}
-
+/// Compares results one by one. A tolerance of 0 asks for the f32 next to what is expected.
 pub(crate) fn assert_close(
     path: impl std::fmt::Display,
     what: &str,
     results: &[Vec<f32>],
-    expected: &[Vec<f32>],
+    expected: &[Vec<f64>],
     tolerance: f64,
 ) {
-    assert_eq!(results.len(), expected.len());
+    assert_eq!(results.len(), expected.len(), "{what}: the number of results");
     for (index, (result, expected)) in results.iter().zip(expected).enumerate() {
-        assert_eq!(result.len(), expected.len());
-        let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
-        let norm = square(&mut expected.iter().map(|v| f64::from(*v)));
-        let difference = square(&mut result.iter().zip(expected).map(|(a, b)| f64::from(*a) - f64::from(*b)));
-        let error = (difference / norm.max(1e-12)).sqrt();
+        if tolerance == 0.0 {
+            let rounded = expected.iter().map(|value| *value as f32);
+            assert!(result.iter().copied().eq(rounded), "{path}: {what}: result {index} is not exact");
+            continue;
+        }
+        let error = relative(result, expected);
         assert!(error <= tolerance, "{path}: {what}: result {index} differs by {error:.2e} of its norm");
     }
 }
 
-/// Runs `operator` on stock and on every path and compares all results.
-pub(crate) fn compare(what: &str, tolerance: f64, operator: impl Fn() -> Vec<Vec<f32>>) {
-    let expected = on(Path::Stock).scoped(&operator);
-    for path in paths() {
-        assert_close(path, what, &on(path).scoped(&operator), &expected, tolerance);
-    }
+pub(crate) fn in_f64(results: &[Vec<f32>]) -> Vec<Vec<f64>> {
+    results.iter().map(|values| values.iter().map(|value| f64::from(*value)).collect()).collect()
 }
 
 pub(crate) fn size() -> impl Strategy<Value = [usize; 3]> {

@@ -3,9 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
 use rand::seq::SliceRandom;
-use segen_kernels::Activation;
+use segen_kernels::{Activation, Array, Device};
 use serde::Serialize;
 
 use super::{Arm, CLASSES, CifarConfig, EDGE, Pictures, bad, policy};
@@ -23,7 +22,7 @@ use crate::learn::objective::Objective;
 use crate::learn::optimiser::{LearningRate, OptimiserState};
 use crate::learn::policy::{PolicyLearner, Span};
 use crate::learn::train::{self, Batches, EpochEnd, Epochs, Training};
-use crate::network::{Differentiable, Mode, Network, Weights, WideResNet, values};
+use crate::network::{Mode, Network, Weights, WideResNet};
 use crate::picture::{self, Panel, Series};
 use crate::policy::{Policy, Timeline};
 use crate::progress::Progress;
@@ -230,16 +229,16 @@ impl Cifar<'_> {
 
     fn accuracy(&self, network: &Network, weights: &Weights) -> f64 {
         const AT_ONCE: usize = 100;
-        let bound = weights.bind(self.device, Differentiable::Nothing);
+        let bound = weights.bind(self.device);
         let all: Vec<usize> = (0..self.test.len()).collect();
         let mut right = 0;
         for part in all.chunks(AT_ONCE) {
             let mut pixels = Vec::with_capacity(part.len() * 3 * EDGE * EDGE);
             part.iter().for_each(|&index| pixels.extend(self.test.sample(index).images));
-            let data = TensorData::new(pixels, [part.len(), 3, EDGE, EDGE, 1]);
-            let input = Activation::from_channels_first(Tensor::from_data(data, self.device));
+            let pixels = Array::from_host(pixels, &[part.len(), 3, EDGE, EDGE, 1], self.device);
+            let input = Activation::from_channels_first(pixels);
             let logits = network.forward(&bound, vec![input], Mode::Evaluation).logits.swap_remove(0);
-            let logits = values(logits.into_channels_last());
+            let logits = logits.into_channels_last().into_host();
             for (scores, &index) in logits.chunks_exact(CLASSES).zip(part) {
                 let best = (0..CLASSES).fold(0, |best, c| if scores[c] > scores[best] { c } else { best });
                 right += usize::from(best == usize::from(self.test.classes[index]));

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use burn::tensor::Device;
+use segen_kernels::Device;
 use serde_json::json;
 
 use super::trained::{Scores, Trained, Which};

@@ -136,7 +136,7 @@ impl Architecture for DeepMedic {
                 x = kernels::add_cropped(x, joined.clone());
             }
         }
-        let bias = weights.get::<1>("classifier.bias");
+        let bias = weights.get("classifier.bias");
         let logits = kernels::bias_nonlinearity(x, bias, Nonlinearity::None);
         pass.show("classifier", &logits);
         Output { logits: vec![logits], statistics: pass.statistics }
@@ -164,12 +164,12 @@ impl DeepMedic {
     fn normalise(&self, pass: &mut Layers<'_>, layer: &Layer, x: Activation) -> Activation {
         let name = &layer.name;
         if layer.first {
-            let bias = pass.weights.get::<1>(&format!("{name}.bias"));
+            let bias = pass.weights.get(&format!("{name}.bias"));
             return kernels::bias_nonlinearity(x, bias, Nonlinearity::None);
         }
         let nonlinearity = match self.shape.activations {
             Activations::Relu => Nonlinearity::Relu,
-            Activations::PRelu => Nonlinearity::PRelu(pass.weights.get::<1>(&format!("{name}.slope"))),
+            Activations::PRelu => Nonlinearity::PRelu(pass.weights.get(&format!("{name}.slope"))),
         };
         pass.batch_norm(&format!("{name}.norm"), x, nonlinearity)
     }
