@@ -321,7 +321,10 @@ fn steps_after_a_prediction_are_those_of_the_run() {
     let manifest = fs::read_to_string(auto.join(segen::files::MANIFEST)).unwrap();
     assert!(manifest.contains("remove-small"), "{manifest}");
     // An average takes the steps that all of its runs chose.
-    let (_, said) = predict(&run, &[&scan], &auto, &["--with", WORLD.run.to_str().unwrap()]);
+    let other = folder.path().join("other");
+    copy(&WORLD.run, &other);
+    fs::write(other.join(POST), r#"{"cases": 2, "values": [], "cross_fitted": {}}"#).unwrap();
+    let (_, said) = predict(&run, &[&scan], &auto, &["--with", other.to_str().unwrap()]);
     assert!(!said.contains("remove-small"), "{said}");
 }
 
