@@ -1,6 +1,7 @@
 //! Convolutions.
 
 use crate::array::{Activation, Array};
+use crate::cpu::buffer::Buffer;
 use crate::cpu::convolution::{Convolution, Transposed, sum_per_channel};
 use crate::settings::Settings;
 use crate::tape::record;
@@ -44,23 +45,14 @@ pub fn conv3d(
     let settings = Settings::current();
     let sizes = Convolution { batch, size, input, output: out, kernel, stride, padding };
     let [ox, oy, oz] = sizes.output_size();
-    let y = match &bias {
-        Some(bias) => sizes.forward(&settings, x.values(), weight.values(), bias.values()),
-        None => sizes.forward(&settings, x.values(), weight.values(), &vec![0.0; out]),
-    };
+    let none = vec![0.0; out];
+    let offsets = bias.as_ref().map_or(&none[..], |bias| bias.values());
+    let y = sizes.forward(&settings, x.values(), weight.values(), offsets);
     let y = Array::of(y, &[batch, ox, oy, oz, out]);
-    let kept = [x.values().clone(), weight.values().clone()];
-    Activation(record(
-        [Some(&x.0), Some(&weight), bias.as_ref()],
-        y,
-        move |gradient, [to_x, to_weight, to_bias]| {
-            let [x, weight] = &kept;
-            let to_weight = to_weight.then(|| sizes.weight_gradient(&settings, x, gradient).into());
-            let to_bias = to_bias.then(|| sum_per_channel(&settings, gradient, out).into());
-            let to_x = to_x.then(|| sizes.input_gradient(&settings, weight, gradient).into());
-            [to_x, to_weight, to_bias]
-        },
-    ))
+    let to_weight = move |s: &Settings, x: &[f32], gradient: &[f32]| sizes.weight_gradient(s, x, gradient);
+    let to_x =
+        move |s: &Settings, weight: &[f32], gradient: &[f32]| sizes.input_gradient(s, weight, gradient);
+    recorded(settings, (x, weight, bias), y, to_weight, to_x)
 }
 
 /// `x weight^T + bias`.
@@ -101,21 +93,33 @@ pub fn conv_transpose3d(x: Activation, weight: Array, bias: Option<Array>) -> Ac
     let settings = Settings::current();
     let sizes = Transposed { batch, size, input, output: out, kernel };
     let [ox, oy, oz] = sizes.output_size();
-    let y = match &bias {
-        Some(bias) => sizes.forward(&settings, x.values(), weight.values(), bias.values()),
-        None => sizes.forward(&settings, x.values(), weight.values(), &vec![0.0; out]),
-    };
+    let none = vec![0.0; out];
+    let offsets = bias.as_ref().map_or(&none[..], |bias| bias.values());
+    let y = sizes.forward(&settings, x.values(), weight.values(), offsets);
     let y = Array::of(y, &[batch, ox, oy, oz, out]);
+    let to_weight = move |s: &Settings, x: &[f32], gradient: &[f32]| sizes.weight_gradient(s, x, gradient);
+    let to_x =
+        move |s: &Settings, weight: &[f32], gradient: &[f32]| sizes.input_gradient(s, weight, gradient);
+    recorded(settings, (x, weight, bias), y, to_weight, to_x)
+}
+
+/// The output `y` of a convolution of either kind: gradients go to the weight, from input and gradient; to the bias; and to
+/// the input, from weight and gradient.
+fn recorded(
+    settings: Settings,
+    (x, weight, bias): (Activation, Array, Option<Array>),
+    y: Array,
+    weight_gradient: impl Fn(&Settings, &[f32], &[f32]) -> Buffer + Send + 'static,
+    input_gradient: impl Fn(&Settings, &[f32], &[f32]) -> Buffer + Send + 'static,
+) -> Activation {
+    let [.., out] = y.sizes::<5>();
     let kept = [x.values().clone(), weight.values().clone()];
-    Activation(record(
-        [Some(&x.0), Some(&weight), bias.as_ref()],
-        y,
-        move |gradient, [to_x, to_weight, to_bias]| {
-            let [x, weight] = &kept;
-            let to_weight = to_weight.then(|| sizes.weight_gradient(&settings, x, gradient).into());
-            let to_bias = to_bias.then(|| sum_per_channel(&settings, gradient, out).into());
-            let to_x = to_x.then(|| sizes.input_gradient(&settings, weight, gradient).into());
-            [to_x, to_weight, to_bias]
-        },
-    ))
+    let inputs = [Some(&x.0), Some(&weight), bias.as_ref()];
+    Activation(record(inputs, y, move |gradient, [to_x, to_weight, to_bias]| {
+        let [x, weight] = &kept;
+        let to_weight = to_weight.then(|| weight_gradient(&settings, x, gradient).into());
+        let to_bias = to_bias.then(|| sum_per_channel(&settings, gradient, out).into());
+        let to_x = to_x.then(|| input_gradient(&settings, weight, gradient).into());
+        [to_x, to_weight, to_bias]
+    }))
 }

@@ -316,9 +316,6 @@ fn best(value: u8, cases: &[&Evidence]) -> Option<(Post, [f64; 2])> {
     let (before, present) = score(None);
     let mut chosen: Option<(Post, [f64; 2])> = None;
     for step in candidates(value, cases) {
-        if !cases.iter().all(|case| case.spares(value, step)) {
-            continue;
-        }
         let (after, still_present) = score(Some(step));
         let best = chosen.map_or(before, |(_, [_, best])| best);
         if after > best + LEAST && still_present >= present - LEAST {
@@ -328,8 +325,8 @@ fn best(value: u8, cases: &[&Evidence]) -> Option<(Post, [f64; 2])> {
     chosen
 }
 
-/// The steps that are tried, the simplest first. Volumes lie just above those of parts that miss the reference: only
-/// there can a further part be gained.
+/// The steps that are tried, the simplest first: those that take away nothing true of any case. Volumes lie just above
+/// those of parts that miss the reference: only there can a further part be gained.
 fn candidates(value: u8, cases: &[&Evidence]) -> Vec<Post> {
     let mut volumes: Vec<f64> = Vec::new();
     for case in cases {
@@ -338,9 +335,11 @@ fn candidates(value: u8, cases: &[&Evidence]) -> Vec<Post> {
     }
     volumes.sort_by(f64::total_cmp);
     volumes.dedup();
+    let spares = |step: Post| cases.iter().all(|case| case.spares(value, step));
+    volumes.retain(|&mm3| spares(Post::RemoveSmall { mm3 }));
     let tried = volumes.len().min(VOLUMES);
     let volumes = (1..=tried).map(|i| Post::RemoveSmall { mm3: volumes[i * volumes.len() / tried - 1] });
-    volumes.chain([Post::KeepLargest, Post::FillHoles]).collect()
+    volumes.chain([Post::KeepLargest, Post::FillHoles].into_iter().filter(|&step| spares(step))).collect()
 }
 
 /// The smallest number of two digits above a volume.
