@@ -12,6 +12,19 @@ pub(super) type TileFunction = unsafe fn(&Tile<'_>);
 /// Columns of the widest tile.
 const MOST_COLUMNS: usize = 64;
 
+/// The same address, of which the compiler knows nothing. Where it saw that all rows of a tile advance alike, it would keep
+/// an address for each of them, more than there are registers: two loads and a store for each product.
+#[inline(always)]
+fn opaque(mut address: *const f32) -> *const f32 {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    // SAFETY: no instruction at all.
+    #[expect(clippy::pointers_in_nomem_asm_block, reason = "nothing is read or written")]
+    unsafe {
+        std::arch::asm!("/* {0} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags));
+    }
+    address
+}
+
 /// Runs a body for every row of a tile, with the row's number as a constant. A loop over the rows would be left to the
 /// compiler to unroll, and where it does not, the sums are kept in memory instead of registers.
 macro_rules! for_each_row {
@@ -85,13 +98,8 @@ macro_rules! tiles {
                             }
                         }
                         for segment in tile.segments {
-                            // Every fourth row has a pointer of its own; the others are reached from it by one or three
-                            // steps scaled by the addressing mode. `first_a` may lie outside the array: in front of a
-                            // source whose padding no segment reads.
-                            let mut a = [first_a.wrapping_add(segment.a); 7];
-                            for (group, pointer) in a.iter_mut().enumerate() {
-                                *pointer = pointer.wrapping_add(group * 4 * tile.a_row);
-                            }
+                            // `first_a` may lie outside the array: in front of a source whose padding no segment reads.
+                            let mut a = first_a.wrapping_add(segment.a);
                             let mut b = tile.b.as_ptr().wrapping_add(segment.b);
                             for _ in 0..tile.terms {
                                 let mut columns = [$splat(&0.0); VECTORS];
@@ -100,15 +108,18 @@ macro_rules! tiles {
                                 }
                                 // Each vector of columns serves all rows, and each value of a row all vectors: so many
                                 // products for few loads are what keeps the multipliers busy.
+                                let mut row = a;
                                 for_each_row!(ROWS, m, {
-                                    let value = $splat(&*a[m / 4].add((m % 4) * tile.a_row));
+                                    // The rows in between are reached by one, two or three steps in the addressing mode.
+                                    if m % 4 == 0 {
+                                        row = opaque(if m == 0 { a } else { row.wrapping_add(4 * tile.a_row) });
+                                    }
+                                    let value = $splat(&*row.add((m % 4) * tile.a_row));
                                     for vector in 0..VECTORS {
                                         sums[m][vector] = $multiply_add(value, columns[vector], sums[m][vector]);
                                     }
                                 });
-                                for pointer in &mut a[..ROWS.div_ceil(4)] {
-                                    *pointer = pointer.wrapping_add(tile.a_term);
-                                }
+                                a = a.wrapping_add(tile.a_term);
                                 b = b.wrapping_add(tile.b_term);
                             }
                         }
