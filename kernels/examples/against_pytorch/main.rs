@@ -1,7 +1,7 @@
 //! Our operators and whole training steps against PyTorch on this machine.
 //!
 //! `cargo run --release -p segen-kernels --example against_pytorch -- --python PYTHON [--json FILE] [--quick] [--all]
-//! [--runs N] [--only WORKLOAD]... [--precision f32|bf16] [--threads N] [--no-matrix-tiles]`
+//! [--runs N] [--only WORKLOAD]... [--precision f32|bf16] [--threads N] [--no-matrix-tiles] [--path PATH]`
 //!
 //! Every workload runs in a process of its own, ours and each configuration of PyTorch in turn, `--runs` times (5);
 //! figures are medians over the runs. "Eager" is PyTorch as it comes; "best" is the fastest of eager, channels-last,
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use segen_kernels::{Precision, Settings};
+use segen_kernels::{self as kernels, Precision, Settings};
 use serde_json::{Value, json};
 use workloads::{Timer, measure};
 
@@ -45,7 +45,7 @@ const fn operator(name: &'static str) -> Workload {
     Workload { name, kind: "operator", eager: None, best: [None; 2], memory: None }
 }
 
-const WORKLOADS: [Workload; 11] = [
+const WORKLOADS: [Workload; 15] = [
     Workload {
         name: "unet step",
         kind: "step",
@@ -57,17 +57,21 @@ const WORKLOADS: [Workload; 11] = [
         name: "unet forward",
         kind: "forward",
         eager: None,
-        best: [Some(0.9), Some(0.9)],
+        best: [Some(0.6), Some(0.9)],
         memory: None,
     },
+    Workload { name: "small unet step", kind: "step", eager: None, best: [Some(0.5), None], memory: None },
     Workload { name: "deepmedic step", kind: "step", eager: Some(0.6), best: [None; 2], memory: None },
     Workload { name: "wrn-16-4 step", kind: "step", eager: Some(0.6), best: [None; 2], memory: None },
+    operator("conv 8-8 32"),
+    operator("conv 16-8 32"),
     operator("conv 32-32 64"),
     operator("conv 64-64 32"),
     operator("conv 128-128 16"),
     operator("conv 4-32 64"),
     operator("conv 32-64 stride 2 64"),
     operator("transposed 64-32 32"),
+    operator("norm 8 32"),
     operator("norm 32 64"),
 ];
 
@@ -93,6 +97,8 @@ struct Options {
     threads: usize,
     /// Whether ours may use AMX.
     matrix_tiles: bool,
+    /// The instructions of both, where they are not the fastest that there are.
+    path: Option<kernels::Path>,
 }
 
 fn main() -> Outcome<()> {
@@ -108,6 +114,7 @@ fn main() -> Outcome<()> {
         precision: None,
         threads: std::thread::available_parallelism()?.get(),
         matrix_tiles: true,
+        path: None,
     };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -127,6 +134,7 @@ fn main() -> Outcome<()> {
                     "--only" => options.only.push(value),
                     "--precision" => options.precision = Some(value.parse()?),
                     "--threads" => options.threads = value.parse()?,
+                    "--path" => options.path = Some(value.parse()?),
                     "--measure" => workload = Some(value),
                     _ => return Err(format!("unknown argument {argument}").into()),
                 }
@@ -134,7 +142,7 @@ fn main() -> Outcome<()> {
         }
     }
     if let Some(name) = workload {
-        let settings = settings(&options, options.precision.unwrap_or(Precision::F32));
+        let settings = settings(&options, options.precision.unwrap_or(Precision::F32))?;
         println!("{}", settings.scoped(|| measure(&name, options.timer))?);
         return Ok(());
     }
@@ -143,9 +151,9 @@ fn main() -> Outcome<()> {
 }
 
 /// What ours run on.
-fn settings(options: &Options, precision: Precision) -> Settings {
+fn settings(options: &Options, precision: Precision) -> Outcome<Settings> {
     let settings = Settings::current().with_threads(options.threads).with_precision(precision);
-    settings.with_matrix_tiles(options.matrix_tiles)
+    Ok(settings.with_matrix_tiles(options.matrix_tiles).with_path(options.path)?)
 }
 
 /// Runs all workloads that are wanted and prints the table.
@@ -171,7 +179,7 @@ fn compare(options: &Options) -> Outcome<()> {
     let mut last = None;
     for (workload, precision) in wanted {
         if last.replace(precision) != Some(precision) {
-            let settings = settings(options, precision);
+            let settings = settings(options, precision)?;
             let (path, threads) = (settings.path(), settings.threads());
             println!("path {path}, {threads} threads; {precision}: {}", settings.arithmetic());
         }
@@ -292,7 +300,7 @@ fn compare_one(
     let eager_bars = if single { [workload.eager, workload.memory] } else { [None; 2] };
     let best_bars = [workload.best[usize::from(!single)], None];
     let rows = [("eager", eager, eager_peak, eager_bars), ("best", best.0, best.1, best_bars)];
-    let path = Settings::current().path().to_string();
+    let path = settings(options, precision)?.path().to_string();
     Ok(rows
         .into_iter()
         .filter(|(opponent, ..)| *opponent == "eager" || sought)
@@ -322,6 +330,9 @@ fn own(name: &str, precision: Precision, options: &Options) -> Outcome<Command> 
         command.args([argument, &value.to_string()]);
     }
     command.args((!options.matrix_tiles).then_some("--no-matrix-tiles"));
+    if let Some(path) = options.path {
+        command.args(["--path", &path.to_string()]);
+    }
     Ok(command)
 }
 
@@ -336,6 +347,9 @@ fn opponent(name: &str, configuration: Configuration, precision: Precision, opti
     }
     if configuration.tuned {
         command.envs(TUNED);
+    }
+    if options.path == Some(kernels::Path::Avx2) {
+        command.envs([("ATEN_CPU_CAPABILITY", "avx2"), ("ONEDNN_MAX_CPU_ISA", "AVX2")]);
     }
     command
 }

@@ -142,11 +142,18 @@ impl Model {
     }
 }
 
-const FEATURES: [usize; 4] = [16, 32, 64, 128];
-pub(crate) const CLASSES: usize = 4;
+/// Sizes of a U-Net: feature maps of its levels, and classes.
+pub(crate) struct UNet {
+    features: [usize; 4],
+    pub(crate) classes: usize,
+}
 
-/// A small 3-D U-Net: two convolutions with instance norm and leaky ReLU per level, transposed convolutions up.
-pub(crate) fn unet(model: &mut Model, x: Array) -> Activation {
+pub(crate) const UNET: UNet = UNet { features: [16, 32, 64, 128], classes: 4 };
+/// As in comparisons of hundreds of trainings.
+pub(crate) const SMALL_UNET: UNet = UNet { features: [8, 16, 32, 64], classes: 2 };
+
+/// A 3-D U-Net: two convolutions with instance norm and leaky ReLU per level, transposed convolutions up.
+pub(crate) fn unet(model: &mut Model, x: Array, sizes: &UNet) -> Activation {
     model.begin();
     let block = |model: &mut Model, x: Activation, output: usize, stride: usize| {
         let x = model.biased(x, output, 3, stride);
@@ -155,7 +162,7 @@ pub(crate) fn unet(model: &mut Model, x: Array) -> Activation {
     };
     let mut x = Activation::from_channels_first(x);
     let mut skips = vec![];
-    for (level, features) in FEATURES.into_iter().enumerate() {
+    for (level, features) in sizes.features.into_iter().enumerate() {
         x = block(model, x, features, if level == 0 { 1 } else { 2 });
         x = block(model, x, features, 1);
         skips.push(x.clone());
@@ -169,7 +176,7 @@ pub(crate) fn unet(model: &mut Model, x: Array) -> Activation {
         x = block(model, x, features, 1);
         x = block(model, x, features, 1);
     }
-    model.biased(x, CLASSES, 1, 1)
+    model.biased(x, sizes.classes, 1, 1)
 }
 
 /// Sizes of DeepMedic's pathways: of the input, and how often it is subsampled.

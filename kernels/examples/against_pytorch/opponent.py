@@ -19,7 +19,8 @@ from torch.nn import functional
 
 torch.set_num_threads(int(os.environ["THREADS"]))
 torch.manual_seed(0)
-FEATURES = (16, 32, 64, 128)
+# Feature maps of the levels; channels, classes, batch and edge.
+UNETS = {"unet": ((16, 32, 64, 128), 4, 4, 2, 64), "small unet": ((8, 16, 32, 64), 1, 2, 4, 32)}
 
 
 class NormAndActivation(nn.Module):
@@ -36,17 +37,17 @@ def block(channels_in, channels_out, stride=1):
 
 
 class UNet(nn.Module):
-    def __init__(self, channels=4, classes=4):
+    def __init__(self, sizes, channels, classes):
         super().__init__()
         self.encoder, self.ups, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         previous = channels
-        for level, features in enumerate(FEATURES):
+        for level, features in enumerate(sizes):
             self.encoder.append(nn.Sequential(block(previous, features, 1 if level == 0 else 2), block(features, features)))
             previous = features
-        for features, deeper in reversed(list(zip(FEATURES, FEATURES[1:]))):
+        for features, deeper in reversed(list(zip(sizes, sizes[1:]))):
             self.ups.append(nn.ConvTranspose3d(deeper, features, 2, 2))
             self.decoder.append(nn.Sequential(block(2 * features, features), block(features, features)))
-        self.head = nn.Conv3d(FEATURES[0], classes, 1)
+        self.head = nn.Conv3d(sizes[0], classes, 1)
 
     def forward(self, x):
         skips = []
@@ -162,12 +163,15 @@ class WideResNet(nn.Module):
 
 
 OPERATORS = {
+    "conv 8-8 32": (lambda: nn.Conv3d(8, 8, 3, 1, 1), (2, 8, 32, 32, 32)),
+    "conv 16-8 32": (lambda: nn.Conv3d(16, 8, 3, 1, 1), (2, 16, 32, 32, 32)),
     "conv 32-32 64": (lambda: nn.Conv3d(32, 32, 3, 1, 1), (2, 32, 64, 64, 64)),
     "conv 64-64 32": (lambda: nn.Conv3d(64, 64, 3, 1, 1), (2, 64, 32, 32, 32)),
     "conv 128-128 16": (lambda: nn.Conv3d(128, 128, 3, 1, 1), (2, 128, 16, 16, 16)),
     "conv 4-32 64": (lambda: nn.Conv3d(4, 32, 3, 1, 1), (2, 4, 64, 64, 64)),
     "conv 32-64 stride 2 64": (lambda: nn.Conv3d(32, 64, 3, 2, 1), (2, 32, 64, 64, 64)),
     "transposed 64-32 32": (lambda: nn.ConvTranspose3d(64, 32, 2, 2), (2, 64, 32, 32, 32)),
+    "norm 8 32": (lambda: NormAndActivation(8), (2, 8, 32, 32, 32)),
     "norm 32 64": (lambda: NormAndActivation(32), (2, 32, 64, 64, 64)),
 }
 
@@ -197,8 +201,11 @@ def measure(run):
 
 def network(name):
     """Network, input or inputs, target."""
-    if name.startswith("unet"):
-        return UNet(), torch.randn(2, 4, 64, 64, 64), torch.randint(0, 4, (2, 64, 64, 64))
+    unet = name.rsplit(" ", 1)[0]
+    if unet in UNETS:
+        sizes, channels, classes, batch, edge = UNETS[unet]
+        x, target = torch.randn(batch, channels, edge, edge, edge), torch.randint(0, classes, (batch, edge, edge, edge))
+        return UNet(sizes, channels, classes), x, target
     if name.startswith("deepmedic"):
         inputs = [torch.randn(10, 1, size, size, size) for size in (37, 23, 21)]
         return DeepMedic(), inputs, torch.randint(0, 2, (10, 21, 21, 21))

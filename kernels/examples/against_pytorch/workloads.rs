@@ -6,7 +6,7 @@ use segen_kernels::{self as kernels, Activation, Array, Recording, Target};
 use serde_json::{Value, json};
 
 use crate::networks::{
-    CLASSES, IMAGES, Model, PATHWAYS, Random, SEGMENTS, deepmedic, loss, unet, wide_resnet,
+    IMAGES, Model, PATHWAYS, Random, SEGMENTS, SMALL_UNET, UNET, deepmedic, loss, unet, wide_resnet,
 };
 use crate::{Outcome, median};
 
@@ -24,13 +24,19 @@ pub(crate) fn measure(name: &str, timer: Timer) -> Outcome<Value> {
         "unet forward" => {
             let mut model = Model::new(false);
             let x = model.random.array(&[2, 4, 64, 64, 64], 1.7);
-            timer.repeat(|| drop(unet(&mut model, x.clone())))
+            timer.repeat(|| drop(unet(&mut model, x.clone(), &UNET)))
         }
         "unet step" => {
             let mut model = Model::new(true);
             let x = model.random.array(&[2, 4, 64, 64, 64], 1.7);
-            let target = model.random.labels([2, 64, 64, 64], CLASSES as u8);
-            timer.steps(&mut model, target, |model| unet(model, x.clone()))
+            let target = model.random.labels([2, 64, 64, 64], UNET.classes as u8);
+            timer.steps(&mut model, target, |model| unet(model, x.clone(), &UNET))
+        }
+        "small unet step" => {
+            let mut model = Model::new(true);
+            let x = model.random.array(&[4, 1, 32, 32, 32], 1.7);
+            let target = model.random.labels([4, 32, 32, 32], SMALL_UNET.classes as u8);
+            timer.steps(&mut model, target, |model| unet(model, x.clone(), &SMALL_UNET))
         }
         "deepmedic step" => {
             let mut model = Model::new(true);
@@ -44,6 +50,8 @@ pub(crate) fn measure(name: &str, timer: Timer) -> Outcome<Value> {
             let target = model.random.labels([IMAGES, 1, 1, 1], 10);
             timer.steps(&mut model, target, |model| wide_resnet(model, x.clone()))
         }
+        "conv 8-8 32" => timer.convolution(8, 8, 32, 1),
+        "conv 16-8 32" => timer.convolution(16, 8, 32, 1),
         "conv 32-32 64" => timer.convolution(32, 32, 64, 1),
         "conv 64-64 32" => timer.convolution(64, 64, 32, 1),
         "conv 128-128 16" => timer.convolution(128, 128, 16, 1),
@@ -57,15 +65,8 @@ pub(crate) fn measure(name: &str, timer: Timer) -> Outcome<Value> {
                 kernels::conv_transpose3d(Activation::from_channels_last(x), weight, Some(bias))
             })
         }
-        "norm 32 64" => {
-            let mut random = Random::new();
-            let [weight, bias] = [1.0, 0.1].map(|bound| random.array(&[32], bound));
-            let x = random.array(&[2, 64, 64, 64, 32], 1.7);
-            timer.operator([x, weight, bias], |[x, weight, bias]| {
-                let x = Activation::from_channels_last(x);
-                kernels::instance_norm_leaky_relu(x, weight, bias, 1e-5, 0.01)
-            })
-        }
+        "norm 8 32" => timer.norm(8, 32),
+        "norm 32 64" => timer.norm(32, 64),
         _ => return Err(format!("unknown workload {name}").into()),
     };
     let [wall, processor] = times?;
@@ -96,6 +97,16 @@ impl Timer {
         self.operator([x, weight, bias], |[x, weight, bias]| {
             let x = Activation::from_channels_last(x);
             kernels::conv3d(x, weight, Some(bias), [stride; 3], [1; 3])
+        })
+    }
+
+    fn norm(&self, channels: usize, size: usize) -> Outcome<[f64; 2]> {
+        let mut random = Random::new();
+        let [weight, bias] = [1.0, 0.1].map(|bound| random.array(&[channels], bound));
+        let x = random.array(&[2, size, size, size, channels], 1.7);
+        self.operator([x, weight, bias], |[x, weight, bias]| {
+            let x = Activation::from_channels_last(x);
+            kernels::instance_norm_leaky_relu(x, weight, bias, 1e-5, 0.01)
         })
     }
 
