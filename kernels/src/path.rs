@@ -19,6 +19,11 @@ impl Path {
     /// All paths, from the slowest to the fastest.
     pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
 
+    /// f32 values of its vectors.
+    pub(crate) fn lanes(self) -> usize {
+        if self == Self::Avx512 { 16 } else { 8 }
+    }
+
     /// The fastest that this processor can run.
     pub(crate) fn fastest() -> Self {
         Self::ALL.into_iter().rev().find(|path| path.is_available()).unwrap_or(Self::Portable)

@@ -28,8 +28,7 @@ const AVX2_ACCUMULATORS: usize = 12;
 impl Blocking {
     pub(crate) fn new(settings: &Settings) -> Self {
         let path = settings.path();
-        let lanes = if path == Path::Avx512 { 16 } else { 8 };
-        Self { path, operands: Operands::of(settings), lanes, matrix_tiles: false }
+        Self { path, operands: Operands::of(settings), lanes: path.lanes(), matrix_tiles: false }
     }
 
     /// For products whose terms lie side by side ([`Tile::a_term`] is 1), which matrix tiles can do.

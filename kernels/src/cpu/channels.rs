@@ -8,6 +8,15 @@ const CHUNK: usize = 4096;
 /// Positions that are moved at a time where rows and columns are interchanged.
 const BLOCK: usize = 64;
 
+/// Copies the channels of one position: few at a time without a call, which would cost more than the copy.
+#[inline(always)]
+fn copy(to: &mut [f32], from: &[f32]) {
+    let (to, to_rest) = to.as_chunks_mut::<8>();
+    let (from, from_rest) = from.as_chunks::<8>();
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = *from);
+}
+
 /// Interleaves (position, `a_channels`) and (position, `b_channels`).
 pub(crate) fn concat(
     settings: &Settings,
@@ -28,8 +37,8 @@ pub(crate) fn concat(
         let a = a[first * a_channels..].chunks_exact(a_channels);
         let b = b[first * b_channels..].chunks_exact(b_channels);
         for (out, (a, b)) in out.chunks_exact_mut(channels).zip(a.zip(b)) {
-            out[..a_channels].copy_from_slice(a);
-            out[a_channels..].copy_from_slice(b);
+            copy(&mut out[..a_channels], a);
+            copy(&mut out[a_channels..], b);
         }
     });
     out
@@ -56,8 +65,8 @@ pub(crate) fn split(
         let b = unsafe { shared_b.part(first * b_channels, count * b_channels) };
         let to = a.chunks_exact_mut(a_channels).zip(b.chunks_exact_mut(b_channels));
         for ((a, b), from) in to.zip(values[first * channels..].chunks_exact(channels)) {
-            a.copy_from_slice(&from[..a_channels]);
-            b.copy_from_slice(&from[a_channels..]);
+            copy(a, &from[..a_channels]);
+            copy(b, &from[a_channels..]);
         }
     });
     (a, b)

@@ -1,9 +1,9 @@
 //! Convolution and transposed convolution with their gradients, as sums over taps.
 
 use super::buffer::{Buffer, Shared};
-use super::correlate::{Axis, Packed, Place, Source, correlate, correlate_gradient};
-use super::simd::vectorise;
-use super::winograd::{self, Filtered};
+use super::correlate::{Axis, Packed, Place, Run, Source, correlate, correlate_gradient};
+use super::simd::{Row, vectorise};
+use super::winograd::{self, Filtered, across};
 use crate::settings::Settings;
 
 /// Sizes of a convolution: input (batch, size, input channels), weight (output, input, kernel), output
@@ -57,19 +57,36 @@ impl Convolution {
 
     pub(crate) fn forward(&self, settings: &Settings, x: &[f32], weight: &[f32], bias: &[f32]) -> Buffer {
         let this = self.flat_axes_first();
-        let count = this.output_size();
-        let mut out = Buffer::new(self.batch * count.iter().product::<usize>() * self.output);
+        let mut out = Buffer::new(self.batch * this.output_size().iter().product::<usize>() * self.output);
         let source = this.source(x);
-        let weight = |tap, input, output| weight[this.weight(output, input, tap)];
-        if winograd::suits(settings, &source, self.output) {
+        let run = Run::of(settings, self.output, source.axes[2].count, 1);
+        let of_runs = run.source(&source);
+        let columns = run.places * self.output;
+        let runs_across = across::suits(settings, &of_runs, columns, run.places);
+        if !runs_across && winograd::suits(settings, &source, self.output) {
+            let weight = |tap, input, output| weight[this.weight(output, input, tap)];
             let filtered = Filtered::of_activations(&source, settings);
             let weights = winograd::Transformed::new(settings, &source, filtered, self.output, weight);
             winograd::correlate(settings, &source, &weights, bias, Shared::new(&mut out));
-        } else {
-            let packed = Packed::new(settings, count[2], this.kernel, self.input, self.output, weight);
-            let places = count.map(|size| Place { first: 0, step: 1, size });
-            correlate(settings, &source, &packed, bias, Shared::new(&mut out), places);
+            return out;
         }
+        let source = of_runs;
+        let bias = bias.repeat(run.places);
+        let weight = |[x, y, z]: [usize; 3], input, column| {
+            let (place, output) = (column / self.output, column % self.output);
+            match z.checked_sub(place * this.stride[2]) {
+                Some(z) if z < this.kernel[2] => weight[this.weight(output, input, [x, y, z])],
+                _ => 0.0,
+            }
+        };
+        if runs_across {
+            across::correlate(settings, &source, columns, weight, &bias, Shared::new(&mut out));
+            return out;
+        }
+        let (taps, count) = (source.axes.map(|axis| axis.taps), source.axes.map(|axis| axis.count));
+        let packed = Packed::new(settings, count[2], taps, self.input, columns, weight);
+        let places = count.map(|size| Place { first: 0, step: 1, size });
+        correlate(settings, &source, &packed, &bias, Shared::new(&mut out), places);
         out
     }
 
@@ -84,45 +101,85 @@ impl Convolution {
         let [sx, sy, sz] = self.stride;
         let mut out = Buffer::new(self.batch * self.size.iter().product::<usize>() * self.input);
         let shared = Shared::new(&mut out);
-        let zeros = vec![0.0; self.input];
-        for class in 0..sx * sy * sz {
-            let class = [class / (sy * sz), class / sz % sy, class % sz];
-            // Taps of this class: `first_tap + stride m`, reading output `i + shift - m` for the i-th voxel.
-            let first_tap: [usize; 3] =
-                std::array::from_fn(|i| (class[i] + self.padding[i]) % self.stride[i]);
-            let axes: [Axis; 3] = std::array::from_fn(|i| {
-                let taps = self.kernel[i].saturating_sub(first_tap[i]).div_ceil(self.stride[i]);
-                let shift = (class[i] + self.padding[i]) / self.stride[i];
-                Axis {
-                    taps,
-                    first: shift as isize + 1 - taps as isize,
-                    step: 1,
-                    source: count[i],
-                    count: self.size[i].saturating_sub(class[i]).div_ceil(self.stride[i]),
-                }
-            });
+        // Voxels along z that are columns of one sum have neighbouring classes.
+        let run = Run::of(settings, self.input, self.size[2], sz);
+        let z_classes = if run.places == 1 { sz } else { 1 };
+        for class in 0..sx * sy * z_classes {
+            let class = [class / (sy * z_classes), class / z_classes % sy, class % z_classes];
+            let [tx, ty] = [0, 1].map(|i| self.taps_to_input(i, class[i], 1));
+            let tz = self.taps_to_input(2, class[2], run.places);
+            let taps = [tx, ty, tz];
+            let axes: [Axis; 3] = std::array::from_fn(|i| taps[i].axis(count[i]));
             if axes.iter().any(|axis| axis.count == 0) {
                 continue;
             }
-            let taps = axes.map(|axis| axis.taps);
-            let weight = |tap: [usize; 3], output, input| {
-                // Neighbours of the source in ascending order meet the taps in descending order.
-                let tap = std::array::from_fn(|i| first_tap[i] + (taps[i] - 1 - tap[i]) * self.stride[i]);
-                weight[self.weight(output, input, tap)]
-            };
             let source = Source { values: gradient, batch: self.batch, channels: self.output, axes };
-            if winograd::suits(settings, &source, self.input) {
+            let columns = run.places * self.input;
+            let weight = |tap: [usize; 3], output, column| {
+                let place = column / self.input;
+                let taps = [tx.tap(tap[0], 0), ty.tap(tap[1], 0), tz.tap(tap[2], place)];
+                match taps {
+                    [Some(x), Some(y), Some(z)] => {
+                        weight[self.weight(output, column % self.input, [x, y, z])]
+                    }
+                    _ => 0.0,
+                }
+            };
+            let zeros = vec![0.0; columns];
+            if self.stride == [1; 3] && across::suits(settings, &source, columns, run.places) {
+                across::correlate(settings, &source, columns, weight, &zeros, shared);
+                continue;
+            }
+            if winograd::suits(settings, &source, columns) {
                 let filtered = Filtered::most(&source);
-                let weights = winograd::Transformed::new(settings, &source, filtered, self.input, weight);
+                let weights = winograd::Transformed::new(settings, &source, filtered, columns, weight);
                 winograd::correlate(settings, &source, &weights, &zeros, shared);
                 continue;
             }
-            let packed = Packed::new(settings, axes[2].count, taps, self.output, self.input, weight);
-            let places =
+            let packed = Packed::new(
+                settings,
+                axes[2].count,
+                axes.map(|axis| axis.taps),
+                self.output,
+                columns,
+                weight,
+            );
+            let mut places: [Place; 3] =
                 std::array::from_fn(|i| Place { first: class[i], step: self.stride[i], size: self.size[i] });
+            if run.places > 1 {
+                places[2] = Place { first: 0, step: 1, size: axes[2].count };
+            }
             correlate(settings, &source, &packed, &zeros, shared, places);
         }
         out
+    }
+
+    /// How voxels of the input along axis `axis`, `places` neighbours at a time of which the first is of the class
+    /// `class`, depend on the gradient of the output.
+    fn taps_to_input(&self, axis: usize, class: usize, places: usize) -> TapsToInput {
+        let [kernel, stride, padding] = [self.kernel[axis], self.stride[axis], self.padding[axis]];
+        // A single voxel stands for all of its class.
+        let outputs_per_run = places.div_ceil(stride);
+        let distance = if places == 1 { stride } else { places };
+        let mut this = TapsToInput {
+            kernel,
+            stride,
+            offset: class + padding,
+            first: 0,
+            taps: 0,
+            step: outputs_per_run,
+            count: self.size[axis].saturating_sub(class).div_ceil(distance),
+        };
+        let reach = |place: usize| {
+            let last = (class + place + padding) / stride;
+            let first_tap = (class + place + padding) % stride;
+            let taps = kernel.saturating_sub(first_tap).div_ceil(stride);
+            (last as isize + 1 - taps as isize, last as isize + 1)
+        };
+        let first = (0..places).map(|place| reach(place).0).min().unwrap_or(0);
+        let end = (0..places).map(|place| reach(place).1).max().unwrap_or(0);
+        (this.first, this.taps) = (first, (end - first) as usize);
+        this
     }
 
     /// Gradient of the weight, (output, input, kernel).
@@ -137,12 +194,74 @@ impl Convolution {
                 unsafe { *shared.at(this.weight(first + column, input, tap)) = *value };
             }
         };
-        if winograd::suits_gradient(settings, &source, self.output) {
+        let run = Run::of(settings, self.output, source.axes[2].count, 1);
+        let of_runs = run.source(&source);
+        let runs_across = across::suits(settings, &of_runs, run.places * self.output, run.places);
+        if !runs_across && winograd::suits_gradient(settings, &source, self.output) {
             winograd::correlate_gradient(settings, &source, gradient, self.output, write);
-        } else {
+            return out;
+        }
+        if !runs_across && run.places == 1 {
             correlate_gradient(settings, &source, gradient, self.output, write);
+            return out;
+        }
+        // Each output of a run has sums of its own, of which those of one tap are added.
+        let source = of_runs;
+        let [tx, ty, tz] = source.axes.map(|axis| axis.taps);
+        let columns = run.places * self.output;
+        let mut sums = Buffer::new(tx * ty * tz * self.input * columns);
+        let all = Shared::new(&mut sums);
+        let keep = |[x, y, z]: [usize; 3], input, first, values: &[f32]| {
+            let row = (((x * ty + y) * tz + z) * self.input + input) * columns;
+            // SAFETY: every sum is written once.
+            unsafe { all.part(row + first, values.len()) }.copy_from_slice(values);
+        };
+        if runs_across {
+            across::correlate_gradient(settings, &source, gradient, columns, keep);
+        } else {
+            correlate_gradient(settings, &source, gradient, columns, keep);
+        }
+        let [kx, ky, kz] = this.kernel;
+        for (x, y, z) in (0..kx * ky * kz).map(|tap| (tap / (ky * kz), tap / kz % ky, tap % kz)) {
+            for (input, output) in (0..self.input).flat_map(|i| (0..self.output).map(move |o| (i, o))) {
+                let of_place = |place: usize| {
+                    let z = z + place * this.stride[2];
+                    sums[(((x * ty + y) * tz + z) * self.input + input) * columns
+                        + place * self.output
+                        + output]
+                };
+                let sum: f64 = (0..run.places).map(|place| f64::from(of_place(place))).sum();
+                write([x, y, z], input, output, &[sum as f32]);
+            }
         }
         out
+    }
+}
+
+/// How the voxels of an input along one axis depend on the gradient of the output: neighbours of the source, in ascending
+/// order, meet the taps in descending order, every stride-th one.
+#[derive(Clone, Copy)]
+struct TapsToInput {
+    kernel: usize,
+    stride: usize,
+    /// Of the first voxel, counted from the first that an output reads.
+    offset: usize,
+    first: isize,
+    taps: usize,
+    step: usize,
+    count: usize,
+}
+
+impl TapsToInput {
+    fn axis(self, source: usize) -> Axis {
+        Axis { taps: self.taps, first: self.first, step: self.step, source, count: self.count }
+    }
+
+    /// The tap of the kernel that the neighbour `neighbour` of the source meets at the voxel `place` of a run.
+    fn tap(self, neighbour: usize, place: usize) -> Option<usize> {
+        let output = self.first + neighbour as isize;
+        let tap = (self.offset + place) as isize - output * self.stride as isize;
+        usize::try_from(tap).ok().filter(|&tap| tap < self.kernel)
     }
 }
 
@@ -216,7 +335,7 @@ impl Transposed {
 /// sums in f64.
 pub(crate) fn sum_per_channel(settings: &Settings, values: &[f32], channels: usize) -> Buffer {
     const CHUNK: usize = 4096;
-    const RUN: usize = 16;
+    const RUN: usize = 64;
     let positions = values.len() / channels.max(1);
     let chunks = positions.div_ceil(CHUNK);
     let mut partial = vec![0.0_f64; chunks * channels];
@@ -224,18 +343,21 @@ pub(crate) fn sum_per_channel(settings: &Settings, values: &[f32], channels: usi
     settings.parallel(chunks, |chunk| {
         // SAFETY: every chunk has its own part.
         let sums = unsafe { shared.part(chunk * channels, channels) };
-        let mut run_sums = vec![0.0_f32; channels];
+        let width = channels * Row::of(settings.path(), channels).positions;
+        let mut run_sums = vec![0.0_f32; width];
         let last = (chunk * CHUNK + CHUNK).min(positions);
         vectorise(settings.path(), || {
             for run in values[chunk * CHUNK * channels..last * channels].chunks(RUN * channels) {
                 run_sums.fill(0.0);
-                for position in run.chunks_exact(channels) {
-                    for (sum, value) in run_sums.iter_mut().zip(position) {
+                for row in run.chunks(width) {
+                    for (sum, value) in run_sums.iter_mut().zip(row) {
                         *sum += value;
                     }
                 }
-                for (sum, value) in sums.iter_mut().zip(&run_sums) {
-                    *sum += f64::from(*value);
+                for run_sums in run_sums.chunks_exact(channels) {
+                    for (sum, value) in sums.iter_mut().zip(run_sums) {
+                        *sum += f64::from(*value);
+                    }
                 }
             }
         });

@@ -4,11 +4,13 @@
 mod chunks;
 mod gradient;
 mod matrix_sums;
+mod run;
 mod source;
 mod vector_sums;
 mod weights;
 
 pub(crate) use gradient::correlate_gradient;
+pub(crate) use run::Run;
 pub(crate) use source::{Axis, Place, Source};
 pub(crate) use weights::Packed;
 

@@ -8,6 +8,7 @@
 mod loops;
 
 use super::buffer::{Buffer, Shared};
+use super::simd::Row;
 use crate::settings::Settings;
 use loops::{gradient_of_input, normalise, sum_differences, sum_gradients};
 
@@ -75,25 +76,27 @@ impl Norm {
         });
     }
 
-    /// Sums `SUMS` values per channel over the positions in f64: `run_sums(n, values range, sums)` adds one run.
+    /// Sums `SUMS` values per channel over the positions in f64: `run_sums(n, values range, sums)` adds one run to sums that
+    /// have a value for each of a [`Row`].
     fn sums<const SUMS: usize>(
         &self,
         settings: &Settings,
         run_sums: impl Fn(usize, std::ops::Range<usize>, &mut [Vec<f32>; SUMS]) + Sync,
     ) -> Vec<[f64; SUMS]> {
         let channels = self.channels;
+        let width = channels * Row::of(settings.path(), channels).positions;
         let chunks = self.positions.div_ceil(self.chunk());
         let mut partial = vec![[0.0_f64; SUMS]; self.batch * chunks * channels];
         let shared_partial = Shared::new(&mut partial);
         self.chunks(settings, |n, index, first, length| {
             let mut total = vec![[0.0_f64; SUMS]; channels];
-            let mut rows: [Vec<f32>; SUMS] = std::array::from_fn(|_| vec![0.0; channels]);
+            let mut rows: [Vec<f32>; SUMS] = std::array::from_fn(|_| vec![0.0; width]);
             for start in (first..first + length).step_by(RUN * channels) {
                 rows.iter_mut().for_each(|row| row.fill(0.0));
                 run_sums(n, start..(start + RUN * channels).min(first + length), &mut rows);
-                for (channel, total) in total.iter_mut().enumerate() {
-                    for (total, row) in total.iter_mut().zip(&rows) {
-                        *total += f64::from(row[channel]);
+                for column in 0..width {
+                    for (total, row) in total[column % channels].iter_mut().zip(&rows) {
+                        *total += f64::from(row[column]);
                     }
                 }
             }
@@ -111,14 +114,23 @@ impl Norm {
         sums
     }
 
+    /// Constants (batch, channels) as rows, for each of the batch.
+    fn rows<const N: usize>(&self, row: Row, constants: [&[f32]; N]) -> Vec<[Vec<f32>; N]> {
+        let of =
+            |n: usize| constants.map(|values| row.constants(&values[n * self.channels..][..self.channels]));
+        (0..self.batch).map(of).collect()
+    }
+
     /// Mean and biased variance of the input.
     pub(crate) fn statistics(&self, settings: &Settings, x: &[f32]) -> Statistics {
         let channels = self.channels;
         // Sums of differences from the first voxel, so that a large mean costs no digits of the variance.
         let origin = |n: usize| &x[n * self.positions * channels..][..channels];
+        let row = Row::of(settings.path(), channels);
+        let origins: Vec<_> = (0..self.batch).map(|n| row.constants(origin(n))).collect();
         let sums = self.sums(settings, |n, range, [a, b]: &mut [Vec<f32>; 2]| {
-            // SAFETY: whole positions, and `channels` values in each row.
-            unsafe { sum_differences(settings.path(), &x[range], origin(n), a, b) }
+            // SAFETY: a row of constants and rows of sums.
+            unsafe { sum_differences(settings.path(), &x[range], &origins[n], a, b) }
         });
         let count = self.positions as f64;
         let (mut means, mut variances) = (vec![0.0; sums.len()], vec![0.0; sums.len()]);
@@ -142,9 +154,9 @@ impl Norm {
 
     /// Mean over the positions, (batch, channels).
     pub(crate) fn means(&self, settings: &Settings, x: &[f32]) -> Buffer {
-        let zeros = vec![0.0; self.channels];
+        let zeros = Row::of(settings.path(), self.channels).constants(&vec![0.0; self.channels]);
         let sums = self.sums(settings, |_, range, [a, b]: &mut [Vec<f32>; 2]| {
-            // SAFETY: whole positions, and `channels` values in each row.
+            // SAFETY: a row of constants and rows of sums.
             unsafe { sum_differences(settings.path(), &x[range], &zeros, a, b) }
         });
         let mut means = Buffer::new(sums.len());
@@ -162,16 +174,17 @@ impl Norm {
         statistics: &Statistics,
     ) -> Buffer {
         let affine = statistics.affine(parameters);
+        let row = Row::of(settings.path(), self.channels);
+        let constants = self.rows(row, [&affine.scale, &affine.shift]);
+        let slope = row.constants(parameters.slope);
         let mut y = Buffer::new(x.len());
         let shared = Shared::new(&mut y);
         self.chunks(settings, |n, _, first, length| {
             // SAFETY: the chunks do not overlap.
             let y = unsafe { shared.part(first, length) };
-            let (scale, shift) = affine.of(n, self.channels);
-            // SAFETY: whole positions, and `channels` values in each row.
-            unsafe {
-                normalise(settings.path(), &x[first..first + length], scale, shift, parameters.slope, y)
-            }
+            let [scale, shift] = &constants[n];
+            // SAFETY: rows of constants, and as many values in as out.
+            unsafe { normalise(settings.path(), &x[first..first + length], scale, shift, &slope, y) }
         });
         y
     }
@@ -185,15 +198,16 @@ impl Norm {
         gradient: &[f32],
     ) -> Gradients {
         let channels = self.channels;
-        let slope = parameters.slope;
         let affine = statistics.affine(parameters);
+        let row = Row::of(settings.path(), channels);
+        let slope = &row.constants(parameters.slope);
+        let constants = self.rows(row, [&affine.scale, &affine.shift, &statistics.mean]);
         // The sums that everything is made of: of the gradient g at the norm's output, of g times the centred input,
         // and of the output's gradient times the norm's output where the slope applies.
         let sums = self.sums(settings, |n, range, sums: &mut [Vec<f32>; 3]| {
-            let (scale, shift) = affine.of(n, channels);
-            let mean = &statistics.mean[n * channels..][..channels];
+            let [scale, shift, mean] = &constants[n];
             let (x, gradient) = (&x[range.clone()], &gradient[range]);
-            // SAFETY: whole positions, and `channels` values in each row.
+            // SAFETY: rows of constants and of sums, and as many gradients as values.
             unsafe { sum_gradients(settings.path(), x, gradient, [scale, shift, slope, mean], sums) }
         });
         let count = self.positions as f64;
@@ -222,15 +236,14 @@ impl Norm {
             result.weight[channel] = weight as f32;
             result.slope[channel] = slope as f32;
         }
+        let factors = self.rows(row, [&x_factor, &constant]);
         let shared = Shared::new(&mut result.x);
         self.chunks(settings, |n, _, first, length| {
             // SAFETY: the chunks do not overlap.
             let dx = unsafe { shared.part(first, length) };
-            let (scale, shift) = affine.of(n, channels);
-            let (x_factor, constant) =
-                (&x_factor[n * channels..][..channels], &constant[n * channels..][..channels]);
+            let ([scale, shift, _], [x_factor, constant]) = (&constants[n], &factors[n]);
             let (x, gradient) = (&x[first..first + length], &gradient[first..first + length]);
-            // SAFETY: whole positions, and `channels` values in each row.
+            // SAFETY: rows of constants, and as many values everywhere.
             unsafe {
                 gradient_of_input(settings.path(), x, gradient, [scale, shift, slope, x_factor, constant], dx)
             }
@@ -243,12 +256,6 @@ impl Norm {
 struct Affine {
     scale: Vec<f32>,
     shift: Vec<f32>,
-}
-
-impl Affine {
-    fn of(&self, n: usize, channels: usize) -> (&[f32], &[f32]) {
-        (&self.scale[n * channels..][..channels], &self.shift[n * channels..][..channels])
-    }
 }
 
 impl Statistics {

@@ -215,6 +215,30 @@ pub(super) type Widest = std::arch::x86_64::__m512;
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) type Widest = [f32; 8];
 
+/// Neighbouring positions that loops over (position, channel) treat as one, so that few or odd channels fill whole vectors too.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    pub(super) positions: usize,
+}
+
+impl Row {
+    /// Values of the longest row of several positions: its constants stay in the nearest memory.
+    const MOST_VALUES: usize = 512;
+
+    pub(super) fn of(path: Path, channels: usize) -> Self {
+        let lanes = path.lanes();
+        // The fewest positions of which the channels are whole vectors: lanes / gcd(lanes, channels), lanes being a power of
+        // two.
+        let positions = lanes / (1 << channels.trailing_zeros().min(lanes.trailing_zeros()));
+        Self { positions: if positions * channels <= Self::MOST_VALUES { positions } else { 1 } }
+    }
+
+    /// Constants of the channels, once for each position of a row.
+    pub(super) fn constants(self, channels: &[f32]) -> Vec<f32> {
+        channels.repeat(self.positions)
+    }
+}
+
 /// Runs a loop compiled for the instructions of `path`: the compiler vectorises one text for each. It may not fuse
 /// multiplications with additions, so that the results are the same bit for bit.
 #[inline(always)]

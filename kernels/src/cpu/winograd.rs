@@ -15,6 +15,7 @@
 //! filtered multiplies the variance of these rounding errors by 5/3, so that in bf16 the activations, whose errors reach
 //! every gradient of the network, are filtered along y and z only.
 
+pub(crate) mod across;
 mod filter;
 mod gradient;
 mod rows;

@@ -175,3 +175,37 @@ fn large_convolutions_agree_with_f64() {
         compare(operator, &[x, weight, bias], CONVOLUTION, &mut random);
     }
 }
+
+#[test]
+fn convolutions_of_few_channels_agree_with_f64_for_any_number_of_threads() {
+    // Several outputs in one vector, lines filtered across x and y: even and odd sizes, lines without a whole run, the last
+    // tiles half outside, more rows of tiles than chunks of sums, strides, no padding.
+    let cases: [([usize; 5], usize, [usize; 3], usize); 12] = [
+        ([2, 12, 9, 12, 8], 8, [1; 3], 1),
+        ([1, 5, 8, 7, 8], 8, [1; 3], 1),
+        ([3, 13, 6, 10, 16], 8, [1; 3], 1),
+        ([1, 9, 7, 14, 8], 16, [1; 3], 1),
+        ([2, 6, 7, 12, 8], 8, [1; 3], 0),
+        ([1, 8, 6, 12, 5], 4, [1; 3], 1),
+        ([1, 6, 6, 16, 1], 8, [1; 3], 1),
+        ([2, 7, 8, 12, 8], 16, [2; 3], 1),
+        ([1, 8, 8, 8, 4], 8, [2, 2, 1], 1),
+        ([1, 6, 5, 9, 3], 3, [1, 1, 2], 1),
+        ([1, 3, 4, 16, 2], 1, [1; 3], 1),
+        ([1, 6, 8, 24, 32], 8, [1; 3], 1),
+    ];
+    for (number, (shape, output, stride, padding)) in cases.into_iter().enumerate() {
+        let mut random = Random::new(13 + number as u64);
+        let mut network = Network::default();
+        let x = network.leaf(random.tensor(&shape));
+        let weight = network.leaf(random.tensor(&[output, shape[4], 3, 3, 3]));
+        let bias = network.leaf(random.tensor(&[output]));
+        network.apply(Operator::Conv3d { stride, padding: [padding; 3] }, &[x, weight, bias]);
+        let network = network.ended(&mut random);
+        network.compare(&format!("{shape:?} to {output}"), CONVOLUTION);
+        for path in paths() {
+            let runs = [1, 3].map(|threads| on(path).with_threads(threads).scoped(|| network.run()));
+            assert!(runs[0] == runs[1], "{path}, {shape:?}: results depend on the number of threads");
+        }
+    }
+}

@@ -97,7 +97,7 @@ impl Source<'_> {
     }
 
     /// Offset of the source value (n, x, y, z).
-    pub(super) fn offset(&self, n: usize, x: usize, y: usize, z: usize) -> usize {
+    pub(crate) fn offset(&self, n: usize, x: usize, y: usize, z: usize) -> usize {
         let [ax, ay, az] = self.axes;
         (((n * ax.source + x) * ay.source + y) * az.source + z) * self.channels
     }

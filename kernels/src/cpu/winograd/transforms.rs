@@ -19,7 +19,7 @@ pub(super) const MOST_COLUMNS: usize = 64;
 
 /// `B^T d`.
 #[inline(always)]
-unsafe fn input_1d<V: Vector>([d0, d1, d2, d3]: [V; 4]) -> [V; 4] {
+pub(super) unsafe fn input_1d<V: Vector>([d0, d1, d2, d3]: [V; 4]) -> [V; 4] {
     // SAFETY: the caller has the instructions.
     unsafe { [d0.sub(d2), d1.add(d2), d2.sub(d1), d1.sub(d3)] }
 }
@@ -250,7 +250,7 @@ unsafe fn output<V: Vector, const F: usize>(
 
 /// `A y`.
 #[inline(always)]
-unsafe fn wide<V: Vector>(y0: V, y1: V) -> [V; 4] {
+pub(super) unsafe fn wide<V: Vector>(y0: V, y1: V) -> [V; 4] {
     // SAFETY: the caller has the instructions.
     unsafe { [y0, y0.add(y1), y0.sub(y1), V::zero().sub(y1)] }
 }
