@@ -294,3 +294,36 @@ fn unusual_folds_are_explained() {
     assert!(page.contains("Training cases, no estimate") && !page.contains("Validation cases"));
     assert!(page.contains("none held out"));
 }
+
+#[test]
+fn folds_of_a_named_file_are_kept_by_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = phantom(folder.path(), 5, "32,32,32");
+    let [training, _] = cases(&dataset);
+    let splits = folder.path().join("mine.json");
+    let folds = |train: &[String], val: &[String]| serde_json::json!([{ "train": train, "val": val }]);
+    fs::write(&splits, folds(&training[..3], &training[4..]).to_string()).unwrap();
+    let run = folder.path().join("run");
+    let mut command = train(&dataset, &run, 4);
+    // A path that means something only where the command runs is kept as one that means the same everywhere.
+    command.current_dir(folder.path()).args(["--splits", "mine.json"]);
+    let (code, words) = ended(&mut command);
+    assert_eq!(code, 0, "{words}");
+    let split = json(run.join("split.json"));
+    let expected = serde_json::json!({ "train": training[..3], "validation": training[4..] });
+    assert_eq!(split, expected);
+    assert!(fs::read_to_string(run.join("config.toml")).unwrap().contains(splits.to_str().unwrap()));
+
+    fs::remove_dir_all(run.join("checkpoint/step-4")).unwrap();
+    fs::write(run.join("checkpoint/latest"), "step-2\n").unwrap();
+    fs::write(&splits, folds(&training[..2], &training[4..]).to_string()).unwrap();
+    let (code, words) = ended(&mut resume(&dataset, &run));
+    assert!(code == 2 && words.contains("the run's fold has other cases"), "{words}");
+    let (code, words) = ended(resume(&dataset, &run).arg("--anyway"));
+    assert_eq!(code, 0, "{words}");
+    assert_eq!(json(run.join("split.json")), expected, "a resumed run keeps its cases");
+
+    let other = folder.path().join("other");
+    let (code, words) = ended(train(&dataset, &other, 1).arg("--splits").arg(&splits).args(["--fold", "1"]));
+    assert!(code == 2 && words.contains("mine.json") && words.contains("fold 1"), "{words}");
+}

@@ -4,7 +4,7 @@
 //! `section.key=value` from the command line. The result is checked as a whole and stands, with every value, in the
 //! run folder.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -50,6 +50,9 @@ pub struct Config {
     pub seed: u64,
     /// Which fold to hold out; a number, or `all` to train and validate on everything.
     pub fold: FoldChoice,
+    /// A file of folds, as nnU-Net's `splits_final.json`, that replaces the data set's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub splits: Option<PathBuf>,
     /// Share of the fold's training cases to train on, in (0, 1].
     pub fraction: f64,
     /// How the cases of a fraction are chosen.
@@ -89,6 +92,7 @@ impl Default for Config {
         Self {
             seed: 1,
             fold: FoldChoice::Number(0),
+            splits: None,
             fraction: 1.0,
             fraction_mode: FractionMode::Random,
             published: false,
@@ -172,6 +176,11 @@ impl Config {
             true => Conventions::published(self.network.kind),
             false => Conventions::OWN,
         }
+    }
+
+    /// Share of the fraction's cases that is set aside, for a policy to learn from.
+    pub fn validation_share(&self) -> f64 {
+        self.policy.validation_share()
     }
 
     /// All that is wrong with the values, in one error.

@@ -17,8 +17,8 @@ pub struct PolicyConfig {
     pub targets: Targets,
     /// Where `learned` begins: probabilities by name, or a policy file.
     pub start: NameOrFile<Start>,
-    /// Share of the fold's training cases that is set aside for a policy to learn from, before `fraction`; a fifth
-    /// for `learned` and none for others when left out. Arms of a comparison set aside the same cases.
+    /// Share of the cases that `fraction` chose that is set aside for a policy to learn from; a fifth for `learned`
+    /// and none for others when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_share: Option<f64>,
     /// How `learned` learns.

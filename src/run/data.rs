@@ -21,7 +21,7 @@ pub struct DataDigest {
     labels: LabelScheme,
     /// The run's fold before `fraction`; `None` where there is none.
     fold: Option<Fold>,
-    /// Whether `splits_final.json` says who is in it.
+    /// Whether a file says who is in it.
     fold_is_given: bool,
     /// Cases for training, validation and policies, by name.
     training: BTreeMap<String, CaseDigest>,
@@ -70,7 +70,7 @@ impl DataDigest {
             channels: dataset.channels.clone(),
             labels: dataset.labels.clone(),
             fold: dataset.fold(fold).ok(),
-            fold_is_given: dataset.splits_file().is_some(),
+            fold_is_given: dataset.splits.is_some() || dataset.splits_file().is_some(),
             training: digests(&dataset.training, training, known.map(|known| &known.training))?,
             test: digests(&dataset.test, test, known.map(|known| &known.test))?,
         })
@@ -86,7 +86,7 @@ impl DataDigest {
         let mut changes = Vec::new();
         self.description(now, &mut changes);
         if (self.fold_is_given || now.fold_is_given) && self.fold != now.fold {
-            changes.push(Change::acceptable("splits_final.json: the run's fold has other cases"));
+            changes.push(Change::acceptable("the file of folds: the run's fold has other cases"));
         }
         for (id, before) in &self.training {
             match now.training.get(id) {

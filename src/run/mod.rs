@@ -42,7 +42,7 @@ pub struct Split {
     pub train: Vec<String>,
     /// Cases held out; scored at the end.
     pub validation: Vec<String>,
-    /// Cases set aside for the policy to learn from, before `fraction`; neither trained on nor scored.
+    /// Of the cases that `fraction` chose, those set aside to learn or measure from; neither trained on nor scored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policy_validation: Vec<String>,
 }

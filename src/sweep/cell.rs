@@ -47,6 +47,10 @@ fn cell(
     seed: u64,
 ) -> Cell {
     let what = &experiment.row[row];
+    // `false` where no file is named, as in the hashes of earlier versions. What the file says decides, not its place.
+    let splits = experiment.splits.as_ref().map_or(json!(false), |path| {
+        json!(std::fs::read_to_string(path).unwrap_or_else(|_| path.display().to_string()))
+    });
     let content = json!([
         dataset,
         experiment.preset,
@@ -61,7 +65,7 @@ fn cell(
         seed,
         experiment.steps,
         experiment.train_cases,
-        experiment.sets_aside(),
+        splits,
     ]);
     let hash = format!("{:032x}", twox_hash::XxHash3_128::oneshot(content.to_string().as_bytes()));
     let plain: String = what
@@ -93,7 +97,6 @@ impl Cell {
     pub(super) fn config(&self, experiment: &Experiment, base: &Path) -> Result<Config> {
         let row = &experiment.row[self.row];
         let mode = json!(experiment.fraction_mode);
-        let aside = experiment.sets_aside().then(|| "policy.validation_share=0.2".to_owned());
         // Later ones override earlier ones: what an experiment sets overrides what a method's name stands for.
         let mut sets = vec![
             format!("method.name={:?}", row.method),
@@ -102,10 +105,14 @@ impl Cell {
             // Methods are compared by what their networks say.
             "validation.post=off".to_owned(),
         ];
-        sets.extend(aside.into_iter().chain(experiment.set.iter().chain(&row.set).cloned()));
+        sets.extend(experiment.set.iter().cloned());
+        sets.push(format!("fraction={:?}", self.fraction));
+        sets.extend(row.set.iter().cloned());
+        sets.extend(
+            experiment.splits.as_ref().map(|path| format!("splits={:?}", path.display().to_string())),
+        );
         sets.extend(row.policy.as_ref().map(|name| format!("policy.name={name:?}")));
         sets.push(format!("fold={:?}", self.fold.name()));
-        sets.push(format!("fraction={:?}", self.fraction));
         sets.push(format!("seed={}", self.seed));
         sets.push(format!("schedule.steps={}", experiment.steps));
         Config::resolve_preset(experiment.preset.as_deref(), Some(base), &sets)

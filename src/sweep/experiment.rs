@@ -32,6 +32,9 @@ pub struct Experiment {
     /// How the training cases of a fraction are chosen.
     #[serde(default)]
     pub fraction_mode: FractionMode,
+    /// A file of folds, as nnU-Net's `splits_final.json`, that replaces the data set's own; in a file relative to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub splits: Option<PathBuf>,
     /// Folds to hold out in turn.
     #[serde(default = "first_fold")]
     pub folds: Vec<FoldName>,
@@ -99,7 +102,12 @@ impl Experiment {
     /// # Errors
     /// Where it cannot be read, has an unknown key, or a value cannot be used; all bad values are named at once.
     pub fn read(path: &Path) -> Result<Self> {
-        let experiment: Self = files::read_toml(path, "see docs/sweeps.md for every key and its type")?;
+        let mut experiment: Self = files::read_toml(path, "see docs/sweeps.md for every key and its type")?;
+        if let Some(splits) = &mut experiment.splits {
+            // An absolute path stays what it is.
+            let beside = path.parent().unwrap_or(Path::new("")).join(&*splits);
+            *splits = std::path::absolute(&beside).unwrap_or(beside);
+        }
         let problems = experiment.problems();
         if problems.is_empty() {
             return Ok(experiment);
@@ -110,12 +118,6 @@ impl Experiment {
     /// Number of cells.
     pub fn cells(&self) -> usize {
         self.row.len() * self.fractions.len() * self.folds.len() * self.seeds.len()
-    }
-
-    /// Whether a row's policy is learned, so that every row leaves out the cases that it learns from: else arms of
-    /// one comparison would train on different numbers of cases. Settings of the experiment go before.
-    pub fn sets_aside(&self) -> bool {
-        self.row.iter().any(|row| row.policy.as_deref() == Some("learned"))
     }
 
     fn problems(&self) -> Vec<String> {
@@ -147,6 +149,19 @@ impl Experiment {
             "a fraction stands twice".to_owned(),
         );
         demand(unique(self.folds.iter().map(FoldName::name).collect()), "a fold stands twice".to_owned());
+        for row in &self.row {
+            demand(
+                !row.has_own_fraction() || self.fractions.len() == 1,
+                format!(
+                    "row `{}` sets its own `fraction`, which needs a single one in `fractions`",
+                    row.name()
+                ),
+            );
+            demand(
+                !row.has_own_fraction() || row.label.is_some(),
+                format!("row `{}` sets its own `fraction` and needs a `label` that says so", row.name()),
+            );
+        }
         demand(self.steps > 0, "`steps` must be at least 1".to_owned());
         demand(self.runs > 0, "`runs` must be at least 1".to_owned());
         demand(self.threads != Some(0), "`threads` must be at least 1".to_owned());
@@ -162,6 +177,11 @@ impl Row {
             (None, Some(policy)) => format!("{} + {policy}", self.method),
             (None, None) => self.method.clone(),
         }
+    }
+
+    /// Whether it takes other cases than the other rows: more, or fewer.
+    pub(super) fn has_own_fraction(&self) -> bool {
+        self.set.iter().any(|set| set.split('=').next().is_some_and(|key| key.trim() == "fraction"))
     }
 }
 

@@ -392,6 +392,27 @@ fn splits_final_is_followed_and_checked() {
 }
 
 #[test]
+fn a_file_of_folds_that_is_named_stands_for_the_data_sets_own() {
+    let (folder, mut dataset) = numbered(4);
+    std::fs::write(folder.path().join("splits_final.json"), "[]").unwrap();
+    let path = folder.path().join("institutions.json");
+    let text = r#"[{"train": ["case_0001"], "val": ["case_0000", "case_0002"]}]"#;
+    std::fs::write(&path, text).unwrap();
+    dataset.splits = Some(path.clone());
+    let fold = dataset.fold(FoldChoice::Number(0)).unwrap();
+    assert_eq!((fold.train.len(), fold.validation.len()), (1, 2));
+    let message = dataset.fold(FoldChoice::Number(1)).unwrap_err().to_string();
+    assert!(message.contains("institutions.json") && message.contains("fold 1"), "{message}");
+    std::fs::write(&path, text.replace("case_0002", "case_0009")).unwrap();
+    let message = dataset.fold(FoldChoice::Number(0)).unwrap_err().to_string();
+    for part in ["institutions.json", "fold 0, val", "case_0009"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    std::fs::remove_file(&path).unwrap();
+    assert!(dataset.fold(FoldChoice::Number(0)).unwrap_err().to_string().contains("institutions.json"));
+}
+
+#[test]
 fn fold_choices_are_words_in_files_and_on_the_command_line() {
     assert_eq!("3".parse::<FoldChoice>().unwrap(), FoldChoice::Number(3));
     assert_eq!("all".parse::<FoldChoice>().unwrap(), FoldChoice::All);

@@ -188,6 +188,7 @@ fn prepared(folder: &std::path::Path) -> Vec<PreparedCase> {
         file_ending: ".nii.gz".to_owned(),
         training: Vec::new(),
         test: Vec::new(),
+        splits: None,
     };
     std::fs::create_dir_all(&dataset.folder).unwrap();
     for sample in samples() {

@@ -40,6 +40,7 @@ fn dataset(channels: &[&str], classes: usize) -> Dataset {
         file_ending: ".nii.gz".to_owned(),
         training: Vec::new(),
         test: Vec::new(),
+        splits: None,
     }
 }
 

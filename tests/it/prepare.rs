@@ -43,6 +43,7 @@ impl Made {
             file_ending: ".nii.gz".to_owned(),
             training: Vec::new(),
             test: Vec::new(),
+            splits: None,
         };
         std::fs::create_dir_all(&dataset.folder).unwrap();
         Self { folder, dataset }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use segen::config::Config;
+use segen::data::dataset::Fold;
 use segen::examine::report::{self, Place};
 use segen::files::{Existing, Outputs};
 use segen::progress::Silent;
@@ -154,6 +155,50 @@ fn cells_run_once_a_failure_stops_nothing_and_a_second_call_mends_it() {
 
 #[cfg(unix)]
 #[test]
+fn arms_share_their_cases_and_folds_may_come_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let executable = command(folder.path());
+    let text = EXPERIMENT
+        .replace("steps = 10", "steps = 10\nsplits = \"folds/mine.json\"")
+        .replace("[0.5, 1.0]", "[0.5]")
+        .replace("[1, 2]", "[1]")
+        .replace("patience=3", "patience=3\", \"fraction=0.625")
+        + "[[row]]\nmethod = \"ce\"\npolicy = \"learned\"\n";
+    std::fs::write(folder.path().join("fixed"), "").unwrap();
+    std::fs::create_dir(folder.path().join("folds")).unwrap();
+    let splits = folder.path().join("folds/mine.json");
+    std::fs::write(&splits, "[]").unwrap();
+    let experiment = Experiment::read(&write_experiment(folder.path(), &text)).unwrap();
+    let sweep_folder = folder.path().join("sweep");
+    let outputs = claimed(&sweep_folder);
+    let launch = Launch {
+        experiment: &experiment,
+        dataset: None,
+        outputs: &outputs,
+        executable: &executable,
+        threads: 1,
+    };
+    assert_eq!(sweep::run(&launch, &Silent).unwrap().finished, 3);
+    let results = sweep::read(&sweep_folder.join("results.jsonl")).unwrap();
+    let configs: Vec<Config> = std::fs::read_to_string(folder.path().join("calls.txt"))
+        .unwrap()
+        .lines()
+        .map(|call| call.split_whitespace().skip_while(|word| *word != "-c").nth(1).unwrap().to_owned())
+        .map(|path| Config::read(Path::new(&path)).unwrap())
+        .collect();
+    // Only who needs set-aside cases has some; a row may say that it takes more cases.
+    let found: Vec<(f64, f64)> = configs.iter().map(|c| (c.fraction, c.validation_share())).collect();
+    assert_eq!(found, [(0.5, 0.0), (0.625, 0.0), (0.5, 0.2)]);
+    assert!(results.iter().all(|result| result.fraction == 0.5), "the table's column");
+    assert!(configs.iter().all(|config| config.splits.as_deref() == Some(&*splits)));
+    // Other folds are other cells.
+    std::fs::write(&splits, "[{}]").unwrap();
+    sweep::run(&launch, &Silent).unwrap();
+    assert_eq!(std::fs::read_to_string(folder.path().join("calls.txt")).unwrap().lines().count(), 6);
+}
+
+#[cfg(unix)]
+#[test]
 fn a_run_that_was_complete_but_unrecorded_is_taken_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let executable = command(folder.path());
@@ -186,6 +231,9 @@ fn mistakes_in_an_experiment_are_named() {
     assert!(unknown.contains("seds") && unknown.contains("docs/sweeps.md"), "{unknown}");
     let in_row = read(&EXPERIMENT.replace("label = \"Cross", "lable = \"Cross"));
     assert!(in_row.contains("lable"), "{in_row}");
+    let own = EXPERIMENT.replace("patience=3", "patience=3\", \"fraction=1.0");
+    let unclear = read(&own.replace("label = \"Margin, rare\"", ""));
+    assert!(unclear.contains("`fractions`") && unclear.contains("`label`"), "{unclear}");
     let values =
         read(&EXPERIMENT.replace("[0.5, 1.0]", "[0.5, 1.5, 0.5]").replace("steps = 10", "steps = 0"));
     for part in ["1.5", "a fraction stands twice", "`steps`"] {
@@ -216,6 +264,11 @@ fn the_committed_experiments_can_be_read() {
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "json") {
+            let folds: Vec<Fold> = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            assert!(folds.iter().all(|fold| !fold.train.is_empty() && !fold.validation.is_empty()));
+            continue;
+        }
         let experiment = Experiment::read(&path).unwrap_or_else(|e| panic!("{e}"));
         assert!(experiment.cells() > 0);
         // Every row is a configuration that can be trained: known method, policy, preset and keys.

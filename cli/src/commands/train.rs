@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// Fold to hold out, or `all` to train and validate on every case
     #[arg(long, value_name = "N|all")]
     fold: Option<String>,
+    /// File of folds, as nnU-Net's splits_final.json, instead of the data set's own
+    #[arg(long, value_name = "FILE")]
+    splits: Option<PathBuf>,
     /// Share of the fold's training cases to use; smaller shares are contained in larger ones
     #[arg(long, value_name = "F")]
     fraction: Option<f64>,
@@ -159,6 +162,8 @@ impl Args {
             |key: &str, value: Option<String>| sets.extend(value.map(|value| format!("{key}={value}")));
         add("policy.name", self.policy.as_ref().map(|name| format!("{name:?}")));
         add("fold", self.fold.clone());
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        add("splits", self.splits.as_ref().map(|path| format!("{:?}", absolute(path).display().to_string())));
         add("fraction", self.fraction.map(|v| format!("{v:?}")));
         add("seed", self.seed.map(|v| v.to_string()));
         add("schedule.steps", self.steps.map(|v| v.to_string()));

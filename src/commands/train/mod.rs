@@ -104,6 +104,7 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
     let mut dataset = Dataset::open(request.dataset)?;
     let config = resolve(request)?;
     dataset.labels = dataset.labels.select(&config.task.classes)?;
+    dataset.splits.clone_from(&config.splits);
     let kernels = job::kernel_settings(&config)?;
     let mut manifest = Manifest {
         format: FORMAT,
@@ -257,16 +258,12 @@ fn resolve(request: &Request<'_>) -> Result<Config> {
 
 fn split(dataset: &Dataset, config: &Config) -> Result<Split> {
     let fold = dataset.fold(config.fold)?;
-    let (left, policy_validation) =
-        cases::set_aside(&fold.train, config.policy.validation_share(), config.seed)?;
-    Ok(Split {
-        train: match config.fraction_mode {
-            FractionMode::Random => cases::keep_fraction(&left, config.fraction, config.seed),
-            FractionMode::Prefix => cases::keep_prefix(&left, config.fraction),
-        },
-        validation: fold.validation,
-        policy_validation,
-    })
+    let own = match config.fraction_mode {
+        FractionMode::Random => cases::keep_fraction(&fold.train, config.fraction, config.seed),
+        FractionMode::Prefix => cases::keep_prefix(&fold.train, config.fraction),
+    };
+    let (train, policy_validation) = cases::set_aside(&own, config.validation_share(), config.seed)?;
+    Ok(Split { train, validation: fold.validation, policy_validation })
 }
 
 /// Measures the data set and plans for it, with the configuration's overrides.

@@ -140,6 +140,9 @@ pub struct Dataset {
     pub training: Vec<Case>,
     /// Test cases, sorted by name; their `labels` may be there (`labelsTs`).
     pub test: Vec<Case>,
+    /// A file of folds that was named instead of the data set's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub splits: Option<PathBuf>,
 }
 
 impl Dataset {
@@ -195,6 +198,7 @@ impl Dataset {
             file_ending: description.file_ending,
             training,
             test,
+            splits: None,
         })
     }
 
@@ -205,7 +209,8 @@ impl Dataset {
 
     /// The folds of the cross-validation.
     ///
-    /// `splits_final.json` in the data set's folder, else in `$nnUNet_preprocessed/NAME`, else five folds by
+    /// Those of `splits` where it is named, else `splits_final.json` in the data set's folder, else in
+    /// `$nnUNet_preprocessed/NAME`, else five folds by
     /// nnU-Net's rule (scikit-learn's `KFold(5, shuffle=True, random_state=12345)` over the sorted names, the
     /// same cases in the same order). nnU-Net refuses fewer than five cases; here two to four give as many
     /// folds, each leaving one case out.
@@ -214,7 +219,7 @@ impl Dataset {
     /// Where the file names unknown cases, one case on both sides of a fold, or nobody on one of them; and where
     /// fewer than two cases cannot be split.
     pub fn folds(&self) -> Result<Vec<Fold>> {
-        match self.splits_file() {
+        match self.splits.clone().or_else(|| self.splits_file()) {
             Some(path) => {
                 let folds = folds::read(&path)?;
                 let problems = self.split_problems(&folds);
@@ -230,19 +235,29 @@ impl Dataset {
     /// One fold.
     ///
     /// A number beyond the list of [`Self::folds`] is, as in nnU-Net, a random 80:20 split with seed
-    /// 12345 + number; `all` trains and validates on every case.
+    /// 12345 + number, but where a file was named for its folds; `all` trains and validates on every case.
+    ///
+    /// # Errors
+    /// As [`Self::folds`], and where the file that was named has no such fold.
     pub fn fold(&self, which: FoldChoice) -> Result<Fold> {
         let ids = self.training_ids();
-        match which {
-            FoldChoice::All => Ok(Fold { train: ids.clone(), validation: ids }),
-            FoldChoice::Number(number) => match self.folds()?.into_iter().nth(number) {
-                Some(fold) => Ok(fold),
-                None => folds::random_split(&ids, number),
-            },
+        let FoldChoice::Number(number) = which else {
+            return Ok(Fold { train: ids.clone(), validation: ids });
+        };
+        let mut folds = self.folds()?;
+        match &self.splits {
+            _ if number < folds.len() => Ok(folds.swap_remove(number)),
+            None => folds::random_split(&ids, number),
+            Some(path) => Err(Error::invalid(
+                path,
+                format!("fold {number}"),
+                format!("is not among its {} folds, counted from 0", folds.len()),
+                "choose one of them with --fold, or name another file with --splits",
+            )),
         }
     }
 
-    /// The file that fixes the folds, where there is one.
+    /// The data set's own file that fixes the folds, where there is one.
     pub(crate) fn splits_file(&self) -> Option<PathBuf> {
         let preprocessed = std::env::var_os("nnUNet_preprocessed").map(PathBuf::from);
         folds::file(&self.folder, preprocessed.as_deref())
