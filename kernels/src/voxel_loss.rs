@@ -53,7 +53,7 @@ impl Target {
 pub struct VoxelLoss {
     /// Taken off the logit of the class that a voxel shows.
     pub margin: Vec<f32>,
-    /// Exponent of the attenuation; 0 (plain cross-entropy) or at least 1.
+    /// Exponent of the attenuation, 0 (plain cross-entropy) or more.
     pub focal: Vec<f32>,
     /// Factor of the cross-entropy.
     pub weight: Vec<f32>,

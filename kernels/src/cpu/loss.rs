@@ -90,6 +90,10 @@ impl Rule {
             return (1.0, 0.0);
         }
         let base = rest + self.epsilon;
+        // Below 1 the slope of the power has a pole at 0, which `q log q` and `1 - q` outweigh: there is no part left.
+        if exponent < 1.0 && base < f32::MIN_POSITIVE {
+            return (0.0, 0.0);
+        }
         let slope = if exponent == 1.0 { 1.0 } else { base.powf(exponent - 1.0) };
         (slope * base, -exponent * slope)
     }

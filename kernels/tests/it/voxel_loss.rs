@@ -59,6 +59,12 @@ fn losses(classes: usize) -> Vec<VoxelLoss> {
             weight: rare.iter().map(|r| 0.5 + r).collect(),
             ..none.clone()
         },
+        VoxelLoss {
+            focal: common.iter().map(|c| 0.1 * c).collect(),
+            margin: rare.iter().map(|r| 0.3 * r).collect(),
+            ..none.clone()
+        },
+        VoxelLoss { focal: vec![0.05; classes], epsilon: 1e-6, ..none.clone() },
         VoxelLoss { focal: common, margin: rare, epsilon: 1e-6, ..none },
     ]
 }
