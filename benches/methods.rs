@@ -59,7 +59,7 @@ fn main() -> segen::Result<()> {
         for ((_, config, method), times) in configs.iter().zip(&mut times) {
             let loss = Loss { voxel: method.voxel_loss(), ..Loss::default() };
             let objective = Objective { network: &network, loss, device: &device, seed: 1 };
-            let iteration = Iteration { objective, method, optimiser: &config.optimiser };
+            let iteration = Iteration { objective, method, optimiser: &config.optimiser, pass_share: 1.0 };
             let mut weights = network.initialise(1);
             let mut state = OptimiserState::new(config.optimiser.kind, &weights);
             let timer = Instant::now();

@@ -1,5 +1,7 @@
 //! The methods against overfitting under class imbalance, as data. What they do stands in `learn/method.rs`.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::Problems;
@@ -25,6 +27,8 @@ pub struct MethodConfig {
     pub mixup: Mixup,
     /// Augmentation by the class of the patch's centre.
     pub augmentation: GatedAugmentation,
+    /// Strengths that follow a measured gap.
+    pub auto: Auto,
 }
 
 /// Whether a method is on, and whether it treats rare classes differently.
@@ -93,6 +97,24 @@ pub struct GatedAugmentation {
     pub background_probability: f64,
 }
 
+/// Methods that act as strongly as the rare classes are learned by heart: see `learn/control.rs`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Auto {
+    /// Whether the asymmetric methods that are on follow the gap; `method.margin.value` and `method.focal.gamma` are
+    /// then their greatest strengths.
+    pub on: bool,
+    /// By how much the crossing rate of unseen voxels may exceed that of seen ones before it counts.
+    pub threshold: f64,
+    /// What the smoothed gap keeps of itself from one epoch to the next.
+    pub smoothing: f64,
+    /// Smoothed gap from which on methods act with their full strength.
+    pub full: f64,
+    /// A run whose schedule is replayed, instead of a measurement on set-aside cases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBuf>,
+}
+
 impl Default for Margin {
     fn default() -> Self {
         Self { mode: Mode::Off, value: 1.0 }
@@ -123,6 +145,37 @@ impl Default for GatedAugmentation {
     }
 }
 
+impl Default for Auto {
+    fn default() -> Self {
+        Self { on: false, threshold: 0.05, smoothing: 0.7, full: 0.5, from: None }
+    }
+}
+
+impl Auto {
+    /// Whether the gap is measured, which takes set-aside cases.
+    pub fn measures(&self) -> bool {
+        self.on && self.from.is_none()
+    }
+
+    fn check(&self, augmentation: PatchAugmentation, demand: &mut dyn FnMut(bool, &str, &str)) {
+        demand((0.0..=1.0).contains(&self.threshold), "method.auto.threshold", "between 0 and 1");
+        demand((0.0..1.0).contains(&self.smoothing), "method.auto.smoothing", "at least 0 and below 1");
+        demand(self.full > 0.0 && self.full <= 1.0, "method.auto.full", "above 0 and at most 1");
+        demand(
+            self.on || self.from.is_none(),
+            "method.auto.from",
+            "left out where no method follows a gap (choose the method of the run that is named, `auto-margin` for \
+             example)",
+        );
+        demand(
+            !(self.on && augmentation == PatchAugmentation::Learned),
+            "method.auto.on",
+            "false with a policy that learns: the policy learns from the very cases whose gap is measured, which are \
+             then no longer unseen, and compares losses that change their form between two epochs",
+        );
+    }
+}
+
 /// Whether patches are augmented at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatchAugmentation {
@@ -137,13 +190,21 @@ pub enum PatchAugmentation {
 impl MethodConfig {
     /// Whether any method treats rare classes differently.
     pub fn is_asymmetric(&self) -> bool {
-        let Self { name: _, rare: _, margin, focal, adversarial, mixup, augmentation } = self;
+        let Self { name: _, rare: _, margin, focal, adversarial, mixup, augmentation, auto: _ } = self;
         [margin.mode, focal.mode, adversarial.mode, mixup.mode, augmentation.mode].contains(&Mode::Asymmetric)
     }
 
     pub(super) fn check(&self, augmentation: PatchAugmentation, problems: &mut Problems) {
         let within = |value: f64, low: f64| value >= low && value.is_finite();
         let mut demand = |holds, field: &str, wanted: &str| problems.demand(holds, field, wanted);
+        self.auto.check(augmentation, &mut demand);
+        let modes = [self.margin.mode, self.focal.mode, self.adversarial.mode, self.mixup.mode];
+        demand(
+            !self.auto.on || (modes.contains(&Mode::Asymmetric) && !modes.contains(&Mode::Symmetric)),
+            "method.auto.on",
+            "false unless margin, focal, adversarial or mixup is `asymmetric`, and none of them `symmetric`: a gap is \
+             measured for rare classes",
+        );
         demand(within(self.margin.value, 0.0), "method.margin.value", "0 or more (0.2 to 2 is usual)");
         demand(within(self.focal.gamma, 1.0), "method.focal.gamma", "at least 1 (2 to 6 is usual)");
         demand(within(self.adversarial.eps_rms, 0.0), "method.adversarial.eps_rms", "0 or more");

@@ -178,9 +178,11 @@ impl Config {
         }
     }
 
-    /// Share of the fraction's cases that is set aside, for a policy to learn from.
+    /// Share of the fraction's cases that is set aside: as configured, else a fifth for whoever needs them, a policy
+    /// that learns or a method that measures, and none for others.
     pub fn validation_share(&self) -> f64 {
-        self.policy.validation_share()
+        let needed = self.policy.learns() || self.method.auto.measures();
+        self.policy.validation_share.unwrap_or(if needed { policy::VALIDATION_SHARE } else { 0.0 })
     }
 
     /// All that is wrong with the values, in one error.
@@ -203,6 +205,13 @@ impl Config {
             _ => PatchAugmentation::Fixed,
         };
         self.method.check(augmentation, &mut problems);
+        let share = self.validation_share();
+        problems.demand((0.0..1.0).contains(&share), "policy.validation_share", "at least 0 and below 1");
+        problems.demand(
+            share > 0.0 || !(self.policy.learns() || self.method.auto.measures()),
+            "policy.validation_share",
+            "above 0 for a policy that learns and a method that measures (`method.auto`)",
+        );
         problems.demand(
             !self.published
                 || self.method.adversarial
@@ -238,6 +247,7 @@ fn read(path: &Path) -> Result<Table> {
 /// One layer, checked by itself, so that an error says where the value comes from.
 fn layer(mut table: Table, place: &str) -> Result<Table> {
     earlier::drop_constants(&mut table, place)?;
+    names::resolve_alias(&mut table);
     keys::check(&table, place)?;
     one_length(&table, place)?;
     parse(table.clone(), place)?;

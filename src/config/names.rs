@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 use super::method::Mode;
-use super::named::named;
+use super::named::{Named, named};
 use crate::Result;
 
 named! {
@@ -41,6 +41,14 @@ named! {
         AsymAugmentation = "asym-augmentation",
         /// Focal loss, adversarial training and mixup, all asymmetric.
         AsymCombination = "asym-combination",
+        /// Large margin for rare classes, as strong as they are learned by heart.
+        AutoMargin = "auto-margin",
+        /// Focal loss for all but the rare classes, likewise.
+        AutoFocal = "auto-focal",
+        /// Large margin, focal loss, adversarial training and mixup, all asymmetric, likewise.
+        AutoCombination = "auto-combination",
+        /// One of these three.
+        Auto = "auto",
     }
 }
 
@@ -52,6 +60,8 @@ struct Modes {
     adversarial: Mode,
     mixup: Mode,
     augmentation: Mode,
+    /// Whether they follow a measured gap.
+    auto: bool,
 }
 
 impl MethodName {
@@ -72,6 +82,12 @@ impl MethodName {
             Self::AsymCombination => {
                 Modes { focal: Asymmetric, adversarial: Asymmetric, mixup: Asymmetric, ..off }
             }
+            Self::AutoMargin => Modes { margin: Asymmetric, auto: true, ..off },
+            Self::AutoFocal => Modes { focal: Asymmetric, auto: true, ..off },
+            Self::AutoCombination => {
+                Modes { margin: Asymmetric, auto: true, ..Self::AsymCombination.modes() }
+            }
+            Self::Auto => AUTO.modes(),
         }
     }
 
@@ -87,8 +103,22 @@ impl MethodName {
     }
 }
 
+/// What `auto` stands for. Which of the three it is, the tables of real scans decide.
+const AUTO: MethodName = MethodName::AutoMargin;
+
 /// Exponent of the combination's focal loss: smaller than that of focal loss alone.
 const COMBINATION_GAMMA: f64 = 2.0;
+
+/// Greatest margin of methods that follow a gap: larger than one that acts from the first step on.
+const AUTO_MARGIN: f64 = 2.0;
+
+/// Writes out what `auto` stands for, so that a run says what it was trained with.
+pub(super) fn resolve_alias(table: &mut Table) {
+    let name = table.get_mut("method").and_then(|method| method.get_mut("name"));
+    if let Some(name) = name.filter(|name| name.as_str() == Some(MethodName::Auto.name())) {
+        *name = AUTO.name().into();
+    }
+}
 
 /// Puts the settings of a named method into the table of a configuration: which methods are on and, for the
 /// losses without cross-entropy, the loss. Strengths (margin, gamma, ...) stay as they are, so that a preset can
@@ -98,7 +128,7 @@ const COMBINATION_GAMMA: f64 = 2.0;
 /// Where there is no method of that name.
 pub(super) fn apply(table: &mut Table, name: &str) -> Result<()> {
     let method: MethodName = name.parse()?;
-    let Modes { margin, focal, adversarial, mixup, augmentation } = method.modes();
+    let Modes { margin, focal, adversarial, mixup, augmentation, auto } = method.modes();
     let modes = [
         ("margin", margin),
         ("focal", focal),
@@ -114,7 +144,11 @@ pub(super) fn apply(table: &mut Table, name: &str) -> Result<()> {
         };
         put(table, &["method", part, "mode"], word.into());
     }
-    if method == MethodName::AsymCombination {
+    put(table, &["method", "auto", "on"], auto.into());
+    if auto && margin != Mode::Off {
+        put(table, &["method", "margin", "value"], AUTO_MARGIN.into());
+    }
+    if adversarial != Mode::Off && focal != Mode::Off {
         put(table, &["method", "focal", "gamma"], COMBINATION_GAMMA.into());
     }
     if let Some(beta) = method.beta() {
@@ -132,6 +166,7 @@ pub(super) fn apply(table: &mut Table, name: &str) -> Result<()> {
         }
     }
     put(table, &["method", "name"], name.into());
+    resolve_alias(table);
     Ok(())
 }
 

@@ -17,13 +17,16 @@ pub struct PolicyConfig {
     pub targets: Targets,
     /// Where `learned` begins: probabilities by name, or a policy file.
     pub start: NameOrFile<Start>,
-    /// Share of the cases that `fraction` chose that is set aside for a policy to learn from; a fifth for `learned`
-    /// and none for others when left out.
+    /// Share of the cases that `fraction` chose that is set aside for a policy to learn from, or a method to measure
+    /// on; see [`Config::validation_share`](super::Config::validation_share) for when it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_share: Option<f64>,
     /// How `learned` learns.
     pub learning: Learning,
 }
+
+/// Default of [`PolicyConfig::validation_share`] for whoever needs such cases.
+pub(super) const VALIDATION_SHARE: f64 = 0.2;
 
 named! {
     /// The policies that need no file.
@@ -123,19 +126,7 @@ impl PolicyConfig {
         self.name == NameOrFile::Name(PolicyName::Learned)
     }
 
-    /// See the field of the same name.
-    pub fn validation_share(&self) -> f64 {
-        self.validation_share.unwrap_or(if self.learns() { 0.2 } else { 0.0 })
-    }
-
     pub(super) fn check(&self, problems: &mut Problems) {
-        let share = self.validation_share();
-        problems.demand((0.0..1.0).contains(&share), "policy.validation_share", "at least 0 and below 1");
-        problems.demand(
-            !self.learns() || share > 0.0,
-            "policy.validation_share",
-            "above 0 for a policy that learns",
-        );
         for (key, wanted) in self.learning.faults() {
             problems.demand(false, &format!("policy.learning.{key}"), wanted);
         }

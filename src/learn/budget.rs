@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::epoch::Validation;
+use super::iteration::Iteration;
 use super::job::Job;
 use super::optimiser::OptimiserState;
 use super::policy::Span;
@@ -55,7 +56,8 @@ impl Job<'_> {
     /// copy of the weights and thrown away.
     fn step_seconds(&self, network: &Network, weights: &Weights, source: &Arc<SampleSource>) -> Result<f64> {
         let steps = 0..WARM_UP + TIMED;
-        let iteration = self.iteration(network);
+        // With every pass: a method that follows a gap may come to need them.
+        let iteration = Iteration { pass_share: 1.0, ..self.iteration(network) };
         let mut batches = Batches {
             clean: self.loader(source, Timeline::fixed(self.policy.clone()), steps.clone()),
             independent: self.independent_loader(source, steps.clone()),

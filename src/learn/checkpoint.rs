@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
+use super::control::ControlState;
 use super::optimiser::OptimiserState;
 use crate::batch::Batch;
 use crate::files::{create_folder, folder_beside, is_temporary, publish_folder, write_atomically};
@@ -53,6 +54,9 @@ pub struct History {
     /// A policy that learns, as TOML, which keeps numbers exactly; empty where there is none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub policy: String,
+    /// What follows from the gap, where methods follow it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlState>,
 }
 
 /// The part of the state that belongs to a policy that learns.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, History};
+use super::control::Control;
 use super::iteration::IterationReport;
 use super::job::Job;
 use super::monitor::ShiftMonitor;
@@ -76,6 +77,7 @@ pub(super) struct Validation<'a> {
     job: &'a Job<'a>,
     network: &'a Network,
     shift: Option<(ShiftWatch, ShiftMonitor)>,
+    control: Option<Control<'a>>,
 }
 
 /// TP, FP and FN of every class, background first.
@@ -84,7 +86,7 @@ type Confusion = Vec<[u64; 3]>;
 impl<'a> Validation<'a> {
     /// Without the shift, which costs reading windows of the cases.
     pub(super) fn without_shift(job: &'a Job<'a>, network: &'a Network) -> Self {
-        Self { job, network, shift: None }
+        Self { job, network, shift: None, control: None }
     }
 
     /// From step `from` on, with a monitor of the shift that knows the epochs before it.
@@ -108,7 +110,12 @@ impl<'a> Validation<'a> {
                 monitor.observe(&shift);
             }
         }
-        Ok(Self { job, network, shift: Some((watch, monitor)) })
+        Ok(Self { job, network, shift: Some((watch, monitor)), control: None })
+    }
+
+    /// With what sets the strengths of methods that follow a gap.
+    pub(super) fn controlled(self, control: Option<Control<'a>>) -> Self {
+        Self { control, ..self }
     }
 
     /// The validation cases that are predicted after every epoch.
@@ -206,7 +213,7 @@ impl<'a> Validation<'a> {
     ) -> Result<()> {
         let Some((watch, monitor)) = &mut self.shift else { return Ok(()) };
         let timer = Instant::now();
-        let shift = watch.measure(self.job.plan, self.network, &state.weights, self.job.device)?;
+        let shift = watch.measure(0, self.job.plan, self.network, &state.weights, self.job.device)?;
         let warning = monitor.observe(&shift);
         let seconds = timer.elapsed().as_secs_f64();
         events.record(&Event::Logits(LogitsEvent { step: state.step - 1, shift, seconds }))?;
@@ -261,6 +268,9 @@ impl Epochs for Validation<'_> {
         }
         draw_progress(self.job.run, self.job.classes)?;
         self.watch_shift(state, events, progress)?;
+        if let Some(control) = &self.control {
+            control.end(epoch.number, state, events)?;
+        }
         Ok(better)
     }
 }

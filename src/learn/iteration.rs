@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rand::RngExt;
+
 use super::loss::LossValue;
 use super::method::Method;
 use super::objective::{Gradient, Objective};
@@ -11,6 +13,8 @@ use crate::Result;
 use crate::batch::Batch;
 use crate::config::Optimiser;
 use crate::network::{Statistics, Weights};
+use crate::rng::generator;
+use crate::run::events::Strength;
 
 /// How an iteration moves weights.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub struct Iteration<'a> {
     pub method: &'a Method,
     /// The rule of the steps.
     pub optimiser: &'a Optimiser,
+    /// Share of the steps that have each of the further passes.
+    pub pass_share: f64,
 }
 
 /// Losses of an iteration, and what it took.
@@ -61,6 +67,19 @@ struct Stepper<'a> {
 }
 
 impl Iteration<'_> {
+    /// Sets how strongly methods that follow a gap act.
+    pub fn steer(&mut self, strength: &Strength) {
+        self.objective.loss.voxel = self.method.voxel_loss_at(strength);
+        self.pass_share = strength.passes;
+    }
+
+    /// Whether a step has a pass; drawn by the step, so that no other draw moves.
+    fn has(&self, pass: Pass, step: u64) -> bool {
+        let drawn =
+            || generator(self.objective.seed, &["pass", pass.name(), &step.to_string()]).random::<f64>();
+        self.pass_share >= 1.0 || (self.pass_share > 0.0 && drawn() < self.pass_share)
+    }
+
     /// Finishes an iteration whose clean pass gave the batch its gradient: the clean step, then every further pass
     /// on `extra`, each at the weights where the step before left them, with its own step. Only the clean pass moves
     /// running statistics: the others see inputs that no scan has.
@@ -79,7 +98,7 @@ impl Iteration<'_> {
         let mut stepper = Stepper { optimiser: self.optimiser, weights, state, rate, report };
         let statistics = stepper.step(clean);
         stepper.weights.follow(&statistics, batch.step);
-        for pass in self.method.passes() {
+        for pass in self.method.passes().into_iter().filter(|pass| self.has(*pass, batch.step)) {
             let PassGradient { gradient, numbers } =
                 pass.gradient(&self.objective, self.method, stepper.weights, extra)?;
             stepper.report.passes.push(PassReport { pass, loss: gradient.value.total, numbers });

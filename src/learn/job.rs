@@ -8,6 +8,7 @@ use rand::Rng;
 use segen_kernels::{Device, Settings};
 
 use super::checkpoint::{Checkpoint, History, Pointer, PolicyState};
+use super::control::Control;
 use super::epoch::Validation;
 use super::iteration::Iteration;
 use super::loss::Loss;
@@ -86,7 +87,8 @@ impl<'a> Job<'a> {
             Some(learner) => learner.timeline(),
             None => Timeline::fixed(self.policy.clone()),
         };
-        let mut validation = Validation::new(self, &network, state.step)?;
+        let control = Control::of(self, &network, progress)?;
+        let mut validation = Validation::new(self, &network, state.step)?.controlled(control);
         let training = Training {
             iteration: self.iteration(&network),
             rate: LearningRate::Polynomial(&self.config.optimiser),
@@ -199,6 +201,7 @@ impl<'a> Job<'a> {
             objective: self.objective(network),
             method: self.method,
             optimiser: &self.config.optimiser,
+            pass_share: if self.method.config.auto.on { 0.0 } else { 1.0 },
         }
     }
 

@@ -18,6 +18,7 @@ use segen_kernels::VoxelLoss;
 
 use crate::config::method::{MethodConfig, Mode};
 use crate::config::{Config, Conventions};
+use crate::run::events::Strength;
 use crate::{Error, Result};
 
 /// Methods for a data set: settings, and which of its classes are rare.
@@ -86,9 +87,12 @@ impl Method {
         }
     }
 
-    /// Margin and focal exponent per class.
+    /// Margin and focal exponent per class, before the first epoch where they follow a gap.
     pub fn voxel_loss(&self) -> VoxelLoss {
         let (margin, focal) = (self.config.margin, self.config.focal);
+        if self.config.auto.on {
+            return self.voxel_loss_at(&Strength::default());
+        }
         let list = |mode: Mode, value: f64, when_rare: bool| match mode {
             Mode::Off => Vec::new(),
             Mode::Symmetric => vec![value as f32; self.rare.len()],
@@ -102,6 +106,15 @@ impl Method {
             weight: Vec::new(),
             epsilon: self.conventions.epsilon as f32,
         }
+    }
+}
+
+impl Method {
+    /// As [`Self::voxel_loss`], of methods that act as strongly as this.
+    pub fn voxel_loss_at(&self, strength: &Strength) -> VoxelLoss {
+        let focal = self.rare.iter().map(|&rare| if rare { 0.0 } else { strength.gamma as f32 }).collect();
+        let margin = strength.margin.iter().map(|&margin| margin as f32).collect();
+        VoxelLoss { margin, focal, weight: Vec::new(), epsilon: self.conventions.epsilon as f32 }
     }
 }
 

@@ -3,6 +3,7 @@
 mod budget;
 pub mod cases;
 pub mod checkpoint;
+pub mod control;
 mod epoch;
 pub mod iteration;
 pub mod job;

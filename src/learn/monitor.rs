@@ -25,7 +25,12 @@ impl ShiftMonitor {
     pub fn new(classes: &[String], rare: &[bool], method: Option<&str>) -> Self {
         assert_eq!(classes.len(), rare.len(), "one flag for every class");
         let advice = match method {
-            Some("asym-combination") => "more training cases or another `--policy` would help most",
+            Some("asym-combination" | "auto-combination") => {
+                "more training cases or another `--policy` would help most"
+            }
+            Some(name) if name.starts_with("auto-") => {
+                "the method answers this gap; `--method auto-combination` does so more strongly"
+            }
             Some(name) if name.starts_with("asym-") => {
                 "`--method asym-combination` counters this more strongly"
             }

@@ -128,6 +128,7 @@ impl Training<'_> {
         let planned = self.state.history.planned_steps;
         let mut events = Events::open(self.run, self.state.step)?;
         let mut session = Session::begin(&self.state);
+        self.steer();
         let mut clock = Clock::default();
         let mut patient = !self.out_of_patience();
         let mut asked = false;
@@ -199,7 +200,16 @@ impl Training<'_> {
         let loss = std::mem::take(&mut self.state.history.epoch_loss_sum) / steps as f64;
         let policy = self.learner.as_ref().map(PolicyLearner::policy);
         let epoch = EpochEnd { number: last / self.steps_per_epoch, loss, clock, policy };
-        self.epochs.end(&epoch, &mut self.state, events, progress)
+        let better = self.epochs.end(&epoch, &mut self.state, events, progress)?;
+        self.steer();
+        Ok(better)
+    }
+
+    /// Methods that follow a gap act as strongly as the last epoch found.
+    fn steer(&mut self) {
+        if let Some(control) = &self.state.history.control {
+            self.iteration.steer(&control.strength);
+        }
     }
 
     fn out_of_patience(&self) -> bool {

@@ -26,6 +26,8 @@ pub enum Event {
     Logits(LogitsEvent),
     /// The probabilities of a policy that learns, after some of its updates.
     Policy(PolicyEvent),
+    /// How strongly methods act in the next epoch, where they follow a gap.
+    Control(ControlEvent),
 }
 
 /// A step: its losses, its length and what it took.
@@ -156,6 +158,38 @@ pub struct PolicyEvent {
     pub validation_loss: f64,
     /// Of all choices, in the order target, group, choice, to six digits.
     pub probabilities: Vec<f64>,
+}
+
+/// The gap after an epoch, and what follows from it. Gaps and strengths have six digits, which JSON keeps exactly.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ControlEvent {
+    /// The step after which it was measured.
+    pub step: u64,
+    /// On training cases and on set-aside ones; empty where a schedule is replayed.
+    #[serde(flatten)]
+    pub shift: LogitShift,
+    /// Per class, background first, the gap of this epoch; `None` where it was not measured, and for common classes.
+    pub gap: Vec<Option<f64>>,
+    /// The smoothed gap, 0 for common classes.
+    pub smoothed: Vec<f64>,
+    /// What acts from the next step on.
+    #[serde(flatten)]
+    pub strength: Strength,
+    /// Whether a class had reached the greatest strength.
+    pub clamped: bool,
+    /// What measuring took.
+    pub seconds: f64,
+}
+
+/// How strongly methods act.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Strength {
+    /// Margin of every class, background first.
+    pub margin: Vec<f64>,
+    /// Focal exponent of the common classes.
+    pub gamma: f64,
+    /// Probability of every further pass of a step.
+    pub passes: f64,
 }
 
 /// Appends to `events.jsonl`.

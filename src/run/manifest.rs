@@ -45,6 +45,9 @@ pub struct Manifest {
     /// Folder of the prepared samples, absolute.
     #[serde(default)]
     pub cache: PathBuf,
+    /// Share of the epochs at whose end methods that follow a gap had their greatest strength.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_clamped: Option<f64>,
     /// Faults and changes of the data that `--anyway` went on with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accepted: Vec<String>,

@@ -178,8 +178,9 @@ impl Run {
 }
 
 /// Files and folders of a run.
-const PARTS: [&str; 16] = [
+const PARTS: [&str; 17] = [
     "data.json",
+    "schedule.json",
     "policy.toml",
     "plan.json",
     "dataset.json",

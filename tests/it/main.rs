@@ -8,6 +8,7 @@ mod check;
 mod cifar;
 mod class_specific;
 mod config;
+mod control;
 mod dataset;
 mod deepmedic;
 mod double;

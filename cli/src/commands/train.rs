@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// Method by name; overrides the file, and `--set` overrides it
     #[arg(long, value_name = "M", value_parser = PossibleValuesParser::new(MethodName::NAMES))]
     method: Option<String>,
+    /// Replay the strengths that RUN, of the same method, has found, instead of measuring on set-aside cases
+    #[arg(long, value_name = "RUN")]
+    margins_from: Option<PathBuf>,
     #[arg(long, value_name = "P", help = policy_help())]
     policy: Option<String>,
     /// Fold to hold out, or `all` to train and validate on every case
@@ -160,10 +163,15 @@ impl Args {
         sets.extend(self.set.iter().cloned());
         let mut add =
             |key: &str, value: Option<String>| sets.extend(value.map(|value| format!("{key}={value}")));
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let quoted = |path: PathBuf| format!("{:?}", path.display().to_string());
+        // A run may also be named as one of those in $nnUNet_results.
+        let from =
+            self.margins_from.as_ref().map(|run| if run.exists() { absolute(run) } else { run.clone() });
+        add("method.auto.from", from.map(quoted));
         add("policy.name", self.policy.as_ref().map(|name| format!("{name:?}")));
         add("fold", self.fold.clone());
-        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        add("splits", self.splits.as_ref().map(|path| format!("{:?}", absolute(path).display().to_string())));
+        add("splits", self.splits.as_ref().map(absolute).map(quoted));
         add("fraction", self.fraction.map(|v| format!("{v:?}")));
         add("seed", self.seed.map(|v| v.to_string()));
         add("schedule.steps", self.steps.map(|v| v.to_string()));

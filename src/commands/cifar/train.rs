@@ -145,7 +145,12 @@ impl Cifar<'_> {
                 optimiser: OptimiserState::new(optimiser.kind, &weights),
                 weights,
             },
-            iteration: Iteration { objective: objective.clone(), method: &method, optimiser: &optimiser },
+            iteration: Iteration {
+                objective: objective.clone(),
+                method: &method,
+                optimiser: &optimiser,
+                pass_share: 1.0,
+            },
             rate: LearningRate::HalfCosine(config.learning_rate),
             batches: Batches { clean, independent: None },
             learner,

@@ -10,6 +10,7 @@ use super::trained::{Scores, Trained, Which};
 use crate::config::{Config, FractionMode, NameOrFile, PolicyName};
 use crate::data::dataset::{self, Case, Dataset};
 use crate::learn::cases;
+use crate::learn::control::{self, Schedule};
 use crate::learn::job::{self, Job};
 use crate::learn::method::Method;
 use crate::learn::train::{Ending, Outcome};
@@ -161,7 +162,11 @@ fn begin(
     let labelled = dataset.test.iter().filter(|case| case.labels.is_some());
     let test: Vec<String> = labelled.map(|case| case.id.clone()).collect();
     let digest = DataDigest::of(dataset, config.fold, (&split.cases(), &test), None, progress)?;
-    let further = [("data.json", json!(digest)), ("run.json", json!(manifest))];
+    let schedule = schedule(&config, names, steps, progress)?;
+    let further: Vec<_> = [("data.json", json!(digest)), ("run.json", json!(manifest))]
+        .into_iter()
+        .chain(schedule.iter().map(Schedule::file))
+        .collect();
     run.set_up(&config, &plan, &split, &policy, &description(dataset)?, &further)?;
     Ok(Basis { config, plan, split, policy, test })
 }
@@ -256,6 +261,24 @@ fn resolve(request: &Request<'_>) -> Result<Config> {
     }
 }
 
+/// The schedule of another run that this one is to follow, for about `steps` steps.
+fn schedule(
+    config: &Config,
+    classes: &[String],
+    steps: u64,
+    progress: &dyn Progress,
+) -> Result<Option<Schedule>> {
+    let Some(from) = &config.method.auto.from else { return Ok(None) };
+    let schedule = Schedule::of(from, classes, &Method::resolve(config, classes)?)?;
+    let end = schedule.end() + 1;
+    if end < steps {
+        progress.note(&format!(
+            "the schedule ends after {end} of about {steps} steps; its last strengths are kept"
+        ));
+    }
+    Ok(Some(schedule))
+}
+
 fn split(dataset: &Dataset, config: &Config) -> Result<Split> {
     let fold = dataset.fold(config.fold)?;
     let own = match config.fraction_mode {
@@ -313,6 +336,17 @@ fn work(
     manifest.planned_steps = outcome.planned_steps;
     manifest.steps = outcome.steps;
     manifest.train_seconds = outcome.train_seconds;
+    manifest.share_clamped = control::share_clamped(run)?;
+    if let Some(share) = manifest.share_clamped {
+        let fixed = match share > control::FIXED {
+            true => "; so they acted as methods of a fixed strength do",
+            false => "",
+        };
+        progress.note(&format!(
+            "methods that follow the gap had their greatest strength after {:.0} % of the epochs{fixed}",
+            100.0 * share
+        ));
+    }
     if outcome.ending == Ending::Asked {
         return Err(Error::stopped(format!(
             "at step {} of {}, of which there is a checkpoint",

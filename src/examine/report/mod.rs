@@ -12,6 +12,7 @@ use crate::progress::Progress;
 use crate::run::Run;
 
 mod compare;
+mod control;
 mod overlays;
 mod page;
 mod run;

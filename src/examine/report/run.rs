@@ -1,7 +1,7 @@
 //! One run: what it was, its curves, its scores, its logits.
 
 use super::page::{Page, number, texts};
-use super::{Figures, overlays};
+use super::{Figures, control, overlays};
 use crate::config::Config;
 use crate::examine::logits;
 use crate::examine::policy::{self, Shown};
@@ -57,6 +57,7 @@ pub(super) fn write(
         let caption = "Share of voxels on the wrong side of the decision boundary, in a few fixed windows of \
                        training cases (seen) and validation cases (unseen). Curves that part are overfitting.";
         figures.chart(page, "shift", caption, &shift_panels(&events, classes), 2)?;
+        control::write(page, &events, classes, figures)?;
     }
     for (part, title) in [("test", "Test cases"), ("validation", title), ("train", "Training cases")] {
         let path = run.path(part).join("summary.json");
