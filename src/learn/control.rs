@@ -210,8 +210,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// That of the run which `method.auto.from` names, for a run with this method on these classes that is going to have
-    /// `steps` steps as far as is known.
+    /// That of the run which `method.auto.from` names, for a run with this method on these classes.
     ///
     /// # Errors
     /// Where it has none, its classes differ, or its methods do.

@@ -107,9 +107,7 @@ impl Method {
             epsilon: self.conventions.epsilon as f32,
         }
     }
-}
 
-impl Method {
     /// As [`Self::voxel_loss`], of methods that act as strongly as this.
     pub fn voxel_loss_at(&self, strength: &Strength) -> VoxelLoss {
         let focal = self.rare.iter().map(|&rare| if rare { 0.0 } else { strength.gamma as f32 }).collect();

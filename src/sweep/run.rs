@@ -179,14 +179,14 @@ const EXPERIMENT: &str = "experiment.toml";
 const CONFIG: &str = "config.toml";
 
 /// Claims the files of a sweep's folder: tables and figures, and, where `experiment` names the file of an experiment
-/// that is going to run, what is kept of it.
+/// that is going to run, what is kept of it. Neither that file nor what else is going to be `read` is ever replaced.
 ///
 /// # Errors
 /// As [`Outputs::claim`].
 pub fn claim(
     folder: &Path,
     experiment: Option<&Path>,
-    dataset: Option<&Path>,
+    read: &[&Path],
     existing: Existing,
 ) -> Result<Outputs> {
     let mut files = super::output::FILES.map(str::to_owned).to_vec();
@@ -194,7 +194,8 @@ pub fn claim(
         files.push(CONFIG.to_owned());
         files.extend((!are_same(experiment, &folder.join(EXPERIMENT))).then(|| EXPERIMENT.to_owned()));
     }
-    let inputs: Vec<PathBuf> = experiment.into_iter().chain(dataset).map(Path::to_owned).collect();
+    let inputs: Vec<PathBuf> =
+        experiment.into_iter().chain(read.iter().copied()).map(Path::to_owned).collect();
     Outputs::claim("sweep", folder, &files, &inputs, existing)
 }
 

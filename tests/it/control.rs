@@ -9,6 +9,8 @@ use segen::commands::train::{self, Finished, Request, Start};
 use segen::config::Config;
 use segen::data::dataset::Dataset;
 use segen::data::phantom::{self, Kind, PhantomOptions};
+use segen::examine::report::{self, Place};
+use segen::files::Existing;
 use segen::learn::checkpoint::Checkpoint;
 use segen::learn::control::of_epochs;
 use segen::learn::watch::{ShiftWatch, WatchOptions};
@@ -122,7 +124,14 @@ fn a_run_that_follows_a_gap_goes_on_and_is_replayed_to_the_same_bytes() {
     assert_eq!(last(&run).history.control.as_ref().map(|c| &c.gap), events.last().map(|e| &e.smoothed));
     assert!(run.manifest().unwrap().share_clamped.is_some());
 
-    // Within an epoch, four steps before the end.
+    let page = folder.path().join("page.html");
+    let folders = std::slice::from_ref(&run.folder);
+    let place = Place::claim(folders, &page, Existing::Refuse).unwrap();
+    report::write(folders, &place, &Silent).unwrap();
+    let html = std::fs::read_to_string(page).unwrap();
+    assert!(html.contains("Methods that follow the gap") && html.contains("tumor: gap"));
+
+    // Back into the last epoch but one.
     for step in [26, 25] {
         let _ = std::fs::remove_dir_all(run.path(&format!("checkpoint/step-{step}")));
     }

@@ -13,7 +13,7 @@ use segen::sweep::{
 };
 
 fn claimed(folder: &Path) -> Outputs {
-    sweep::claim(folder, Some(Path::new("experiment.toml")), None, Existing::Refuse).unwrap()
+    sweep::claim(folder, Some(Path::new("experiment.toml")), &[], Existing::Refuse).unwrap()
 }
 
 const EXPERIMENT: &str = r#"

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use segen::sweep::{self, Experiment, Launch, Table};
@@ -36,7 +36,9 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
         output.line(&format!("there is no finished cell in {}", args.output.display()));
         return Ok(Exit::CheckFailed);
     }
-    let outputs = sweep::claim(&args.output, file, dataset, args.existing.existing())?;
+    let splits = experiment.as_ref().and_then(|experiment| experiment.splits.as_deref());
+    let read: Vec<&Path> = dataset.into_iter().chain(splits).collect();
+    let outputs = sweep::claim(&args.output, file, &read, args.existing.existing())?;
     if let Some(experiment) = &experiment {
         let launch = Launch {
             experiment,
