@@ -17,6 +17,7 @@ use segen::image::volume::{Labels, Volume};
 use segen::predict::choice::PostChoice;
 use segen::predict::post;
 use segen::run::Run;
+use segen::score::operating::{self, Choice, Operating};
 
 /// A data set and a run of it, trained for a few steps, that no test changes.
 struct World {
@@ -372,6 +373,7 @@ fn nothing_is_chosen_where_cases_were_trained_on_or_it_is_not_wanted() {
     train(&WORLD.dataset, &all, &WORLD.cache, &["fold=all"]);
     let choice: PostChoice = Run::at(&all).read_json(POST).unwrap();
     assert_eq!(choice, PostChoice::default());
+    assert_eq!(Run::at(&all).read_json::<Option<Choice>>(operating::FILE).unwrap(), None);
     let off = folder.path().join("off");
     train(&WORLD.dataset, &off, &WORLD.cache, &["validation.post=off"]);
     let choice: PostChoice = Run::at(&off).read_json(POST).unwrap();
@@ -383,6 +385,106 @@ fn nothing_is_chosen_where_cases_were_trained_on_or_it_is_not_wanted() {
     let page = fs::read_to_string(page).unwrap();
     assert!(page.contains("none held out") && page.contains("no estimate"), "{page}");
     assert!(!page.contains("6 held out") && !page.contains("Validation cases"), "{page}");
+}
+
+#[test]
+fn an_operating_point_is_argmax_the_run_s_or_ones_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    copy(&WORLD.run, &run);
+    let scan = scan();
+    let name = scan.file_name().unwrap().to_str().unwrap().replace("_0000", "");
+    let of = |out: &str, more: &[&str]| {
+        let out = folder.path().join(out);
+        let more: Vec<&str> = ["--post", "off"].iter().chain(more).copied().collect();
+        let (code, said) = predict(&run, &[&scan], &out, &more);
+        assert_eq!(code, Some(0), "{more:?}: {said}");
+        let count = labels(&out.join(&name)).voxels.iter().filter(|&&label| label == 1).count();
+        (fs::read(out.join(&name)).unwrap(), count, said)
+    };
+    let (plain, count, _) = of("plain", &[]);
+    assert_eq!(of("argmax", &["--operating", "argmax"]).0, plain);
+    assert_eq!(of("one", &["--operating", "lesion=1"]).0, plain);
+    let (_, most, _) = of("most", &["--operating", "Lesion=1e9"]);
+    let (_, least, _) = of("least", &["--operating", "lesion=1e-9"]);
+    assert!(least == 0 && most > count && most > 1000, "{least} {count} {most}");
+    // What the run ships, as its validation leaves it.
+    let e = |b: f64| {
+        format!(
+            r#"{{"cases": ["a", "b"], "classes": ["lesion"], "odds": [{}], "bias": [{b}], "dice": [0.1, 0.25],
+                "cross_fitted": {{}}, "cross_fitted_dice": 0.2}}"#,
+            b.exp()
+        )
+    };
+    fs::write(run.join("operating.json"), e(0.5)).unwrap();
+    let (auto, _, said) = of("auto", &["--operating", "auto"]);
+    assert!(said.contains("lesion=1.649") && said.contains("0.250 instead of 0.100"), "{said}");
+    let exact = 0.5f64.exp().to_string();
+    assert_eq!(auto, of("same", &["--operating", &format!("lesion={exact}")]).0);
+    assert_eq!(of("default", &[]).0, plain, "the default stays argmax");
+    let manifest =
+        |out: &str| fs::read_to_string(folder.path().join(out).join(segen::files::MANIFEST)).unwrap();
+    assert!(manifest("auto").contains(r#""operating":[[0.5]]"#), "{}", manifest("auto"));
+    assert!(manifest("plain").contains(r#""operating":[[0.0]]"#), "{}", manifest("plain"));
+    // Each network of an average has its own.
+    let other = folder.path().join("other");
+    copy(&run, &other);
+    let with = ["--with", other.to_str().unwrap(), "--operating", "auto"];
+    let (_, same, _) = of("twice", &with);
+    fs::write(other.join("operating.json"), e(-60.0)).unwrap();
+    let (_, fewer, _) = of("mixed", &with);
+    let alone = labels(&folder.path().join("auto").join(&name)).voxels.iter().filter(|&&l| l == 1).count();
+    // Probabilities are averaged over windows, too: two networks that are one differ from it by rounding alone.
+    assert!(same.abs_diff(alone) <= alone / 20 + 20 && fewer < same, "{alone} {same} {fewer}");
+    // What cannot be used is named.
+    fs::write(run.join("operating.json"), "null").unwrap();
+    for (given, words) in [
+        (&["auto"][..], &["operating.json", "has chosen no operating point"][..]),
+        (&["leson=2"], &["no class `leson`", "did you mean `lesion`?"]),
+        (&["background=2"], &["is the background"]),
+        (&["lesion=0"], &["`lesion`", "`0`", "above 0"]),
+        (&["lesion"], &["`lesion` is neither `auto` nor `argmax`"]),
+        (&["auto", "lesion=2"], &["cannot be joined"]),
+    ] {
+        let more: Vec<&str> = given.iter().flat_map(|given| ["--operating", given]).collect();
+        let (code, said) = predict(&run, &[&scan], &folder.path().join("bad"), &more);
+        assert_eq!(code, Some(2), "{given:?}: {said}");
+        for word in words {
+            assert!(said.contains(word), "{given:?}: {said}");
+        }
+    }
+    assert!(!folder.path().join("bad").exists());
+}
+
+#[test]
+fn log_odds_of_held_out_and_test_cases_lie_beside_their_scores() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    train(&WORLD.dataset, &run, &WORLD.cache, &["validation.post=off"]);
+    let choice: Choice = Run::at(&run).read_json(operating::FILE).unwrap();
+    assert_eq!((choice.cases.len(), choice.classes.as_slice()), (2, &["lesion".to_owned()][..]));
+    for part in ["validation", "test"] {
+        let odds = Operating::read(&run.join(part).join(operating::FILE)).unwrap();
+        let summary: serde_json::Value =
+            serde_json::from_slice(&fs::read(run.join(part).join("summary.json")).unwrap()).unwrap();
+        let cases = summary["metric_per_case"].as_array().unwrap();
+        assert_eq!(cases.len(), odds.cases.len());
+        for (case, scored) in odds.cases.iter().zip(cases) {
+            let metric = |key: &str| scored["metrics"]["1"][key].as_u64().unwrap();
+            let counts = case.classes[0].at(operating::ZERO);
+            let expected = [metric("TP"), metric("FP"), metric("FN")];
+            assert_eq!(<[u64; 3]>::from(counts), expected, "{part}: {}", case.case);
+            assert_eq!(case.classes[0].lesions.unwrap().reference, metric("n_lesions_ref"));
+            assert_eq!(case.at_bias, case.at(case.bias.as_ref().unwrap()).unwrap());
+            let own = match part {
+                "validation" => &choice.cross_fitted[&case.case],
+                _ => &choice.chosen.bias,
+            };
+            assert_eq!(case.bias.as_ref(), Some(own));
+        }
+    }
+    let bytes = fs::metadata(run.join("test/operating.json")).unwrap().len();
+    assert!(bytes < 20_000, "{bytes}");
 }
 
 #[test]

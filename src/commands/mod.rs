@@ -3,8 +3,10 @@
 pub mod cifar;
 pub mod demo;
 pub mod logits;
+pub mod operating;
 pub mod predict;
 pub mod scans;
+pub mod scores;
 pub mod test_time;
 pub mod train;
 pub mod trained;

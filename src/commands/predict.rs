@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use segen_kernels::Device;
 use serde_json::{Value, json};
 
+use super::operating::{OperatingPoint, biases};
 use super::scans::{self, Scan};
 use super::trained::{Trained, Which, segmenter};
 use crate::config::PostMode;
@@ -21,6 +22,7 @@ use crate::progress::Progress;
 use crate::run::Run;
 use crate::run::record::Record;
 use crate::score::Masks;
+use crate::score::operating::Bias;
 use crate::{Error, Result};
 
 /// Whether mirror images are predicted too.
@@ -57,6 +59,8 @@ pub struct Request<'a> {
     pub mirror: Mirror,
     /// Test-time policy, instead of mirroring.
     pub test_time: Option<TestTime>,
+    /// How classes are decided.
+    pub operating: OperatingPoint,
     /// Whether the steps that the runs ship change the label maps.
     pub post: PostMode,
     /// What to write.
@@ -99,15 +103,21 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Predictions
     let scans = scans::find(request.inputs, record.plan.channels, request.masks)?;
     let options = WindowOptions { mirrors: mirrors(request, &runs, progress)?, ..first.window_options() };
     let steps = steps(request, &runs, progress);
-    let settings = settings(request, &runs, &options, &steps);
+    let biases = biases(&request.operating, &runs, progress)?;
+    let settings = settings(request, &runs, &options, (&steps, &biases));
     let test_time = request.test_time.as_ref();
-    let segmenter = segmenter(&runs, options, test_time, request.device, progress)?;
+    let segmenter = segmenter(&runs, &biases, (options, test_time), request.device, progress)?;
+    // Of several networks each is changed before they are averaged.
+    let bias = match biases.as_slice() {
+        [one] => one.clone(),
+        _ => Bias::none(segmenter.classes() - 1),
+    };
     let outputs = claim(request, &scans, record.labels.classes(), &record.file_ending)?;
     tell_masks(first, &scans, progress);
     let description: Value = record.run.read_json("dataset.json")?;
     outputs.write("dataset.json", None, bytes_of(format!("{description:#}\n").as_bytes()))?;
-    let job =
-        Job { request, first, segmenter: segmenter.as_ref(), steps: &steps, settings, outputs: &outputs };
+    let (steps, segmenter) = (&steps, segmenter.as_ref());
+    let job = Job { request, first, segmenter, bias: &bias, steps, settings, outputs: &outputs };
     let mut predictions = Predictions::default();
     for (case, looked) in scans {
         let done = match looked {
@@ -135,6 +145,7 @@ struct Job<'a> {
     request: &'a Request<'a>,
     first: &'a Trained,
     segmenter: &'a dyn Segmenter,
+    bias: &'a Bias,
     steps: &'a Steps,
     settings: Value,
     outputs: &'a Outputs,
@@ -158,6 +169,7 @@ impl Job<'_> {
         progress.begin(&case.id, self.segmenter.passes(sample.geometry.shape) as u64);
         let files = LabelFiles {
             segmenter: self.segmenter,
+            bias: self.bias,
             scheme: &self.first.record.labels,
             ending,
             place: Place::Claimed(self.outputs),
@@ -199,7 +211,12 @@ fn probability_names(request: &Request<'_>, id: &str, classes: usize, ending: &s
 }
 
 /// Everything that decides about a label map but the scan.
-fn settings(request: &Request<'_>, runs: &[Trained], options: &WindowOptions, steps: &Steps) -> Value {
+fn settings(
+    request: &Request<'_>,
+    runs: &[Trained],
+    options: &WindowOptions,
+    (steps, biases): (&Steps, &[Bias]),
+) -> Value {
     let trained = |run: &Trained| {
         let Record { plan, labels, config, .. } = &run.record;
         json!({
@@ -217,6 +234,7 @@ fn settings(request: &Request<'_>, runs: &[Trained], options: &WindowOptions, st
         "version": env!("CARGO_PKG_VERSION"),
         "runs": runs.iter().map(trained).collect::<Vec<_>>(),
         "step": options.step, "mirror": options.mirrors.names(), "test_time": forms, "post": steps,
+        "operating": biases,
     })
 }
 

@@ -7,23 +7,20 @@ use std::str::FromStr;
 
 use segen_kernels::Device;
 
-use crate::config::PostMode;
 use crate::data::dataset::{Case, Dataset};
 use crate::files::{Digest, create_folder};
 use crate::learn::checkpoint::{self, Checkpoint, Pointer};
 use crate::learn::job;
 use crate::network::{Network, Parameter, Weights};
+use crate::predict::Segmenter;
 use crate::predict::choice::PostChoice;
 use crate::predict::forms::TestTime;
-use crate::predict::post::Steps;
-use crate::predict::scored::{Scored, StepsOf, predict_and_score};
 use crate::predict::windows::{Predictor, WindowOptions};
-use crate::predict::{LabelFiles, Place, Segmenter};
 use crate::prepare::{self, PreparedCase};
 use crate::progress::Progress;
 use crate::run::Run;
-use crate::run::record::{Record, cases_of};
-use crate::score::Summary;
+use crate::run::record::Record;
+use crate::score::operating::{self, Bias, Choice};
 use crate::{Error, Result};
 
 /// A trained run.
@@ -37,6 +34,8 @@ pub struct Trained {
     pub steps: u64,
     /// Steps after its predictions, chosen on held-out cases; none where it has no `post.json`.
     pub post: PostChoice,
+    /// The bias of its decision, chosen on held-out cases; none where nothing was chosen or it has no such file.
+    pub operating: Option<Choice>,
 }
 
 /// What training gives and prediction needs. A model that is no network is an arm of its own with what it was fitted
@@ -73,7 +72,11 @@ impl Trained {
             true => run.read_json(POST)?,
             false => PostChoice::default(),
         };
-        Ok(Self { record, model: Model::Network { network, weights }, steps, post })
+        let operating = match run.path(operating::FILE).is_file() {
+            true => run.read_json(operating::FILE)?,
+            false => None,
+        };
+        Ok(Self { record, model: Model::Network { network, weights }, steps, post, operating })
     }
 
     /// Prepares cases of the run's data set, or takes them from the cache.
@@ -113,18 +116,23 @@ impl Model {
 /// The steps after a run's predictions, in its folder.
 pub const POST: &str = "post.json";
 
-/// What predicts with a run, or with several whose probabilities are averaged. The first one's plan rules.
+/// What predicts with a run, or with several whose probabilities are averaged. The first one's plan rules. Of several
+/// each has the bias in its place of `biases`; of a single one the probabilities stay as they are, its bias is for who
+/// decides.
 ///
 /// # Errors
 /// Where a run was trained with another plan than the first, or the forms of `test_time` do not fit it.
 pub fn segmenter(
     runs: &[Trained],
-    options: WindowOptions,
-    test_time: Option<&TestTime>,
+    biases: &[Bias],
+    (options, test_time): (WindowOptions, Option<&TestTime>),
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Box<dyn Segmenter>> {
     let mut predictor = windows(runs, options, device)?;
+    if runs.len() > 1 {
+        predictor = predictor.with_odds(biases);
+    }
     if let Some(test_time) = test_time {
         let forms = test_time.forms(&runs[0].record.plan, predictor.window())?;
         progress.note(&format!("{} passes per window instead of 1: {}", forms.len(), forms.describe()));
@@ -169,107 +177,6 @@ fn same_plan(first: &Record, other: &Record) -> Result<()> {
         ),
         "average only runs that were trained with the same plan",
     ))
-}
-
-/// Scores of a run's cases.
-#[derive(Debug)]
-pub struct Scores {
-    /// Of the held-out cases.
-    pub validation: Summary,
-    /// Of the data set's test cases, where it has labels for them.
-    pub test: Option<Summary>,
-    /// Cases that could not be scored, and why.
-    pub failed: Vec<(String, Error)>,
-}
-
-impl Trained {
-    /// Predicts and scores the held-out cases, chooses the steps after a prediction on them, and writes these to
-    /// `post.json`; then predicts and scores the labelled test cases with them, and as many training cases as the
-    /// configuration asks for. `prepared` are the
-    /// samples of training and validation cases that there are already.
-    ///
-    /// # Errors
-    /// Where nothing of a part can be predicted, or the run folder cannot be written.
-    pub fn score(
-        &mut self,
-        dataset: &Dataset,
-        prepared: &[PreparedCase],
-        device: &Device,
-        progress: &dyn Progress,
-    ) -> Result<Scores> {
-        let segmenter = segmenter(std::slice::from_ref(self), self.window_options(), None, device, progress)?;
-        let Record { run, config, plan, split, .. } = self.record.clone();
-        let part =
-            |name: &str, cases: &[&Case], steps: StepsOf<'_>, prepared: &[PreparedCase]| -> Result<Scored> {
-                let folder = run.path(name);
-                let load = |case: &Case| match prepared.iter().find(|prepared| prepared.id == case.id) {
-                    Some(prepared) => prepared.load(),
-                    None => plan.recipe().prepare(dataset, case),
-                };
-                let files = LabelFiles {
-                    segmenter: segmenter.as_ref(),
-                    scheme: &dataset.labels,
-                    ending: &dataset.file_ending,
-                    place: Place::Run(&folder),
-                };
-                predict_and_score(&files, &folder, cases, &load, steps, progress)
-            };
-        let validation = cases_of(dataset, &split.validation)?;
-        // With `fold = all` these were trained on: what gains there says nothing.
-        let choose = config.validation.post == PostMode::Auto && split.held_out().len() == validation.len();
-        let none = Steps::new();
-        let steps = if choose { StepsOf::OtherCases } else { StepsOf::Given(&none) };
-        let Scored { summary: mut validation, post, mut failed } =
-            part("validation", &validation, steps, prepared)?;
-        if split.held_out().is_empty() {
-            tell_trained_on(&mut validation, &run.path("validation"))?;
-        }
-        run.write_json(POST, &post)?;
-        tell(&post, progress);
-        let steps = post.steps();
-        self.post = post;
-        let labelled: Vec<&Case> = dataset.test.iter().filter(|case| case.labels.is_some()).collect();
-        let test = match labelled.is_empty() {
-            true => None,
-            // A test case may have the name of another one.
-            false => Some(part("test", &labelled, StepsOf::Given(&steps), &[])?),
-        };
-        let test = test.map(|test| {
-            failed.extend(test.failed);
-            test.summary
-        });
-        let train = cases_of(dataset, &split.train)?;
-        let few = config.validation.train_cases.min(train.len());
-        if few > 0 {
-            let spread: Vec<&Case> = (0..few).map(|i| train[i * train.len() / few]).collect();
-            let mut scored = part("train", &spread, StepsOf::Given(&steps), prepared)?;
-            tell_trained_on(&mut scored.summary, &run.path("train"))?;
-            failed.extend(scored.failed);
-        }
-        Ok(Scores { validation, test, failed })
-    }
-}
-
-/// Writes into `summary.json` that its cases were trained on, so that nobody takes the scores for an estimate.
-fn tell_trained_on(summary: &mut Summary, folder: &Path) -> Result<()> {
-    summary.trained_on = true;
-    summary.write(&folder.join("summary.json"))
-}
-
-/// Says which steps were chosen.
-fn tell(post: &PostChoice, progress: &dyn Progress) {
-    for choice in &post.values {
-        progress.note(&format!(
-            "after predictions, {}: {}, mean Dice {:.3} instead of {:.3} on the {} held-out cases ({:+.3} on those that \
-             it was not chosen on)",
-            choice.regions.join(", "),
-            choice.post,
-            choice.dice[1],
-            choice.dice[0],
-            post.cases,
-            choice.cross_fitted_gain
-        ));
-    }
 }
 
 /// Which of a run's checkpoints.

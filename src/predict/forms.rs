@@ -4,7 +4,7 @@ use ndarray::{ArrayView3, ArrayView4};
 use segen_kernels::{Activation, Array};
 use serde::{Deserialize, Serialize};
 
-use super::windows::Predictor;
+use super::windows::{Predictor, tilt};
 use crate::augment::{Cut, Draw, Histograms, add_rules};
 use crate::network::{Grid, Mode, Pathway};
 use crate::plan::Plan;
@@ -294,7 +294,7 @@ impl Predictor {
         let size = self.patch.iter().product::<usize>() * self.classes;
         let share = 1.0 / self.networks.len() as f32;
         let mut sums: Vec<Vec<f32>> = Vec::new();
-        for (network, weights) in &self.networks {
+        for (turn, (network, weights)) in self.networks.iter().enumerate() {
             let forward = || network.forward(weights, inputs.clone(), Mode::Evaluation);
             let logits = self.kernels.scoped(forward).logits.swap_remove(0);
             let output = match average {
@@ -303,7 +303,10 @@ impl Predictor {
             };
             let output = output.into_channels_last().into_host();
             for (number, window) in output.chunks_exact(size).enumerate() {
-                let back = view.carry_back(window, self.classes, self.patch);
+                let mut back = view.carry_back(window, self.classes, self.patch);
+                if let Some(odds) = self.odds.get(turn) {
+                    lean(&mut back, odds, average);
+                }
                 if sums.len() <= number {
                     sums.push(vec![0.0; back.len()]);
                 }
@@ -343,6 +346,24 @@ impl Predictor {
             }
             self.add_window(&window, *place, [nx, ny, nz], [false; 3], 1.0, first, band);
         }
+    }
+}
+
+/// Changes what a network finds in a window, (class, voxel) and the part of each voxel that was shown, by the odds of
+/// its classes.
+fn lean(found: &mut [f32], odds: &[f32], average: Average) {
+    let size = found.len() / (odds.len() + 1);
+    let mut voxel = vec![0.0; odds.len()];
+    for at in 0..size {
+        voxel.iter_mut().enumerate().for_each(|(class, value)| *value = found[class * size + at]);
+        match average {
+            Average::Probabilities => tilt(&mut voxel, odds),
+            Average::Logits => {
+                let shown = found[odds.len() * size + at];
+                voxel.iter_mut().zip(odds).for_each(|(z, odds)| *z += shown * odds.ln());
+            }
+        }
+        voxel.iter().enumerate().for_each(|(class, value)| found[class * size + at] = *value);
     }
 }
 

@@ -17,6 +17,7 @@ use crate::files::Outputs;
 use crate::image;
 use crate::image::volume::{Labels, Volume};
 use crate::prepare::{Restorer, Sample};
+use crate::score::operating::{Bias, CaseOdds};
 use crate::{Result, files};
 
 pub mod choice;
@@ -24,11 +25,13 @@ pub mod forms;
 pub mod mirror;
 pub mod post;
 pub mod scored;
+mod tally;
 pub mod tiling;
 pub(crate) mod voxels;
 pub mod windows;
 
 use post::Steps;
+use tally::Tally;
 
 /// Gives every voxel of a prepared sample the probabilities of the classes. Whatever can do that, a network or another
 /// model, can be validated, tested and used by `segen predict`.
@@ -54,6 +57,8 @@ pub trait Segmenter: std::fmt::Debug {
 pub struct LabelFiles<'a> {
     /// What predicts.
     pub segmenter: &'a dyn Segmenter,
+    /// Of the decision between its classes.
+    pub bias: &'a Bias,
     /// What the classes are called in files.
     pub scheme: &'a LabelScheme,
     /// Ending of the files, with its dot.
@@ -118,12 +123,13 @@ impl LabelFiles<'_> {
         from: Option<&Value>,
         advance: &mut dyn FnMut(usize),
     ) -> Result<LabelFile> {
-        let mask = case.mask.as_deref().map(image::read_labels).transpose()?.map(|(mask, _)| mask);
+        let mask = mask_of(case)?;
         let header = image::read_header(&case.images[0])?;
-        let mut labels = match probabilities {
-            Probabilities::Unwritten => segment(self.segmenter, sample, advance),
+        let labels = match probabilities {
+            Probabilities::Unwritten => segment(self.segmenter, sample, self.bias, advance),
             Probabilities::Written => {
-                let (labels, probabilities) = segment_with_probabilities(self.segmenter, sample, advance);
+                let (labels, probabilities) =
+                    segment_with_probabilities(self.segmenter, sample, self.bias, advance);
                 for (class, voxels) in probabilities.into_iter().enumerate() {
                     let name = Self::probability_name(&case.id, class, self.ending);
                     let volume = Volume::new(voxels, labels.grid.clone());
@@ -134,6 +140,40 @@ impl LabelFiles<'_> {
                 labels
             }
         };
+        self.finish(case, labels, mask, &header, steps, from)
+    }
+
+    /// As [`Self::write`], without probabilities, for a case with a reference: counts its log-odds, too, which say
+    /// what other decisions would have found. They are those of the plain decision, whatever the bias.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_counted(
+        &self,
+        case: &Case,
+        sample: &Sample,
+        steps: &Steps,
+        reference: &Labels,
+    ) -> Result<(LabelFile, CaseOdds)> {
+        let mask = mask_of(case)?;
+        let header = image::read_header(&case.images[0])?;
+        let mut tally = Tally::new(&sample.geometry, self.scheme, reference, mask.as_ref());
+        let restorer = restorer(self.segmenter, sample, self.bias);
+        let restorer = restorer.with_sink(|x, plane| tally.plane(x, plane));
+        let labels = stream(self.segmenter, sample, restorer, &mut |_| {});
+        Ok((self.finish(case, labels, mask, &header, steps, None)?, tally.finish(&case.id)))
+    }
+
+    /// Turns predicted classes into the label map that is written.
+    fn finish(
+        &self,
+        case: &Case,
+        mut labels: Labels,
+        mask: Option<Labels>,
+        header: &image::Header,
+        steps: &Steps,
+        from: Option<&Value>,
+    ) -> Result<LabelFile> {
         if let Some(mask) = &mask {
             labels.voxels.zip_mut_with(&mask.voxels, |label, &inside| *label *= u8::from(inside != 0));
         }
@@ -141,7 +181,7 @@ impl LabelFiles<'_> {
         post::apply(steps, &mut labels, mask.as_ref());
         let name = Self::name(&case.id, self.ending);
         let path = self.place.path(&name);
-        let content = image::labels_content(&path, &labels, Some(&header))?;
+        let content = image::labels_content(&path, &labels, Some(header))?;
         self.place.write(&name, from, content)?;
         Ok(LabelFile { path, labels, mask })
     }
@@ -192,10 +232,20 @@ impl Place<'_> {
     }
 }
 
-/// Segments a prepared sample: classes on the scan's own grid and axis order. `advance` receives the number of passes
-/// done.
-pub fn segment(segmenter: &dyn Segmenter, sample: &Sample, advance: &mut dyn FnMut(usize)) -> Labels {
-    stream(segmenter, sample, Restorer::new(&sample.geometry, segmenter.classes()), advance)
+/// The region of interest of a case, where it has one.
+fn mask_of(case: &Case) -> Result<Option<Labels>> {
+    Ok(case.mask.as_deref().map(image::read_labels).transpose()?.map(|(mask, _)| mask))
+}
+
+/// Segments a prepared sample: classes on the scan's own grid and axis order, decided with a bias. `advance` receives
+/// the number of passes done.
+pub fn segment(
+    segmenter: &dyn Segmenter,
+    sample: &Sample,
+    bias: &Bias,
+    advance: &mut dyn FnMut(usize),
+) -> Labels {
+    stream(segmenter, sample, restorer(segmenter, sample, bias), advance)
 }
 
 /// As [`segment`], with the probabilities of every class on the scan's own grid. These take memory for
@@ -203,6 +253,7 @@ pub fn segment(segmenter: &dyn Segmenter, sample: &Sample, advance: &mut dyn FnM
 pub fn segment_with_probabilities(
     segmenter: &dyn Segmenter,
     sample: &Sample,
+    bias: &Bias,
     advance: &mut dyn FnMut(usize),
 ) -> (Labels, Vec<Array3<f32>>) {
     let geometry = &sample.geometry;
@@ -211,7 +262,7 @@ pub fn segment_with_probabilities(
     volumes[0].fill(1.0);
     let [x0, y0, z0] = geometry.crop_start;
     let [_, cy, cz] = geometry.crop_shape;
-    let restorer = Restorer::new(geometry, segmenter.classes()).with_sink(|x, plane| {
+    let restorer = restorer(segmenter, sample, bias).with_sink(|x, plane| {
         for (volume, values) in volumes.iter_mut().zip(plane.outer_iter()) {
             volume.slice_mut(s![x0 + x, y0..y0 + cy, z0..z0 + cz]).assign(&values);
         }
@@ -219,6 +270,12 @@ pub fn segment_with_probabilities(
     let labels = stream(segmenter, sample, restorer, advance);
     let volumes = volumes.iter().map(|volume| geometry.orientation.undo(volume.view()).to_owned()).collect();
     (labels, volumes)
+}
+
+/// Without a bias the plain decision is made, not one with odds of 1.
+fn restorer<'a>(segmenter: &dyn Segmenter, sample: &Sample, bias: &Bias) -> Restorer<'a> {
+    let restorer = Restorer::new(&sample.geometry, segmenter.classes());
+    if bias.is_none() { restorer } else { restorer.with_odds(bias.odds()) }
 }
 
 fn stream(

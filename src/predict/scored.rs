@@ -10,6 +10,7 @@ use crate::files::create_folder;
 use crate::image;
 use crate::prepare::Sample;
 use crate::progress::Progress;
+use crate::score::operating::{self, Bias, CaseOdds, Choice, Operating};
 use crate::score::{CaseScores, ScoreOptions, Summary, score};
 use crate::{Error, Result};
 
@@ -22,6 +23,15 @@ pub enum StepsOf<'a> {
     OtherCases,
 }
 
+/// Which b a case's counts are given at. No label map is decided with it.
+#[derive(Clone, Copy, Debug)]
+pub enum BiasOf<'a> {
+    /// This one, where there is one.
+    Given(Option<&'a Bias>),
+    /// The one that is best on the other cases.
+    OtherCases,
+}
+
 /// Predictions of cases and what they are worth.
 #[derive(Debug)]
 pub struct Scored {
@@ -29,12 +39,14 @@ pub struct Scored {
     pub summary: Summary,
     /// The steps chosen on all cases and on the others of each, where they were to be chosen.
     pub post: PostChoice,
+    /// The b chosen on all cases and on the others of each, where it was to be chosen and could be.
+    pub choice: Option<Choice>,
     /// Cases that could not be predicted or scored, and why.
     pub failed: Vec<(String, Error)>,
 }
 
-/// Segments cases, writes the label maps into `folder`, which is the place of `files`, and scores them; `summary.json`
-/// stands beside them. `load` gives the prepared sample of a case. A case that fails leaves the others as they are.
+/// Segments cases, writes the label maps into `folder`, which is the place of `files`, and scores them;
+/// `summary.json` and `operating.json` stand beside them. `load` gives the prepared sample of a case. A case that fails leaves the others as they are.
 ///
 /// # Errors
 /// Where the user asked to stop; where every case fails, the first error; where the folder or `summary.json` cannot be written.
@@ -43,11 +55,12 @@ pub fn predict_and_score(
     folder: &Path,
     cases: &[&Case],
     load: &dyn Fn(&Case) -> Result<Sample>,
-    steps: StepsOf<'_>,
+    (steps, bias): (StepsOf<'_>, BiasOf<'_>),
     progress: &dyn Progress,
 ) -> Result<Scored> {
     create_folder(folder)?;
-    let (mut failed, mut evidence, mut predicted) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut failed, mut evidence, mut predicted, mut odds) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     progress.begin("predicting", cases.len() as u64);
     for (number, &case) in cases.iter().enumerate() {
         if progress.is_stopped() {
@@ -55,7 +68,8 @@ pub fn predict_and_score(
         }
         match load(case).and_then(|sample| predict(files, case, &sample, steps)) {
             Ok(found) => {
-                evidence.extend(found.map(|found| (case.id.clone(), found)));
+                evidence.extend(found.evidence.map(|found| (case.id.clone(), found)));
+                odds.extend(found.odds);
                 predicted.push(case);
             }
             Err(error) => failed.push((case.id.clone(), error)),
@@ -88,30 +102,44 @@ pub fn predict_and_score(
     }
     let summary = Summary::of(scores, files.scheme, &ScoreOptions::default());
     summary.write(&folder.join("summary.json"))?;
-    Ok(Scored { summary, post, failed })
+    let choice = match bias {
+        BiasOf::OtherCases => Choice::cross_fit(&mut odds),
+        BiasOf::Given(bias) => {
+            odds.iter_mut().for_each(|case| bias.into_iter().for_each(|bias| case.take(bias)));
+            None
+        }
+    };
+    Operating::of(odds).write(&folder.join(operating::FILE))?;
+    Ok(Scored { summary, post, choice, failed })
 }
 
-/// Writes the label map of a case; where the steps are still to be chosen, gives what decides about them.
-fn predict(
-    files: &LabelFiles<'_>,
-    case: &Case,
-    sample: &Sample,
-    steps: StepsOf<'_>,
-) -> Result<Option<Evidence>> {
-    let advance = &mut |_| {};
-    match steps {
-        StepsOf::Given(steps) => {
-            files.write(case, sample, steps, Probabilities::Unwritten, None, advance)?;
-            Ok(None)
-        }
-        StepsOf::OtherCases => {
-            let none = Steps::new();
-            let file = files.write(case, sample, &none, Probabilities::Unwritten, None, advance)?;
-            let Some(reference) = &case.labels else { return Ok(None) };
-            let (reference, _) = image::read_labels(reference)?;
-            Ok(Some(Evidence::of(&file.labels, &reference, file.mask.as_ref(), files.scheme)))
-        }
-    }
+/// What a prediction tells besides its label map.
+#[derive(Default)]
+struct Told {
+    /// What decides about the steps, where they are still to be chosen.
+    evidence: Option<Evidence>,
+    /// Its log-odds, where there is a reference.
+    odds: Option<CaseOdds>,
+}
+
+/// Writes the label map of a case.
+fn predict(files: &LabelFiles<'_>, case: &Case, sample: &Sample, steps: StepsOf<'_>) -> Result<Told> {
+    let none = Steps::new();
+    let own = match steps {
+        StepsOf::Given(steps) => steps,
+        StepsOf::OtherCases => &none,
+    };
+    let Some(reference) = &case.labels else {
+        files.write(case, sample, own, Probabilities::Unwritten, None, &mut |_| {})?;
+        return Ok(Told::default());
+    };
+    let (reference, _) = image::read_labels(reference)?;
+    let (file, odds) = files.write_counted(case, sample, own, &reference)?;
+    let evidence = match steps {
+        StepsOf::Given(_) => None,
+        StepsOf::OtherCases => Some(Evidence::of(&file.labels, &reference, file.mask.as_ref(), files.scheme)),
+    };
+    Ok(Told { evidence, odds: Some(odds) })
 }
 
 /// Brings a case's label map into its final form and scores it; `None` without a reference.

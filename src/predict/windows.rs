@@ -19,6 +19,7 @@ use crate::network::{Bound, Field, Mode, Network, Padding, Pathway, Weights};
 use crate::plan::Plan;
 use crate::prepare::Sample;
 use crate::prepare::window::{Frame, corner_means};
+use crate::score::operating::Bias;
 use crate::{Error, Result};
 
 /// How to predict.
@@ -53,6 +54,8 @@ pub struct Predictor {
     pub(super) weighting: [Vec<f32>; 3],
     /// Changed forms in which windows are seen, instead of mirror images.
     pub(super) views: Option<Views>,
+    /// Of every network, the odds that its probabilities are multiplied by; none where all are 1.
+    pub(super) odds: Vec<Vec<f32>>,
     /// How the CPU operators run, wherever it predicts: as where it was made.
     pub(super) kernels: Settings,
 }
@@ -104,8 +107,25 @@ impl Predictor {
             device: *device,
             weighting,
             views: None,
+            odds: Vec::new(),
             kernels: Settings::current(),
         })
+    }
+
+    /// Multiplies the probabilities of every network by the odds of its own bias, and brings their sum back, before they
+    /// are averaged: for a network alone the largest class is then that of the bias.
+    ///
+    /// # Panics
+    /// Where there are not as many as networks, or one is for other classes (a bug of the caller).
+    pub fn with_odds(mut self, biases: &[Bias]) -> Self {
+        assert_eq!(biases.len(), self.networks.len(), "one bias for each network");
+        self.odds.clear();
+        if biases.iter().any(|bias| !bias.is_none()) {
+            let odds = |bias: &Bias| bias.odds().into_iter().map(|odds| odds as f32).collect();
+            self.odds = biases.iter().map(odds).collect();
+            assert!(self.odds.iter().all(|odds: &Vec<f32>| odds.len() == self.classes), "classes of a bias");
+        }
+        self
     }
 
     /// First voxels of the windows along each axis.
@@ -166,12 +186,15 @@ impl Predictor {
         for mirror in self.options.mirrors.iter() {
             let inputs = self.inputs(images, padding, group, mirror.axes);
             let sources = mirror.sources(self.classes);
-            for (network, weights) in &self.networks {
+            for (number, (network, weights)) in self.networks.iter().enumerate() {
                 let forward = || network.forward(weights, inputs.clone(), Mode::Evaluation);
                 let logits = self.kernels.scoped(forward).logits.swap_remove(0);
                 let mut probabilities = segen_kernels::softmax(&logits).into_channels_last().into_host();
                 if !mirror.pairs.is_empty() {
                     exchange(&mut probabilities, &sources);
+                }
+                if let Some(odds) = self.odds.get(number) {
+                    probabilities.chunks_exact_mut(self.classes).for_each(|voxel| tilt(voxel, odds));
                 }
                 for (place, window) in group.iter().zip(probabilities.chunks_exact(size)) {
                     self.add_window(window, *place, [nx, ny, nz], mirror.axes, share, first, band);
@@ -333,5 +356,15 @@ fn exchange(probabilities: &mut [f32], sources: &[usize]) {
     for values in probabilities.chunks_exact_mut(sources.len()) {
         voxel.copy_from_slice(values);
         values.iter_mut().zip(sources).for_each(|(value, &source)| *value = voxel[source]);
+    }
+}
+
+/// Multiplies the probabilities of a voxel by odds and brings their sum back to what it was.
+pub(super) fn tilt(voxel: &mut [f32], odds: &[f32]) {
+    let before: f32 = voxel.iter().sum();
+    voxel.iter_mut().zip(odds).for_each(|(p, odds)| *p *= odds);
+    let after: f32 = voxel.iter().sum();
+    if after > 0.0 {
+        voxel.iter_mut().for_each(|p| *p *= before / after);
     }
 }

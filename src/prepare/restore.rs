@@ -28,6 +28,7 @@ pub struct Restorer<'a> {
     /// On the oriented grid.
     labels: Array3<u8>,
     sink: Option<Sink<'a>>,
+    odds: Option<Vec<f64>>,
 }
 
 type Sink<'a> = Box<dyn FnMut(usize, ArrayView3<'_, f32>) + Send + 'a>;
@@ -63,6 +64,7 @@ impl<'a> Restorer<'a> {
             labels: Array3::zeros(geometry.original.oriented(&geometry.orientation).shape),
             geometry: geometry.clone(),
             sink: None,
+            odds: None,
         }
     }
 
@@ -71,6 +73,17 @@ impl<'a> Restorer<'a> {
     /// background.
     pub fn with_sink(mut self, sink: impl FnMut(usize, ArrayView3<'_, f32>) + Send + 'a) -> Self {
         self.sink = Some(Box::new(sink));
+        self
+    }
+
+    /// Multiplies the probability of every class by its odds before the largest wins. What a sink is handed stays as it
+    /// is.
+    ///
+    /// # Panics
+    /// Where odds are for another number of classes (a bug of the caller).
+    pub fn with_odds(mut self, odds: Vec<f64>) -> Self {
+        assert_eq!(odds.len(), self.classes, "odds for another number of classes");
+        self.odds = Some(odds);
         self
     }
 
@@ -130,7 +143,10 @@ impl<'a> Restorer<'a> {
         let [x0, y0, z0] = self.geometry.crop_start;
         let [_, ny, nz] = self.geometry.crop_shape;
         let mut target = self.labels.slice_mut(s![x0 + at, y0..y0 + ny, z0..z0 + nz]);
-        largest_class(blend.view(), &mut target);
+        match &self.odds {
+            None => largest_class(blend.view(), &mut target),
+            Some(odds) => largest_weighted(blend.view(), odds, &mut target),
+        }
         if let Some(sink) = &mut self.sink {
             sink(at, blend.view());
         }
@@ -169,6 +185,18 @@ fn largest_class(planes: ArrayView3<'_, f32>, target: &mut ndarray::ArrayViewMut
                     *label = class as u8;
                 }
             }
+        }
+    });
+}
+
+/// As [`largest_class`], of probabilities times odds.
+fn largest_weighted(planes: ArrayView3<'_, f32>, odds: &[f64], target: &mut ndarray::ArrayViewMut2<'_, u8>) {
+    target.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(y, mut row)| {
+        for (z, label) in row.iter_mut().enumerate() {
+            let weighted = |class: usize| f64::from(planes[[class, y, z]]) * odds[class];
+            let best = (1..odds.len())
+                .fold(0, |best, class| if weighted(class) > weighted(best) { class } else { best });
+            *label = best as u8;
         }
     });
 }

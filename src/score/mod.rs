@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 mod folder;
 mod lesions;
 mod nearest;
+pub mod operating;
 mod overlap;
 mod read;
 mod scores;

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use segen::commands::operating::OperatingPoint;
 use segen::commands::predict::{self, Known, Mirror, Predictions, Request};
 use segen::commands::trained::Which;
 use segen::config::PostMode;
@@ -59,6 +60,11 @@ pub(crate) struct Args {
     /// What is averaged over the forms
     #[arg(long, value_name = "WHAT", requires = "test_policy", default_value = "probabilities")]
     average: Averaged,
+    /// How classes are decided: argmax, the largest probability; auto, with the bias that was best on the run's
+    /// held-out cases; or CLASS=ODDS, a factor above 0 for a class's probability (2 finds more of it, 0.5 invents less),
+    /// several with commas between [default: argmax]
+    #[arg(long, value_name = "WHICH")]
+    operating: Vec<String>,
     /// Steps after the prediction, such as the removal of small parts
     #[arg(long, value_name = "WHICH", default_value = "auto")]
     post: Post,
@@ -100,6 +106,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
         masks: &masks,
         mirror: if args.mirror { Mirror::Trained } else { Mirror::Off },
         test_time: policy.map(|policy| TestTime { policy, top: args.top, average }),
+        operating: OperatingPoint::read(&args.operating)?,
         post: match args.post {
             Post::Auto => PostMode::Auto,
             Post::Off => PostMode::Off,

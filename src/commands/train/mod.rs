@@ -6,7 +6,8 @@ use std::time::Instant;
 use segen_kernels::Device;
 use serde_json::json;
 
-use super::trained::{Scores, Trained, Which};
+use super::scores::Scores;
+use super::trained::{Trained, Which};
 use crate::config::{Config, FractionMode, NameOrFile, PolicyName};
 use crate::data::dataset::{self, Case, Dataset};
 use crate::learn::cases;
