@@ -11,6 +11,7 @@
 
 mod cell;
 mod experiment;
+mod points;
 mod output;
 mod results;
 mod run;
@@ -21,8 +22,9 @@ use std::path::Path;
 use crate::files::Outputs;
 
 pub use experiment::{Experiment, FoldName, Row, ScoredOn};
-pub(crate) use output::{NOTE, blocks};
+pub(crate) use output::{blocks, notes};
 pub use output::{csv, figure, markdown, text, write};
+pub use points::{PointCell, PointComparison, PointMeasure, PointTable};
 pub use results::{CaseLine, CellResult, append, read};
 pub use run::{Outcome, claim, run};
 pub use table::{Comparison, Measure, Pairing, Table, TableCell};

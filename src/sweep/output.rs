@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::{Comparison, Measure, Pairing, Table, TableCell};
+use super::{Comparison, Measure, Pairing, Table, TableCell, points};
 use crate::files::{Outputs, bytes_of};
 use crate::picture::{self, Panel, Scale, Series};
 use crate::score::statistics::Interval;
@@ -158,7 +158,7 @@ pub fn text(table: &Table) -> String {
         }
         out.push('\n');
     }
-    out.push_str(NOTE);
+    out.push_str(&notes(table).concat());
     out
 }
 
@@ -179,12 +179,17 @@ pub fn markdown(table: &Table) -> String {
         block.rows.iter().for_each(|cells| line(&mut out, format_args!("{}", row(cells))));
         out.push('\n');
     }
-    out.push_str(NOTE);
+    out.push_str(&notes(table).concat());
     out
 }
 
 /// What the tables mean.
-pub(crate) const NOTE: &str = "Mean [95 % interval by a bootstrap over seeds, then cases]; p by Wilcoxon's signed-rank test on \
+pub(crate) fn notes(table: &Table) -> Vec<&'static str> {
+    let points = (!table.points.classes.is_empty()).then_some(points::NOTE);
+    std::iter::once(NOTE).chain(points).collect()
+}
+
+const NOTE: &str = "Mean [95 % interval by a bootstrap over seeds, then cases]; p by Wilcoxon's signed-rank test on \
                     cases averaged over seeds, corrected after Holm. The gap is the mean on training cases minus \
                     the mean on the cases scored.\n";
 
@@ -225,6 +230,7 @@ pub(crate) fn blocks(table: &Table) -> Vec<Block> {
         let policies = format!("{region}: learned policies against the others");
         blocks.extend(comparisons(table, region, policies, |pairing| pairing == Pairing::Policies));
     }
+    blocks.extend(table.points.blocks());
     blocks
 }
 

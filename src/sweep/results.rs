@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Measure, ScoredOn};
 use crate::files::append_line;
+use crate::score::operating::CaseOdds;
 use crate::score::{ScoredCase, ScoredFolder};
 use crate::{Error, Result, files};
 
@@ -39,6 +40,9 @@ pub struct CellResult {
     /// Scores of the fold's held-out cases, where test cases are the scored ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_out: Vec<CaseLine>,
+    /// Log-odds of the scored cases, without joint counts; none in lines of versions that did not count them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operating: Vec<CaseOdds>,
     /// How many cases were trained on.
     pub trained_on: usize,
     /// Optimiser steps done.

@@ -13,6 +13,7 @@ use crate::files::{Existing, Outputs, append_line, are_same, bytes_of, create_fo
 use crate::progress::Progress;
 use crate::run::{Claim, Holder, Run, Split};
 use crate::score::ScoredFolder;
+use crate::score::operating::{self, CaseOdds, Operating};
 use crate::{Error, Result, machine};
 
 /// How often running processes are looked at.
@@ -254,11 +255,13 @@ fn harvest(launch: &Launch<'_>, cell: &Cell) -> Option<CellResult> {
     if !manifest.state.is_complete() {
         return None;
     }
-    let scored = match experiment.score {
-        ScoredOn::Test => "test/summary.json",
-        ScoredOn::Validation => "validation/summary.json",
-    };
-    let folder = ScoredFolder::read(&run.path(scored)).ok()?;
+    let scored = run.path(match experiment.score {
+        ScoredOn::Test => "test",
+        ScoredOn::Validation => "validation",
+    });
+    let folder = ScoredFolder::read(&scored.join("summary.json")).ok()?;
+    // Runs of earlier versions have none.
+    let odds = Operating::read(&scored.join(operating::FILE)).map_or(Vec::new(), |odds| odds.cases);
     let lines = |folder: &str| match ScoredFolder::read(&run.path(&format!("{folder}/summary.json"))) {
         Ok(folder) => CaseLine::of(&folder),
         Err(_) => Vec::new(),
@@ -280,6 +283,7 @@ fn harvest(launch: &Launch<'_>, cell: &Cell) -> Option<CellResult> {
             ScoredOn::Test => lines("validation"),
             ScoredOn::Validation => Vec::new(),
         },
+        operating: odds.iter().map(CaseOdds::without_joint).collect(),
         regions: folder.regions,
         trained_on: run.read_json::<Split>("split.json").ok()?.train.len(),
         steps: manifest.steps,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::points::PointTable;
 use super::results::{CaseLine, CellResult};
 use crate::score::statistics::{Interval, bootstrap_mean, holm, wilcoxon_signed_rank};
 
@@ -117,6 +118,8 @@ pub struct Table {
     pub comparisons: Vec<Comparison>,
     /// The same over all fractions; rows named `all pairs` pool the pairs of one method in two forms.
     pub pooled: Vec<Comparison>,
+    /// What histograms of log-odds say; empty where the results have none.
+    pub points: PointTable,
 }
 
 /// Values by seed and case. Where several folds scored a case, their mean.
@@ -140,8 +143,15 @@ impl Table {
                 regions.push(region.clone());
             }
         }
-        let mut table =
-            Self { rows, fractions, regions, cells: Vec::new(), comparisons: Vec::new(), pooled: Vec::new() };
+        let mut table = Self {
+            points: PointTable::of(results, &rows, &fractions),
+            rows,
+            fractions,
+            regions,
+            cells: Vec::new(),
+            comparisons: Vec::new(),
+            pooled: Vec::new(),
+        };
         table.fill(results);
         table.compare(results);
         table

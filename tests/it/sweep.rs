@@ -7,9 +7,10 @@ use segen::data::dataset::Fold;
 use segen::examine::report::{self, Place};
 use segen::files::{Existing, Outputs};
 use segen::progress::Silent;
+use segen::score::operating::CaseOdds;
 use segen::sweep::{
-    self, CaseLine, CellResult, Experiment, Launch, Measure, Outcome, Pairing, ScoredOn, Table, csv,
-    markdown, text,
+    self, CaseLine, CellResult, Experiment, Launch, Measure, Outcome, Pairing, PointMeasure, ScoredOn, Table,
+    csv, markdown, text,
 };
 
 fn claimed(folder: &Path) -> Outputs {
@@ -73,6 +74,11 @@ cat > "$run/run.json" <<END
  "train_seconds": 1.5, "wall_seconds": 2.0, "peak_memory_bytes": 1000, "state": "finished"}
 END
 echo '{"train": ["a", "b"], "validation": []}' > "$run/split.json"
+cat > "$run/test/operating.json" <<END
+{"thresholds": [], "open_ends": {}, "cases": [
+ {"case": "one", "classes": [{"class": "lesion", "reference": [-127, 1, 1], "others": [90, -127, 1]}],
+  "joint": {"foreground": 1, "entries": []}, "bias": [0.5], "at_bias": [[2, 1, 0]]}]}
+END
 cat > "$run/test/summary.json" <<END
 {"region_names": {"1": "lesion"}, "metric_per_case": [
  {"prediction_file": "x/one.nii.gz", "metrics": {"1": {"Dice": $dice, "Sensitivity": 0.25, "Precision": null}}},
@@ -133,6 +139,16 @@ fn cells_run_once_a_failure_stops_nothing_and_a_second_call_mends_it() {
 
     let found = sweep::read(&results).unwrap();
     assert_eq!(found.len(), 8);
+    // Histograms are in the lines: tables need no folder of a cell.
+    std::fs::remove_dir_all(sweep_folder.join("cells")).unwrap();
+    assert!(
+        found.iter().all(|r| r.operating[0].joint.is_none() && r.operating[0].classes[0].class == "lesion")
+    );
+    assert_eq!(
+        Table::of(&found).points.cells.len(),
+        2 * 2 * 4,
+        "no row of plain cross-entropy to be compared with"
+    );
     let table = Table::of(&found);
     let cell = table.cell("Margin, rare", 0.5, "lesion", Measure::Dice).unwrap();
     assert_eq!((cell.score.unwrap().mean, cell.seeds, cell.cases), (0.5, 2, 2));
@@ -315,6 +331,7 @@ fn result(row: &str, method: &str, position: usize, fraction: f64, seed: u64, va
         }],
         cases,
         held_out: Vec::new(),
+        operating: Vec::new(),
         trained_on: 4,
         steps: 10,
         train_seconds: 1.0,
@@ -397,4 +414,84 @@ fn a_learned_policy_is_compared_with_every_other_policy_of_its_method() {
     let shown = text(&table);
     assert!(shown.contains("learned policies against the others"), "{shown}");
     assert!(!shown.contains("asymmetric methods against"), "{shown}");
+}
+
+/// A case of one class whose histograms are these lists, with these counts at its bias.
+fn odds(reference: &[i64], others: &[i64], at_bias: [u64; 3]) -> CaseOdds {
+    let class = serde_json::json!({ "class": "lesion", "reference": reference, "others": others });
+    let case =
+        serde_json::json!({ "case": "case 0", "classes": [class], "bias": [0.5], "at_bias": [at_bias] });
+    serde_json::from_value(case).unwrap()
+}
+
+#[test]
+fn operating_points_are_compared_with_plain_cross_entropy_pair_by_pair() {
+    // At argmax 2 found, 1 invented, 2 missed; lower down all 4 are found with no further one invented.
+    let plain = odds(&[-119, 2, -8, 2], &[100, -127, 1], [4, 1, 0]);
+    // All 4 above both that are invented.
+    let better = |at_bias| odds(&[-130, 4], &[100, -128, 2], at_bias);
+    let mut results = Vec::new();
+    for fraction in [0.1, 0.5] {
+        for seed in [1, 2] {
+            let mut add = |row: &str, position, odds: &CaseOdds| {
+                let mut one = result(row, row, position, fraction, seed, &[0.5]);
+                one.operating = vec![odds.clone()];
+                results.push(one);
+            };
+            add("ce", 0, &plain);
+            add("margin", 1, &better(if seed == 1 { [3, 0, 1] } else { [4, 0, 0] }));
+            add("focal", 2, &plain);
+        }
+    }
+    let table = Table::of(&results).points;
+    assert_eq!(table.rows, ["ce", "ce + post-hoc bias", "margin", "focal"]);
+    let mean = |row: &str, measure| {
+        let same = |c: &&segen::sweep::PointCell| c.row == row && c.fraction == 0.1 && c.measure == measure;
+        table.cells.iter().find(same).unwrap().score.mean
+    };
+    for (row, measure, value) in [
+        ("ce", PointMeasure::Dice, 4.0 / 7.0),
+        ("ce", PointMeasure::Sensitivity, 0.5),
+        ("ce", PointMeasure::Precision, 2.0 / 3.0),
+        ("ce + post-hoc bias", PointMeasure::Dice, 8.0 / 9.0),
+        ("margin", PointMeasure::Dice, f64::midpoint(6.0 / 7.0, 1.0)),
+        ("margin", PointMeasure::Precision, 1.0),
+        ("ce", PointMeasure::AtPrecision, 1.0),
+        ("margin", PointMeasure::AtPrecision, 1.0),
+        ("ce", PointMeasure::Area, 0.5 * 2.0 / 3.0 + 0.5 * 0.8),
+        ("margin", PointMeasure::Area, 1.0),
+    ] {
+        assert!((mean(row, measure) - value).abs() < 1e-12, "{row} {measure:?}: {}", mean(row, measure));
+    }
+    let find = |row: &str, twin: &str, measure, fraction: Option<f64>| {
+        let same = |c: &&segen::sweep::PointComparison| {
+            c.row == row && c.twin == twin && c.measure == measure && c.fraction == fraction
+        };
+        table.comparisons.iter().find(same)
+    };
+    let dice = find("margin", "ce", PointMeasure::Dice, None).unwrap();
+    let differences = [6.0 / 7.0 - 4.0 / 7.0, 1.0 - 4.0 / 7.0];
+    assert!((dice.difference.mean - f64::midpoint(differences[0], differences[1])).abs() < 1e-12);
+    // Two pairs: the bootstrap draws one, the other or both.
+    assert!((dice.difference.low - differences[0]).abs() < 1e-12, "{dice:?}");
+    assert!((dice.difference.high - differences[1]).abs() < 1e-12, "{dice:?}");
+    let sd = (differences[1] - differences[0]) / 2f64.sqrt();
+    assert!((dice.deviation.unwrap() - sd).abs() < 1e-12 && dice.pairs == 2);
+    assert_eq!(dice.pairs_wanted, Some((2.8 * sd / 0.02).powi(2).ceil() as u64));
+    assert!(find("margin", "ce + post-hoc bias", PointMeasure::Dice, Some(0.5)).is_some());
+    assert!(find("ce + post-hoc bias", "ce", PointMeasure::Dice, Some(0.5)).is_some());
+    assert!(find("ce + post-hoc bias", "ce", PointMeasure::Area, Some(0.5)).is_none());
+    // The same draw for both rows: what is alike never differs.
+    let alike = find("focal", "ce", PointMeasure::Area, None).unwrap().difference;
+    assert_eq!((alike.mean, alike.low, alike.high), (0.0, 0.0, 0.0));
+    let shown = text(&Table::of(&results));
+    for part in ["lesion: scores with the bias b", "ce + post-hoc bias", "pairs for 0.02", "(1.96 + 0.84) sd"]
+    {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    // Lines of earlier versions have no histograms; their tables say nothing of them.
+    let old = serde_json::to_string(&result("ce", "ce", 0, 0.1, 1, &[0.5])).unwrap();
+    assert!(!old.contains("operating"));
+    let old: CellResult = serde_json::from_str(&old).unwrap();
+    assert!(!text(&Table::of(&[old])).contains("pairs for 0.02"));
 }

@@ -26,7 +26,7 @@ pub(super) fn write(page: &mut Page, folder: &Path, figures: &mut Figures<'_>) -
         page.heading(&block.title);
         page.table(&block.heading, &block.rows, block.names);
     }
-    page.quiet(sweep::NOTE);
+    sweep::notes(&table).into_iter().for_each(|note| page.quiet(note));
     let caption = "Mean over seeds and cases against the share of the training cases that was used.";
     figures.chart(page, "fractions", caption, &sweep::figure(&table), 2)
 }

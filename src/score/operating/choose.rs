@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::joint;
@@ -85,11 +86,12 @@ impl Choice {
         }
         let all: Vec<&CaseOdds> = cases.iter().collect();
         let chosen = Chosen::on(&all)?;
-        let mut own = Vec::with_capacity(all.len());
-        for index in 0..all.len() {
+        let without = |index: usize| {
             let others = all.iter().enumerate().filter(|(other, _)| *other != index);
-            own.push(Chosen::on(&others.map(|(_, case)| *case).collect::<Vec<_>>())?.bias);
-        }
+            Chosen::on(&others.map(|(_, case)| *case).collect::<Vec<_>>()).map(|chosen| chosen.bias)
+        };
+        let own: Option<Vec<Bias>> = (0..all.len()).into_par_iter().map(without).collect();
+        let own = own?;
         let mut choice = Self {
             cases: cases.iter().map(|case| case.case.clone()).collect(),
             classes: cases[0].classes.iter().map(|class| class.class.clone()).collect(),

@@ -57,7 +57,7 @@ pub fn wasserstein(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// The `q` quantile (0 to 1) of sorted values, linear between neighbours, as NumPy's default.
-fn quantile(sorted: &[f64], q: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
     let place = q * (sorted.len() - 1) as f64;
     let below = place.floor() as usize;
     let above = (below + 1).min(sorted.len() - 1);
