@@ -485,6 +485,29 @@ fn log_odds_of_held_out_and_test_cases_lie_beside_their_scores() {
     }
     let bytes = fs::metadata(run.join("test/operating.json")).unwrap().len();
     assert!(bytes < 20_000, "{bytes}");
+    // Curves are drawn from them, of one run and of several.
+    let page = folder.path().join("report.html");
+    let done = segen().arg("report").arg(&run).arg(&WORLD.run).arg("-o").arg(&page).output().unwrap();
+    assert!(done.status.success(), "{}", words(&done));
+    let html = fs::read_to_string(&page).unwrap();
+    for part in ["Operating points", "AUPRC", "lesion: precision and sensitivity", "lesion: lesions found"] {
+        assert!(html.contains(part), "{part}");
+    }
+    let mut figures: Vec<String> = fs::read_dir(folder.path().join("report_figures"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with("precision-recall.png") || name.ends_with("free-response.svg"))
+        .collect();
+    figures.sort();
+    let expected = [
+        "1-run-free-response.svg",
+        "1-run-precision-recall.png",
+        "2-run-free-response.svg",
+        "2-run-precision-recall.png",
+        "compare-free-response.svg",
+        "compare-precision-recall.png",
+    ];
+    assert_eq!(figures, expected);
 }
 
 #[test]

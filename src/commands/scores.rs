@@ -36,8 +36,7 @@ impl Trained {
     /// Predicts and scores the held-out cases, chooses the steps after a prediction and the bias of the decision on
     /// them, and writes these to `post.json` and `operating.json`; then predicts and scores the labelled test cases with
     /// the steps, and as many training cases as the configuration asks for. Label maps are those of the plain
-    /// decision. `prepared` are the
-    /// samples of training and validation cases that there are already.
+    /// decision. `prepared` are the samples of training and validation cases that there are already.
     ///
     /// # Errors
     /// Where nothing of a part can be predicted, or the run folder cannot be written.

@@ -377,3 +377,42 @@ fn softmax(sums: &mut [f32], shown: f32) {
     let total: f32 = sums.iter().sum();
     sums.iter_mut().for_each(|z| *z *= shown / total);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odds_change_probabilities_as_a_bias_changes_logits() {
+        // Two voxels, the second shown by three quarters; three classes, class first.
+        let (logits, shown) = ([[1.0_f32, -0.5], [0.25, 0.5], [-2.0, 2.0]], [1.0, 0.75]);
+        let odds = [1.0_f32, 4.0, 0.5];
+        let softmax_of = |voxel: usize, odds: [f32; 3]| {
+            let mut sums: Vec<f32> =
+                logits.iter().zip(odds).map(|(z, o)| shown[voxel] * (z[voxel] + o.ln())).collect();
+            softmax(&mut sums, shown[voxel]);
+            sums
+        };
+        let mut probabilities = vec![0.0; 8];
+        let mut weighted = vec![0.0; 8];
+        for voxel in 0..2 {
+            for (class, p) in softmax_of(voxel, [1.0; 3]).into_iter().enumerate() {
+                probabilities[2 * class + voxel] = p;
+                weighted[2 * class + voxel] = shown[voxel] * logits[class][voxel];
+            }
+            (probabilities[6 + voxel], weighted[6 + voxel]) = (shown[voxel], shown[voxel]);
+        }
+        lean(&mut probabilities, &odds, Average::Probabilities);
+        lean(&mut weighted, &odds, Average::Logits);
+        for voxel in 0..2 {
+            let expected = softmax_of(voxel, odds);
+            let mut sums: Vec<f32> = (0..3).map(|class| weighted[2 * class + voxel]).collect();
+            softmax(&mut sums, shown[voxel]);
+            for class in 0..3 {
+                assert!((probabilities[2 * class + voxel] - expected[class]).abs() < 1e-6);
+                assert!((sums[class] - expected[class]).abs() < 1e-6);
+            }
+            assert_eq!(probabilities[6 + voxel], shown[voxel]);
+        }
+    }
+}

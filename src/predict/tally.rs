@@ -322,12 +322,12 @@ mod tests {
     fn lesions_and_false_components_are_counted_at_every_threshold() {
         let line = |values: [u8; 9]| Array3::from_shape_fn((9, 1, 1), |(x, ..)| values[x]);
         let at = |threshold: f64| edge_of_bias(-threshold) as u8;
-        // Two lesions; one is found from -2 down. At -6 an invented part grows onto the first lesion.
+        // Two lesions, found from -2 and from -6 down. At -6 an invented part grows onto the first one.
         let truth = line([1, 1, 0, 0, 0, 1, 0, 0, 0]);
-        let bins = line([0, at(-2.0), at(-6.0), at(0.0), 0, at(-8.0), 0, at(2.0), 0]);
+        let bins = line([0, at(-2.0), at(-6.0), at(0.0), 0, at(-6.0), 0, at(2.0), 0]);
         let found = lesions(&truth, 1, &bins);
         assert_eq!(found.reference, 2);
-        assert_eq!(found.found, [2, 1, 1, 1, 1, 0, 0, 0]);
-        assert_eq!(found.invented, [1, 1, 2, 2, 2, 2, 2, 1]);
+        assert_eq!(found.found, [2, 1, 1, 0, 0, 0, 0, 0]);
+        assert_eq!(found.invented, [1, 2, 2, 2, 2, 1, 1, 0]);
     }
 }

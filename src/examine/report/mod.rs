@@ -13,6 +13,7 @@ use crate::run::Run;
 
 mod compare;
 mod control;
+mod operating;
 mod overlays;
 mod page;
 mod run;
@@ -62,7 +63,8 @@ pub fn write(folders: &[PathBuf], place: &Place, progress: &dyn Progress) -> Res
     progress.begin("writing the report", folders.len() as u64);
     let runs: Vec<Run> = folders.iter().filter(|f| !is_sweep(f)).map(Run::at).collect();
     if runs.len() > 1 {
-        compare::write(&mut page, &runs)?;
+        let mut book = Figures { place, prefix: String::new() };
+        compare::write(&mut page, &runs, &mut book)?;
     }
     for (number, folder) in folders.iter().enumerate() {
         let mut book = Figures { place, prefix: prefix(folder, number, folders.len()) };

@@ -1,7 +1,7 @@
 //! One run: what it was, its curves, its scores, its logits.
 
 use super::page::{Page, number, texts};
-use super::{Figures, control, overlays};
+use super::{Figures, control, operating, overlays};
 use crate::config::Config;
 use crate::examine::logits;
 use crate::examine::policy::{self, Shown};
@@ -71,6 +71,7 @@ pub(super) fn write(
             }
         }
     }
+    operating::write(page, run, figures)?;
     if run.path("logits/summary.json").is_file() {
         show_logits(page, run, figures)?;
     } else {

@@ -133,7 +133,8 @@ fn mean(cases: &[&CaseOdds], bias: &Bias) -> Option<f64> {
 /// Mean Dice for every b of a class (counted from 0) while the others keep theirs, in the order of preference.
 fn along(cases: &[&CaseOdds], values: &[f64], class: usize) -> Option<Vec<(f64, f64)>> {
     let biases: Vec<f64> = match values.len() {
-        1 => (1..BINS).map(|number| -edge(number)).collect(),
+        // Not -0, which files would tell from 0.
+        1 => (1..BINS).map(|number| 0.0 - edge(number)).collect(),
         _ => joint::biases().collect(),
     };
     let mut sums = vec![0.0; biases.len()];
@@ -191,6 +192,7 @@ mod tests {
         let clear = two_classes("clear", class(&[5.0, 4.0], &[-5.0, -4.0]));
         let chosen = Chosen::on(&[&clear]).unwrap();
         assert_eq!((chosen.bias.values(), chosen.dice), (&[0.0][..], [1.0, 1.0]));
+        assert_eq!(serde_json::to_string(&chosen.bias).unwrap(), "[0.0]");
         // As far to one side as to the other: the lower threshold.
         let middle = two_classes("middle", class(&[2.0, -0.3], &[0.3, -0.3]));
         let chosen = Chosen::on(&[&middle]).unwrap();

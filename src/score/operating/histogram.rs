@@ -10,9 +10,8 @@ pub const LIMIT: f64 = 16.0;
 pub const ZERO: usize = BINS / 2;
 /// Bins in a unit.
 const PER_UNIT: f64 = BINS as f64 / (2.0 * LIMIT);
-/// Thresholds on the log-odds at which lesions and false components are counted. Below 0 they are dense: there lie
-/// the rare lesions that a network has not quite found.
-pub const THRESHOLDS: [f64; 8] = [-8.0, -6.0, -4.0, -3.0, -2.0, -1.0, 0.0, 2.0];
+/// Thresholds on the log-odds at which lesions and false components are counted.
+pub const THRESHOLDS: [f64; 8] = [-6.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0];
 
 /// Log-odds at an edge, 0 to [`BINS`].
 pub fn edge(number: usize) -> f64 {
