@@ -1,8 +1,11 @@
-//! How noisy a policy's gradient is: `policy_noise CIFAR [STEPS]` trains WRN-10-1 on CIFAR-10 with all
-//! operations alike and, at every second step, computes the gradient of the logits by several estimators and
-//! with several sizes of the set-aside batch. Prints for every third of the training how far an update would
-//! move good operations above bad ones, in deviations of a logit's gradient, and how well one-sided and
-//! central alignments correlate.
+//! How noisy a policy's gradient is: `policy_noise DATA [STEPS] [UPDATES]` trains a network with all operations alike
+//! and stops at a third of the steps and at the end. DATA is the folder of CIFAR-10's binary files, for WRN-10-1 and the
+//! 29 operations of `segen cifar`, or a data set of scans, for a small U-Net in patches of 24 x 32 x 24 and the 44
+//! single operations. At the frozen weights it computes the gradient of the logits for so many batches: from the batch
+//! as it was trained on, and from patches drawn for K times. Prints the squared ratio of signal to noise over all
+//! logits, for each update and for each patch that was passed forward (of a backward pass as much as two forward ones),
+//! and how far the rankings of the operations agree that two halves of the updates learn, with what the operations
+//! have in common and without. Also prints what part of the alignments' variance belongs to the patch, whatever is drawn for it.
 
 #![allow(clippy::print_stdout, reason = "an example prints its figures")]
 
@@ -10,158 +13,304 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-use rand::rngs::ChaCha8Rng;
 use segen::augment::Augmentation;
 use segen::batch::Batch;
 use segen::batch::loader::Loader;
-use segen::batch::sampler::{Sampler, Share};
+use segen::batch::sampler::{Redraws, Sampler, Share};
 use segen::batch::source::SampleSource;
-use segen::commands::cifar::{self, BAD, CLASSES, CifarConfig, EDGE, Operations};
-use segen::config::published::{Difference, Estimator, Repeats};
-use segen::config::{Conventions, DiceReduction, Optimiser, OptimiserKind};
+use segen::commands::cifar::{self, CLASSES, CifarConfig, EDGE, Operations};
+use segen::commands::train;
+use segen::config::policy::Start;
+use segen::config::published::Difference;
+use segen::config::{Config, Conventions, DiceReduction, Optimiser, OptimiserKind};
+use segen::data::dataset::{Dataset, Sides};
 use segen::learn::loss::Loss;
-use segen::learn::meta::Meta;
+use segen::learn::meta::{LookAhead, Meta};
 use segen::learn::objective::Objective;
 use segen::learn::optimiser::{self, OptimiserState};
-use segen::network::{Network, WideResNet};
-use segen::policy::learn::{Drawn, Learner, gradient};
+use segen::network::{Network, Weights, WideResNet};
+use segen::policy::learn::{Drawn, Learner, decay, gradient, leave_one_out};
+use segen::policy::operations::{Context, single};
+use segen::policy::structure::Structure;
 use segen::policy::{Policy, Timeline};
+use segen::prepare;
+use segen::progress::Silent;
 use segen::rng::generator;
 use segen_kernels::Device;
 
-/// Sizes of the set-aside batch.
-const SIZES: [usize; 3] = [16, 32, 128];
-/// Estimators; the last number is how often the perturbation is redrawn.
-const ESTIMATORS: [(Estimator, Repeats, usize); 4] = [
-    (Estimator::StraightThrough, Repeats::Divided, 1),
-    (Estimator::StraightThrough, Repeats::Divided, 64),
-    (Estimator::Score, Repeats::Divided, 1),
-    (Estimator::Score, Repeats::Counted, 1),
-];
+/// How often patches are drawn for.
+const DRAWS: [usize; 3] = [2, 4, 8];
+/// One part in so many is set aside; of scans, so many are used.
+const SET_ASIDE: usize = 5;
+const SCANS: usize = 40;
+/// Patches in a batch of scans.
+const BATCH: usize = 8;
+const SEED: u64 = 1;
 
-/// Sums over updates of one estimator's gradient and its square, logit by logit.
-#[derive(Clone, Default)]
-struct Sums {
-    updates: f64,
-    first: Vec<f64>,
-    second: Vec<f64>,
+/// What a training goes by.
+struct Proof {
+    network: Network,
+    /// Losses of training and of what is set aside.
+    losses: [Loss; 2],
+    policy: Policy,
+    trained_on: Arc<SampleSource>,
+    set_aside: Arc<SampleSource>,
+    sampler: Sampler,
+    optimiser: Optimiser,
 }
 
-impl Sums {
-    fn add(&mut self, gradient: &[f64]) {
-        self.updates += 1.0;
-        self.first.resize(gradient.len(), 0.0);
-        self.second.resize(gradient.len(), 0.0);
-        for ((first, second), g) in self.first.iter_mut().zip(&mut self.second).zip(gradient) {
-            *first += g;
-            *second += g * g;
+/// Gradients of one estimator, an update each, and what an update costs in patches passed forward.
+struct Estimates {
+    name: String,
+    cost: f64,
+    gradients: Vec<Vec<f64>>,
+}
+
+impl Estimates {
+    /// Squared length of the mean over the summed variance. The mean's own noise is taken off.
+    fn signal_to_noise(&self) -> f64 {
+        let n = self.gradients.len() as f64;
+        let (mut mean_square, mut variance) = (0.0, 0.0);
+        for logit in 0..self.gradients.first().map_or(0, Vec::len) {
+            let mean = self.gradients.iter().map(|g| g[logit]).sum::<f64>() / n;
+            mean_square += mean * mean;
+            variance += self.gradients.iter().map(|g| (g[logit] - mean).powi(2)).sum::<f64>() / (n - 1.0);
         }
+        (mean_square - variance / n) / variance
     }
 
-    /// Mean over deviation of downhill steps, averaged over the logits of a kind.
-    fn signal(&self, of: &[bool], kind: bool) -> f64 {
-        let one = |at: usize| {
-            let mean = self.first[at] / self.updates;
-            -mean / (self.second[at] / self.updates - mean * mean).sqrt()
-        };
-        let members: Vec<f64> = (0..of.len()).filter(|at| of[*at] == kind).map(one).collect();
-        members.iter().sum::<f64>() / members.len() as f64
+    /// The probabilities that these updates would learn, all at the same weights.
+    fn learned(&self, half: usize, start: &Policy, structure: &Structure) -> Vec<f64> {
+        let mut learner = Learner::structured(start, structure);
+        let updates: Vec<_> = self.gradients.iter().skip(half).step_by(2).collect();
+        let count = updates.len() as f64;
+        for (number, gradient) in updates.into_iter().enumerate() {
+            let rate = decay(number as f64 / count) / count.sqrt();
+            learner.structured_step(structure, gradient, rate, 1.0 / count);
+        }
+        start.with_logits(&learner.logits).probabilities(0, 0)
     }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let data = arguments.next().ok_or("name the folder of CIFAR-10's binary files")?;
-    let steps: u64 = arguments.next().map_or(Ok(150), |steps| steps.parse())?;
-    let config = CifarConfig::default();
-    let (pictures, _) = cifar::read(Path::new(&data))?;
-    let device = Device::Cpu;
-    let network = Network::WideResNet(WideResNet::new(config.depth, config.width, 3, CLASSES));
-    let policy = cifar::policy(Operations::All);
-    let bad: Vec<bool> = policy.groups[0].choices.iter().map(|choice| choice.name.starts_with(BAD)).collect();
-    let aside = pictures.len() / 5;
-    let source = |range: std::ops::Range<usize>| {
-        let samples = range.map(|index| pictures.sample(index)).collect();
-        Arc::new(SampleSource::in_memory(samples, CLASSES))
-    };
-    let sampler = |batch| Sampler { share: Share::Probability(0.0), ..Sampler::new([EDGE, EDGE, 1], batch) };
-    let loader = |range, batch, timeline: Timeline, seed| {
-        Loader::start(source(range), sampler(batch), timeline, seed, 0..steps, 1, 2)
-    };
-    let mut training =
-        loader(aside..pictures.len(), config.batch, Timeline::fixed(policy.clone()), config.seed);
-    let mut held_out: Vec<Loader> =
-        SIZES.iter().map(|&size| loader(0..aside, size, Augmentation::none().into(), 77)).collect();
-    let loss = Loss { cross_entropy: 1.0, dice: 0.0, reduction: DiceReduction::Sample, ..Loss::default() };
-    let objective = Objective { network: &network, loss, device: &device, seed: config.seed };
-    let meta = |difference, displacement| Meta {
-        training: &objective,
-        validation: &objective,
-        displacement,
-        difference,
-    };
-    let mut weights = network.initialise(config.seed);
-    let rule =
-        Optimiser { kind: OptimiserKind::Sgd, momentum: 0.9, weight_decay: 5e-4, ..Optimiser::default() };
-    let mut state = OptimiserState::new(rule.kind, &weights);
-    let mut random = generator(config.seed, &["noise"]);
-    let mut sums = vec![Sums::default(); SIZES.len() * ESTIMATORS.len()];
-    let mut least = 1.0_f64;
-    for step in 0..steps {
-        let batch = whole(training.next()?);
-        let result = objective.gradient(&weights, &batch)?;
-        let turn = std::f64::consts::PI * step as f64 / steps as f64;
-        let rate = config.learning_rate * 0.5 * (1.0 + turn.cos());
-        if step.is_multiple_of(2) {
-            for (number, loader) in held_out.iter_mut().enumerate() {
-                let validation = whole(loader.next()?);
-                let ahead = |difference, displacement| {
-                    meta(difference, displacement).look_ahead(&weights, &batch, &result, rate, &validation)
-                };
-                let Some(found) = ahead(Difference::OneSided, 1e-3)?.alignments else { continue };
-                if step.is_multiple_of(20)
-                    && let Some(central) = ahead(Difference::Central, 1e-2)?.alignments
-                {
-                    least = least.min(correlation(&found, &central));
-                }
-                let all = gradients(&policy, &batch, &found, &mut random);
-                sums[number * ESTIMATORS.len()..].iter_mut().zip(all).for_each(|(sums, g)| sums.add(&g));
-            }
-        }
-        optimiser::step(&rule, &mut state, &mut weights, &result.gradients, rate);
-        weights.follow(&result.statistics, step);
-        if (step + 1).is_multiple_of((steps / 3).max(1)) {
-            println!("to step {}; one-sided and central correlate by {least:.4} at least", step + 1);
-            for (number, (estimator, repeats, redraws)) in ESTIMATORS.iter().enumerate() {
-                let of = |size: usize| {
-                    let sums = &sums[size * ESTIMATORS.len() + number];
-                    sums.signal(&bad, false) - sums.signal(&bad, true)
-                };
-                let told: Vec<String> =
-                    SIZES.iter().enumerate().map(|(at, size)| format!("{:.3} with {size}", of(at))).collect();
-                println!("{estimator:?}, {repeats:?}, {redraws} drawn: {}", told.join(", "));
-            }
-            sums.fill(Sums::default());
-        }
-    }
-    Ok(())
+    let data = arguments.next().ok_or("name the folder of CIFAR-10's binary files, or a data set")?;
+    let steps: u64 = arguments.next().map_or(Ok(600), |steps| steps.parse())?;
+    let updates: u64 = arguments.next().map_or(Ok(100), |updates| updates.parse())?;
+    let data = Path::new(&data);
+    let proof = if data.join("dataset.json").is_file() { scans(data)? } else { pictures(data)? };
+    proof.train(steps, updates)
 }
 
-/// Gradients of the logits from alignments, by every estimator.
-fn gradients(policy: &Policy, batch: &Batch, found: &[f64], random: &mut ChaCha8Rng) -> Vec<Vec<f64>> {
-    let drawn: Vec<Drawn> =
-        batch.chosen.iter().map(|chosen| Drawn { chosen: chosen.clone(), centre_class: 0 }).collect();
-    let centred = Learner::new(policy).centre(found, &drawn);
-    let one = |&(estimator, repeats, redraws): &(Estimator, Repeats, usize)| {
-        let conventions = Conventions { estimator, repeats, ..Conventions::OWN };
-        let mut mean = vec![0.0; policy.len()];
-        for _ in 0..redraws {
-            let g = gradient(policy, &drawn, &centred, &conventions, random);
-            mean.iter_mut().zip(g).for_each(|(mean, g)| *mean += g / redraws as f64);
-        }
-        mean
+fn pictures(data: &Path) -> Result<Proof, Box<dyn Error>> {
+    let config = CifarConfig::default();
+    let (pictures, _) = cifar::read(data)?;
+    let source = |range: std::ops::Range<usize>| {
+        let samples = range.map(|index| pictures.sample(index)).collect();
+        Arc::new(SampleSource::in_memory(samples, CLASSES).of_patches())
     };
-    ESTIMATORS.iter().map(one).collect()
+    let aside = pictures.len() / SET_ASIDE;
+    let loss = Loss { cross_entropy: 1.0, dice: 0.0, reduction: DiceReduction::Sample, ..Loss::default() };
+    Ok(Proof {
+        network: Network::WideResNet(WideResNet::new(config.depth, config.width, 3, CLASSES)),
+        losses: [loss.clone(), loss],
+        policy: cifar::policy(Operations::All),
+        trained_on: source(aside..pictures.len()),
+        set_aside: source(0..aside),
+        sampler: Sampler { share: Share::Probability(0.0), ..Sampler::new([EDGE, EDGE, 1], config.batch) },
+        optimiser: Optimiser {
+            kind: OptimiserKind::Sgd,
+            learning_rate: config.learning_rate,
+            momentum: 0.9,
+            weight_decay: 5e-4,
+            ..Optimiser::default()
+        },
+    })
+}
+
+fn scans(data: &Path) -> Result<Proof, Box<dyn Error>> {
+    let dataset = Dataset::open(data)?;
+    let sets = ["plan.patch=[24, 32, 24]", "plan.base_features=8"].map(str::to_owned);
+    let config = Config::resolve(None, &sets)?;
+    let plan = train::plan(&dataset, &config, &Silent)?;
+    let cases: Vec<_> = dataset.training.iter().take(SCANS).collect();
+    let cache = std::env::temp_dir().join("policy_noise");
+    let mut rest = prepare::prepare_all(&dataset, &plan.recipe(), &cases, &cache, &Silent)?;
+    let aside = rest.drain(..rest.len() / SET_ASIDE).collect();
+    let network = plan.network(&config.network);
+    let field = network.field(plan.patch)?;
+    let source =
+        |cases| Arc::new(SampleSource::prepared(cases, plan.classes, 1 << 30).seen_by(field.clone()));
+    let loss = |reduction| Loss { cross_entropy: 1.0, dice: 1.0, reduction, ..Loss::default() };
+    Ok(Proof {
+        losses: [loss(DiceReduction::Sample), loss(DiceReduction::Batch)],
+        policy: single(&Context::of(&plan, Sides::of_names(&dataset.labels.names)), Start::Uniform),
+        trained_on: source(rest),
+        set_aside: source(aside),
+        sampler: Sampler { share: Share::Probability(1.0 / 3.0), ..Sampler::new(plan.patch, BATCH) },
+        optimiser: config.optimiser,
+        network,
+    })
+}
+
+impl Proof {
+    fn objectives<'a>(&'a self, device: &'a Device) -> [Objective<'a>; 2] {
+        self.losses.clone().map(|loss| Objective { network: &self.network, loss, device, seed: SEED })
+    }
+
+    fn train(&self, steps: u64, updates: u64) -> Result<(), Box<dyn Error>> {
+        let objectives = self.objectives(&Device::Cpu);
+        let mut weights = self.network.initialise(SEED);
+        let mut state = OptimiserState::new(self.optimiser.kind, &weights);
+        let mut batches = self.training(self.sampler.clone(), SEED, steps);
+        for step in 0..steps {
+            let result = objectives[0].gradient(&weights, &batches.next()?)?;
+            let turn = std::f64::consts::PI * step as f64 / steps as f64;
+            let rate = self.optimiser.learning_rate * 0.5 * (1.0 + turn.cos());
+            optimiser::step(&self.optimiser, &mut state, &mut weights, &result.gradients, rate);
+            weights.follow(&result.statistics, step);
+            if step + 1 == steps / 3 || step + 1 == steps {
+                println!("after step {}, loss {:.3}, rate {rate:.4}", step + 1, result.value.total);
+                self.look(&objectives, &weights, rate, updates)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn training(&self, sampler: Sampler, seed: u64, batches: u64) -> Loader {
+        let timeline = Timeline::fixed(self.policy.clone());
+        Loader::start(Arc::clone(&self.trained_on), sampler, timeline, seed, 0..batches, 1, 2)
+    }
+
+    /// Computes gradients by every estimator at these weights and prints what they are worth.
+    fn look(
+        &self,
+        [training, validation]: &[Objective<'_>; 2],
+        weights: &Weights,
+        rate: f64,
+        updates: u64,
+    ) -> Result<(), Box<dyn Error>> {
+        let most = DRAWS[DRAWS.len() - 1];
+        let half = self.sampler.batch / 2;
+        // Other batches than those that were trained on.
+        let seed = SEED + 1000;
+        let mut trained = self.training(self.sampler.clone(), seed, updates);
+        let redraws = Some(Redraws { every: 1, draws: most as u64, patches: half });
+        let redrawn = Sampler { redraws, ..self.sampler.clone() };
+        let mut redrawn = self.training(redrawn, seed, updates * most as u64);
+        let aside = Sampler { batch: half, ..self.sampler.clone() };
+        let none = Augmentation::none();
+        let mut held_out = Loader::start(Arc::clone(&self.set_aside), aside, none, 77, 0..updates, 1, 2);
+        let meta = Meta { training, validation, displacement: 1e-3, difference: Difference::OneSided };
+        let mut all: Vec<Estimates> = Vec::new();
+        let mut variances = [0.0; 2];
+        for _ in 0..updates {
+            let batch = trained.next()?;
+            let again = (0..most).map(|_| redrawn.next()).collect::<segen::Result<Vec<Batch>>>()?;
+            let aside = held_out.next()?;
+            let result = training.gradient(weights, &batch)?;
+            let once = meta.look_ahead(weights, &batch, &result, rate, &aside)?;
+            let often = meta.look_again(weights, &again, &result, rate, &aside)?;
+            let parts = parts(often.alignments.as_deref().unwrap_or_default(), half);
+            variances.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part / updates as f64);
+            let found = self.estimates((&batch, &once), (&again, &often), half);
+            match all.is_empty() {
+                true => all = found,
+                false => all.iter_mut().zip(found).for_each(|(all, one)| all.gradients.extend(one.gradients)),
+            }
+        }
+        let share = variances[0] / (variances[0] + variances[1]);
+        println!("{:.0} % of the alignments' variance belong to the patch", 100.0 * share);
+        self.tell(&all);
+        Ok(())
+    }
+
+    /// Every estimator's gradient of one update.
+    fn estimates(
+        &self,
+        (batch, once): (&Batch, &LookAhead),
+        (again, often): (&[Batch], &LookAhead),
+        aside: usize,
+    ) -> Vec<Estimates> {
+        let mut random = generator(0, &["unused by the score"]);
+        let mut slope = |drawn: &[Drawn], centred: &[f64]| {
+            gradient(&self.policy, drawn, centred, &Conventions::OWN, &mut random)
+        };
+        let set_aside = 3.0 * aside as f64;
+        let drawn = of_places(batch, batch.chosen.len());
+        let found = once.alignments.clone().unwrap_or_else(|| vec![0.0; drawn.len()]);
+        let centred = Learner::new(&self.policy).centre(&found, &drawn);
+        let mut all = vec![Estimates {
+            name: format!("batch, {} patches", drawn.len()),
+            cost: drawn.len() as f64 + set_aside,
+            gradients: vec![slope(&drawn, &centred)],
+        }];
+        let size = again.first().map_or(0, |batch| batch.chosen.len());
+        let found = often.alignments.clone().unwrap_or_else(|| vec![0.0; size * again.len()]);
+        for draws in DRAWS {
+            for patches in [size / 2, size] {
+                let drawn: Vec<Drawn> =
+                    again[..draws].iter().flat_map(|batch| of_places(batch, patches)).collect();
+                let part: Vec<f64> =
+                    found.chunks(size).take(draws).flat_map(|one| one[..patches].to_vec()).collect();
+                all.push(Estimates {
+                    name: format!("leave-one-out, K = {draws}, {patches} patches"),
+                    cost: (2 * draws * patches) as f64 + set_aside,
+                    gradients: vec![slope(&drawn, &leave_one_out(&part, patches))],
+                });
+            }
+        }
+        all
+    }
+
+    fn tell(&self, all: &[Estimates]) {
+        let structures = [Structure::free(self.policy.len()), Structure::of(&self.policy)];
+        for estimates in all {
+            let ratio = estimates.signal_to_noise();
+            let told = structures.iter().map(|structure| {
+                let halves = [0, 1].map(|half| ranks(&estimates.learned(half, &self.policy, structure)));
+                format!("{:.2}", correlation(&halves[0], &halves[1]))
+            });
+            println!(
+                "{}: SNR^2 {ratio:.4}, over {} patches {:.2e} each; halves agree by {}",
+                estimates.name,
+                estimates.cost,
+                ratio / estimates.cost,
+                told.collect::<Vec<String>>().join(", structured "),
+            );
+        }
+    }
+}
+
+/// What was drawn for the first places of a batch.
+fn of_places(batch: &Batch, places: usize) -> Vec<Drawn> {
+    let patches = batch.chosen.iter().zip(&batch.centre_classes).take(places);
+    patches.map(|(chosen, &centre_class)| Drawn { chosen: chosen.clone(), centre_class }).collect()
+}
+
+/// Variance of alignments between patches, and within one over its draws.
+fn parts(alignments: &[f64], patches: usize) -> [f64; 2] {
+    let draws = alignments.len() / patches.max(1);
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let variance = |values: &[f64]| {
+        let mean = mean(values);
+        values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (values.len() as f64 - 1.0)
+    };
+    let of = |b: usize| alignments.iter().skip(b).step_by(patches).copied().collect::<Vec<f64>>();
+    let columns: Vec<Vec<f64>> = (0..patches).map(of).collect();
+    if draws < 2 || patches < 2 {
+        return [0.0; 2];
+    }
+    let within = mean(&columns.iter().map(|column| variance(column)).collect::<Vec<f64>>());
+    let between = variance(&columns.iter().map(|column| mean(column)).collect::<Vec<f64>>());
+    [(between - within / draws as f64).max(0.0), within]
+}
+
+/// The place of every value in order.
+fn ranks(values: &[f64]) -> Vec<f64> {
+    let below = |value: &f64| values.iter().filter(|other| *other < value).count() as f64;
+    let alike = |value: &f64| values.iter().filter(|other| *other == value).count() as f64;
+    values.iter().map(|value| below(value) + (alike(value) - 1.0) / 2.0).collect()
 }
 
 fn correlation(a: &[f64], b: &[f64]) -> f64 {
@@ -172,10 +321,4 @@ fn correlation(a: &[f64], b: &[f64]) -> f64 {
     let (a, b) = (centred(a), centred(b));
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt()
-}
-
-/// Pictures have one label each.
-fn whole(batch: Batch) -> Batch {
-    let size = batch.label_shape[0];
-    Batch { labels: batch.centre_classes.clone(), label_shape: [size, 1, 1, 1], ..batch }
 }

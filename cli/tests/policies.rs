@@ -11,8 +11,12 @@ use common::{phantom, segen};
 const STEPS: u64 = 12;
 
 fn train(dataset: &Path, run: &Path, threads: &str) -> std::process::Command {
+    train_with("learned", dataset, run, threads)
+}
+
+fn train_with(policy: &str, dataset: &Path, run: &Path, threads: &str) -> std::process::Command {
     let mut command = segen();
-    command.arg("train").arg(dataset).arg("-o").arg(run).args(["--policy", "learned", "--threads", threads]);
+    command.arg("train").arg(dataset).arg("-o").arg(run).args(["--policy", policy, "--threads", threads]);
     command.args(["--steps", &STEPS.to_string(), "--cache"]).arg(dataset.with_file_name("cache"));
     for set in [
         "plan.patch=[16, 16, 16]",
@@ -80,16 +84,33 @@ fn a_learned_policy_is_the_same_for_any_threads_and_after_a_resume() {
     // Back to the checkpoint before the last: an update and draws of other policies lie between.
     std::fs::remove_dir_all(run.join(format!("checkpoint/step-{STEPS}"))).unwrap();
     std::fs::write(run.join("checkpoint/latest"), "step-10\n").unwrap();
-    succeed(
-        segen()
-            .arg("train")
-            .arg(&dataset)
-            .arg("-o")
-            .arg(&run)
-            .arg("--resume")
-            .arg("--cache")
-            .arg(dataset.with_file_name("cache")),
-    );
+    let mut resume = segen();
+    resume.arg("train").arg(&dataset).arg("-o").arg(&run).arg("--resume");
+    resume.arg("--cache").arg(dataset.with_file_name("cache"));
+    // Not in another way than it was begun.
+    let config = std::fs::read_to_string(run.join("config.toml")).unwrap();
+    for (key, value) in [("estimator", "\"batch\""), ("structure", "false")] {
+        let others = config.lines().filter(|line| !line.starts_with(&format!("{key} =")));
+        let changed = others.collect::<Vec<_>>().join("\n");
+        let section = "[policy.learning]\n";
+        assert!(changed.contains(section), "{changed}");
+        let changed = changed.replace(section, &format!("{section}{key} = {value}\n"));
+        std::fs::write(run.join("config.toml"), changed).unwrap();
+        let output = resume.output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(&format!("policy.learning.{key}")), "{error}");
+    }
+    std::fs::write(run.join("config.toml"), config).unwrap();
+    // Nor from a checkpoint of an earlier version, which does not say how it was learned.
+    let state = run.join("checkpoint/step-10/state.json");
+    let now = std::fs::read_to_string(&state).unwrap();
+    let said = r#"estimator = \"leave-one-out\"\n"#;
+    assert!(now.contains(said), "{now}");
+    std::fs::write(&state, now.replace(said, "")).unwrap();
+    let error = String::from_utf8_lossy(&resume.output().unwrap().stderr).into_owned();
+    assert!(error.contains("`batch`, not `leave-one-out`"), "{error}");
+    std::fs::write(&state, now).unwrap();
+    succeed(&mut resume);
     assert_eq!(whole, end(&run), "resumed at step 10");
 
     let other = folder.path().join("other");
@@ -104,6 +125,25 @@ fn a_learned_policy_is_the_same_for_any_threads_and_after_a_resume() {
     succeed(reuse.arg(dataset.with_file_name("cache")));
     let kept = std::fs::read_to_string(other.join("policy.toml")).unwrap();
     assert_eq!(kept, std::fs::read_to_string(&file).unwrap());
+}
+
+#[test]
+fn a_policy_that_does_not_move_leaves_the_training_what_it_would_be_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = phantom(folder.path(), 12, "32,32,32");
+    let weights = |policy: &str, sets: &[&str]| {
+        let run = folder.path().join(policy).with_extension(sets.len().to_string());
+        let mut command = train_with(policy, &dataset, &run, "1");
+        for set in sets {
+            command.args(["--set", set]);
+        }
+        succeed(&mut command);
+        std::fs::read(run.join(format!("checkpoint/step-{STEPS}/weights.safetensors"))).unwrap()
+    };
+    let random = weights("random", &["policy.validation_share=0.2"]);
+    let still = "policy.learning.rate=1e-300";
+    assert_eq!(random, weights("learned", &[still]));
+    assert_eq!(random, weights("learned", &[still, "policy.learning.estimator=batch"]));
 }
 
 #[test]

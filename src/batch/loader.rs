@@ -132,7 +132,8 @@ fn work(shared: &Shared, maker: &BatchMaker) {
             return;
         }
         let step = state.next;
-        let Some(policy) = state.policy.of_batch(step).filter(|_| step < state.limit) else {
+        let (of_step, _) = maker.sampler.numbered(step);
+        let Some(policy) = state.policy.of_batch(of_step).filter(|_| step < state.limit) else {
             state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             continue;
         };

@@ -22,30 +22,33 @@ pub(super) struct BatchMaker {
 }
 
 impl BatchMaker {
-    /// Draws, cuts and augments the patches of a step.
+    /// Draws, cuts and augments the patches of the batch with this number: that of a step, or one of its
+    /// [`Redraws`](super::sampler::Redraws).
     ///
     /// # Errors
     /// Where the settings cannot be drawn from, a case cannot be read or does not go with the others.
-    pub(super) fn batch(&self, step: u64, policy: &Policy) -> Result<Batch> {
+    pub(super) fn batch(&self, number: u64, policy: &Policy) -> Result<Batch> {
         let began = Instant::now();
         self.check(policy)?;
         let field = self.field()?;
-        let mut batch = self.empty(step, &field);
-        let mut placements = Vec::with_capacity(self.sampler.batch);
+        let (step, purpose) = self.sampler.numbered(number);
+        let places = self.sampler.places();
+        let mut batch = self.empty(step, places.len(), &field);
+        let mut placements = Vec::with_capacity(places.len());
         let mut augmented = false;
-        for index in 0..self.sampler.batch {
+        for (index, place) in places.into_iter().enumerate() {
             // Each decision has a generator of its own, so that the same patches are drawn, and lie in the same
             // places, whatever the policy and the method do with them.
-            let mut random = generator(self.seed, step, index, Purpose::Placement);
+            let mut random = generator(self.seed, step, place, Purpose::Placement);
             let case = self.sampler.draw_case(self.source.len(), &mut random);
             let reader = self.source.open(case)?;
             let channels = reader.channels();
             batch.fit_channels(index, channels, reader.id())?;
-            let placement = self.sampler.place(index, case, &reader.sites()?, &mut random)?;
+            let placement = self.sampler.place(place, case, &reader.sites()?, &mut random)?;
 
-            let mut random = generator(self.seed, step, index, Purpose::Augmentation);
+            let mut random = generator(self.seed, step, place, purpose);
             let (chosen, mut draw) = policy.draw(placement.centre_class, channels, &mut random);
-            let mut gate = generator(self.seed, step, index, Purpose::Gate);
+            let mut gate = generator(self.seed, step, place, Purpose::Gate);
             if !self.sampler.augments(placement.centre_class, &mut gate) {
                 draw = Draw::identity();
             }
@@ -94,8 +97,8 @@ impl BatchMaker {
     }
 
     /// A batch without patches; its inputs have no channels until the first case tells how many there are.
-    fn empty(&self, step: u64, field: &Field) -> Batch {
-        let Sampler { patch: [x, y, z], batch, .. } = self.sampler;
+    fn empty(&self, step: u64, batch: usize, field: &Field) -> Batch {
+        let [x, y, z] = self.sampler.patch;
         let input = |[x, y, z]: [usize; 3]| Input { values: Vec::new(), shape: [batch, 0, x, y, z] };
         Batch {
             step,

@@ -25,6 +25,20 @@ pub struct Sampler {
     pub augmented: Augmented,
     /// Whether batches are also made without augmentation.
     pub twin: Twin,
+    /// Set where a loader makes the batches that a policy is learned from instead of those of training.
+    pub redraws: Option<Redraws>,
+}
+
+/// Batches of some training steps several times over: the same patches in the same places, each time with another
+/// draw from the policy. The loader counts them draw by draw, step by step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redraws {
+    /// Training steps from one of the steps to the next.
+    pub every: u64,
+    /// How often each batch is made.
+    pub draws: u64,
+    /// How many of the places of a training batch, spread evenly over it.
+    pub patches: usize,
 }
 
 /// Which patches are augmented.
@@ -95,6 +109,8 @@ pub enum Purpose {
     Augmentation,
     /// Whether there is augmentation.
     Gate,
+    /// Augmentation of a draw that a policy is learned from.
+    Redraw(u32),
 }
 
 /// The generator for one patch: a function of the seed, the step and the index in the batch alone.
@@ -107,6 +123,10 @@ pub fn generator(seed: u64, step: u64, index: usize, purpose: Purpose) -> ChaCha
         Purpose::Placement => 1,
         Purpose::Augmentation => 2,
         Purpose::Gate => 3,
+        Purpose::Redraw(draw) => {
+            key[25..29].copy_from_slice(&draw.to_le_bytes());
+            4
+        }
     };
     ChaCha8Rng::from_seed(key)
 }
@@ -150,7 +170,14 @@ impl Reference<'_> {
 impl Sampler {
     /// A sampler with nnU-Net's foreground share.
     pub fn new(patch: [usize; 3], batch: usize) -> Self {
-        Self { patch, batch, share: Share::LastThird, augmented: Augmented::All, twin: Twin::None }
+        Self {
+            patch,
+            batch,
+            share: Share::LastThird,
+            augmented: Augmented::All,
+            twin: Twin::None,
+            redraws: None,
+        }
     }
 
     /// Refuses values that cannot be drawn from.
@@ -160,6 +187,16 @@ impl Sampler {
                 "sampler",
                 format!("patch {:?} in batches of {}", self.patch, self.batch),
                 "every edge of the patch and the batch must be at least 1",
+            ));
+        }
+        if self
+            .redraws
+            .is_some_and(|redraws| redraws.every == 0 || redraws.draws == 0 || redraws.patches == 0)
+        {
+            return Err(Error::config(
+                "sampler.redraws",
+                format!("{:?}", self.redraws),
+                "every number must be at least 1",
             ));
         }
         if let Share::Probability(p) | Share::Centred(p) = self.share
@@ -172,6 +209,26 @@ impl Sampler {
             ));
         }
         Ok(())
+    }
+
+    /// Step of the batch that a loader makes at `number`, and what its augmentation is drawn for.
+    pub(super) fn numbered(&self, number: u64) -> (u64, Purpose) {
+        match self.redraws {
+            None => (number, Purpose::Augmentation),
+            Some(Redraws { every, draws, .. }) => {
+                (number / draws * every, Purpose::Redraw((number % draws) as u32))
+            }
+        }
+    }
+
+    /// The places of a training batch that a batch holds.
+    pub(super) fn places(&self) -> Vec<usize> {
+        match self.redraws {
+            Some(Redraws { patches, .. }) if patches < self.batch => {
+                (0..patches).map(|index| (2 * index + 1) * self.batch / (2 * patches)).collect()
+            }
+            _ => (0..self.batch).collect(),
+        }
     }
 
     /// Whether a patch that is centred on a voxel of this class is augmented.

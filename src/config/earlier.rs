@@ -7,7 +7,7 @@ use crate::{Error, Result};
 
 /// Keys that are no settings any more, with the value that is always taken now; where there is none, the key was
 /// left out.
-const CONSTANTS: [(&str, Option<&str>); 13] = [
+const CONSTANTS: [(&str, Option<&str>); 12] = [
     ("loss.dice_mean", Some("foreground")),
     ("loss.dice_absent", Some("leave")),
     ("loss.epsilon", Some("0")),
@@ -19,15 +19,33 @@ const CONSTANTS: [(&str, Option<&str>); 13] = [
     ("policy.learning.poly_power", Some("0.9")),
     ("policy.learning.optimiser", Some("adam")),
     ("policy.learning.difference", Some("one-sided")),
-    ("policy.learning.estimator", Some("score")),
     ("policy.learning.repeats", Some("counted")),
 ];
 
-/// Takes keys that are constants now out of a table.
+/// Key, value of earlier versions, and what it is called now.
+const RENAMED: [(&str, &str, &str); 1] = [("policy.learning.estimator", "score", "batch")];
+/// Values of keys that are taken with `published = true` alone now.
+const PUBLISHED: [(&str, &str); 1] = [("policy.learning.estimator", "straight-through")];
+
+/// Takes keys that are constants now out of a table, and renames values.
 ///
 /// # Errors
 /// Where one has another value, so that the run would not be what the file says.
 pub(super) fn drop_constants(table: &mut Table, place: &str) -> Result<()> {
+    for (key, old, new) in RENAMED {
+        if let Some(value) = find(table, key).filter(|value| value.as_str() == Some(old)) {
+            *value = new.into();
+        }
+    }
+    for (key, published) in PUBLISHED {
+        if find(table, key).is_some_and(|value| value.as_str() == Some(published)) {
+            return Err(Error::config(
+                place,
+                format!("`{key}` cannot be {published} by itself any more"),
+                "leave it out and set `published = true` for all that the papers' programs do (docs/configuration.md)",
+            ));
+        }
+    }
     for (key, constant) in CONSTANTS {
         let Some(value) = take(table, key) else { continue };
         let given = match &value {
@@ -57,6 +75,14 @@ pub(super) fn keep_one_length(table: &mut Table) {
     }
 }
 
+/// The value at a dotted key.
+fn find<'a>(table: &'a mut Table, key: &str) -> Option<&'a mut Value> {
+    match key.split_once('.') {
+        None => table.get_mut(key),
+        Some((section, rest)) => find(table.get_mut(section)?.as_table_mut()?, rest),
+    }
+}
+
 /// Removes a dotted key, and sections that are empty without it.
 fn take(table: &mut Table, key: &str) -> Option<Value> {
     match key.split_once('.') {
@@ -83,6 +109,9 @@ mod tests {
         );
         drop_constants(&mut old, "config.toml").unwrap();
         assert_eq!(old, table("[loss]\ndice = 0.5\n[policy.learning]"));
+        let mut old = table("[policy.learning]\nestimator = \"score\"");
+        drop_constants(&mut old, "config.toml").unwrap();
+        assert_eq!(old, table("[policy.learning]\nestimator = \"batch\""));
         for (text, said) in [
             ("loss.epsilon = 1e-6", "`loss.epsilon`"),
             ("method.adversarial.eps_l2 = 10", "`method.adversarial.eps_l2`"),

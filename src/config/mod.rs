@@ -32,7 +32,7 @@ pub use named::{NameOrFile, Named};
 pub use network::{NetworkConfig, NetworkKind, Variant};
 pub use optimiser::{Optimiser, OptimiserKind};
 pub use plan::{NormalisationChoice, PlanOverrides, Scheme};
-pub use policy::{PolicyConfig, PolicyName};
+pub use policy::{Comparison, PolicyConfig, PolicyName};
 pub use published::Conventions;
 pub use sampling::{FoldChoice, FractionMode, Sampling, SamplingRule, TaskConfig};
 pub use schedule::{
@@ -218,6 +218,11 @@ impl Config {
                     == Adversarial { mode: self.method.adversarial.mode, ..Adversarial::default() },
             "method.adversarial.eps_rms",
             "left out with `published = true`, which moves by an L2 norm of 10",
+        );
+        problems.demand(
+            !self.published || self.policy.learning.estimator != Some(Comparison::LeaveOneOut),
+            "policy.learning.estimator",
+            "`batch` or left out with `published = true`",
         );
         match problems.0.is_empty() {
             true => Ok(()),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Problems;
 use super::named::{NameOrFile, named};
+use super::published::{Conventions, Estimator};
 
 /// How patches are augmented.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,8 +90,9 @@ pub struct Learning {
     /// Step size on the logits; by the number of updates when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,
-    /// Training steps from one update to the next.
-    pub every: u64,
+    /// Training steps from one update to the next; 8 for `leave-one-out`, 4 for `batch` when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
     /// Share of the training steps before the first update: an untrained network tells nothing about operations.
     pub warm_up: f64,
     /// The batch of step t is drawn with the policy as of step t - delay.
@@ -99,6 +101,26 @@ pub struct Learning {
     pub validation_batch: usize,
     /// Length (L2) of the displacement of the weights by which losses are differenced.
     pub displacement: f64,
+    /// What a patch's alignment is compared with; as published with `published = true`, else `leave-one-out`, when
+    /// left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimator: Option<Comparison>,
+    /// How often the policy is drawn from for one patch; `leave-one-out` only.
+    pub draws: usize,
+    /// Patches of the training batch that are drawn for again; 0 takes half of them, rounded up; `leave-one-out` only.
+    pub patches: usize,
+    /// Whether magnitudes of one operation learn from each other.
+    pub structure: bool,
+}
+
+named! {
+    /// What a patch's alignment is compared with.
+    pub enum Comparison for "policy.learning.estimator" {
+        /// The mean of the other draws for the same patch.
+        LeaveOneOut = "leave-one-out",
+        /// The mean of the training batch, which is looked at as it was drawn.
+        Batch = "batch",
+    }
 }
 
 impl Default for PolicyConfig {
@@ -116,7 +138,18 @@ impl Default for PolicyConfig {
 
 impl Default for Learning {
     fn default() -> Self {
-        Self { rate: None, every: 4, warm_up: 0.1, delay: 8, validation_batch: 0, displacement: 1e-3 }
+        Self {
+            rate: None,
+            every: None,
+            warm_up: 0.1,
+            delay: 8,
+            validation_batch: 0,
+            displacement: 1e-3,
+            estimator: None,
+            draws: 4,
+            patches: 0,
+            structure: true,
+        }
     }
 }
 
@@ -134,16 +167,39 @@ impl PolicyConfig {
 }
 
 impl Learning {
+    /// Whether magnitudes of one operation learn from each other; never as published.
+    pub fn structured(&self, conventions: &Conventions) -> bool {
+        self.structure && conventions.estimator == Estimator::Score
+    }
+
+    /// Training steps from one update to the next. Where it is left out, learning takes about a fifth of the time that
+    /// training takes: an update of `leave-one-out` costs twice what one of `batch` does.
+    pub fn every(&self, conventions: &Conventions) -> u64 {
+        self.every.unwrap_or(match self.comparison(conventions) {
+            Comparison::LeaveOneOut => 8,
+            Comparison::Batch => 4,
+        })
+    }
+
+    /// What alignments are compared with, by what is configured and what the conventions are.
+    pub fn comparison(&self, conventions: &Conventions) -> Comparison {
+        self.estimator.unwrap_or(match conventions.estimator {
+            Estimator::Score => Comparison::LeaveOneOut,
+            Estimator::StraightThrough => Comparison::Batch,
+        })
+    }
+
     /// Keys whose values cannot be used, and what each must be.
     pub fn faults(&self) -> Vec<(&'static str, &'static str)> {
         let demands = [
             (self.rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()), ("rate", "a number above 0")),
-            (self.every > 0, ("every", "at least 1")),
+            (self.every != Some(0), ("every", "at least 1")),
             ((0.0..1.0).contains(&self.warm_up), ("warm_up", "at least 0 and below 1")),
             (
                 self.displacement > 0.0 && self.displacement <= 0.1,
                 ("displacement", "above 0 and at most 0.1"),
             ),
+            ((2..=64).contains(&self.draws), ("draws", "2 to 64")),
         ];
         demands.into_iter().filter(|(holds, _)| !holds).map(|(_, fault)| fault).collect()
     }

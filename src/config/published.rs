@@ -10,7 +10,8 @@
 //! | pairs of mixup | random | random | first with last |
 //! | batch of extra passes | raw twin | the same | other raw patches |
 //!
-//! A learned policy takes central differences, straight-through weights and shared votes, whatever the network.
+//! A learned policy takes central differences, straight-through weights and shared votes of the training batch, and
+//! learns every logit by itself, whatever the network.
 
 use serde::{Deserialize, Serialize};
 

@@ -79,7 +79,7 @@ impl Job<'_> {
         drop(batches);
         let mut seconds = timer.elapsed().as_secs_f64() / TIMED as f64;
         if let Some((batch, gradient)) = last {
-            let every = self.config.policy.learning.every;
+            let every = self.config.policy.learning.every(&self.method.conventions);
             let policy_objective = self.policy_objective(network);
             let span = Span { seed: self.config.seed, step: 0, planned: every };
             let objectives = (&iteration.objective, &policy_objective);

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::control::ControlState;
 use super::optimiser::OptimiserState;
 use crate::batch::Batch;
+use crate::config::Comparison;
 use crate::files::{create_folder, folder_beside, is_temporary, publish_folder, write_atomically};
 use crate::network::{Parameter, Weights};
 use crate::policy::Policy;
@@ -62,10 +63,17 @@ pub struct History {
 /// The part of the state that belongs to a policy that learns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PolicyState {
+    /// How it was learned; earlier versions knew one way only and did not say.
+    #[serde(default = "earlier")]
+    pub estimator: Comparison,
     /// Logits and what their steps remember.
     pub learner: Learner,
     /// The logits that batches still to be drawn need.
     pub snapshots: Vec<Snapshot>,
+}
+
+fn earlier() -> Comparison {
+    Comparison::Batch
 }
 
 /// Logits of a policy, in the order of [`Policy::flat`].
@@ -126,11 +134,10 @@ impl History {
         };
         let state: PolicyState = toml::from_str(&self.policy).map_err(|e| wrong(e.to_string()))?;
         let learner = &state.learner;
-        let arrays = [&learner.logits, &learner.first, &learner.second];
-        let mut arrays = arrays.into_iter().chain(state.snapshots.iter().map(|s| &s.logits));
-        let fits = arrays.all(|array| array.len() == policy.len()) && !state.snapshots.is_empty();
-        drop(arrays);
-        if !fits {
+        let mut logits = std::iter::once(&learner.logits).chain(state.snapshots.iter().map(|s| &s.logits));
+        let fits = logits.all(|array| array.len() == policy.len()) && !state.snapshots.is_empty();
+        drop(logits);
+        if !fits || learner.first.len() != learner.second.len() {
             return Err(wrong(format!("it does not fit the {} choices of policy.toml", policy.len())));
         }
         Ok(Some(state))

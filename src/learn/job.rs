@@ -16,7 +16,7 @@ use super::meta::Meta;
 use super::method::Method;
 use super::objective::Objective;
 use super::optimiser::{LearningRate, OptimiserState};
-use super::policy::{PolicyLearner, Span};
+use super::policy::{PolicyLearner, Sources, Span};
 use super::train::{Batches, Outcome, Training};
 use crate::batch::loader::Loader;
 use crate::batch::sampler::{Augmented, Sampler, Share, Twin};
@@ -257,13 +257,14 @@ impl<'a> Job<'a> {
         (training, validation): (&'b Objective<'b>, &'b Objective<'b>),
         span: Span,
         state: Option<PolicyState>,
-        source: &SampleSource,
+        source: &Arc<SampleSource>,
     ) -> Result<PolicyLearner<'b>> {
         let (learning, conventions) = (&self.config.policy.learning, self.method.conventions);
         let meta = Meta::new(training, validation, learning, &conventions);
-        let cases = self.source(training.network, self.policy_validation)?;
+        let set_aside = self.source(training.network, self.policy_validation)?;
+        let sources = Sources { training: source.clone(), set_aside };
         let policy = (self.policy, state);
-        Ok(PolicyLearner::new(meta, (learning, conventions), span, policy, cases, &self.sampler(source)))
+        PolicyLearner::new(meta, (learning, conventions), span, policy, sources, &self.sampler(source))
     }
 }
 

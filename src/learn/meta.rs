@@ -138,24 +138,54 @@ impl<'a> Meta<'a> {
         rate: f64,
         validation: &Batch,
     ) -> Result<LookAhead> {
-        let settings = Settings::current();
         // The training pass gave the losses at the weights themselves, unless it rounded.
         let known = Some(gradient.value.per_sample.as_slice());
-        let known = known.filter(|_| settings.precision() == Precision::F32);
+        let known = known.filter(|_| Settings::current().precision() == Precision::F32);
+        let batches = Batches { meta: self, samples: Samples::Trained(batch), validation };
+        self.scoped(|displacement| {
+            look_ahead(&batches, weights, (&gradient.gradients, rate), known, displacement)
+        })
+    }
+
+    /// Alignments of the samples of `redraws`, batch by batch, after the step down a training batch's `gradient`.
+    /// Running statistics normalise them, so that each sample's is its own.
+    ///
+    /// # Errors
+    /// As [`Self::look_ahead`].
+    pub fn look_again(
+        &self,
+        weights: &Weights,
+        redraws: &[Batch],
+        gradient: &Gradient,
+        rate: f64,
+        validation: &Batch,
+    ) -> Result<LookAhead> {
+        let batches = Batches { meta: self, samples: Samples::Redrawn(redraws), validation };
+        self.scoped(|displacement| {
+            look_ahead(&batches, weights, (&gradient.gradients, rate), None, displacement)
+        })
+    }
+
+    /// In f32: displaced losses differ from the third digit on at most, which bf16 loses.
+    fn scoped<T>(&self, look: impl FnOnce(Displacement) -> T) -> T {
         let displacement = Displacement { difference: self.difference, length: self.displacement };
-        let batches = Batches { meta: self, batch, validation };
-        // In f32: displaced losses differ from the third digit on at most, which bf16 loses.
-        settings
-            .with_precision(Precision::F32)
-            .scoped(|| look_ahead(&batches, weights, (&gradient.gradients, rate), known, displacement))
+        Settings::current().with_precision(Precision::F32).scoped(|| look(displacement))
     }
 }
 
-/// A network's losses on a training and a held-out batch.
+/// A network's losses on samples of training cases and on a held-out batch.
 struct Batches<'a> {
     meta: &'a Meta<'a>,
-    batch: &'a Batch,
+    samples: Samples<'a>,
     validation: &'a Batch,
+}
+
+/// Samples whose alignments are asked for.
+enum Samples<'a> {
+    /// Those of the training batch, as it was trained on.
+    Trained(&'a Batch),
+    /// The same patches, drawn for again, a batch for each draw.
+    Redrawn(&'a [Batch]),
 }
 
 impl Losses for Batches<'_> {
@@ -168,7 +198,17 @@ impl Losses for Batches<'_> {
     }
 
     fn samples(&self, weights: &Weights) -> Result<Vec<f64>> {
-        self.meta.training.losses(weights, self.batch)
+        let training = self.meta.training;
+        match self.samples {
+            Samples::Trained(batch) => training.losses(weights, batch),
+            Samples::Redrawn(batches) => {
+                let mut losses = Vec::new();
+                for batch in batches {
+                    losses.extend(training.frozen_losses(weights, batch)?);
+                }
+                Ok(losses)
+            }
+        }
     }
 
     fn moved(&self, weights: &Weights, direction: &Vec<Vec<f32>>, factor: f64) -> Weights {

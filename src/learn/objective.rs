@@ -101,9 +101,18 @@ impl Objective<'_> {
     /// # Errors
     /// Where a loss is not finite.
     pub fn losses(&self, weights: &Weights, batch: &Batch) -> Result<Vec<f64>> {
+        self.losses_in(weights, batch, self.mode(batch))
+    }
+
+    /// The same with the running statistics of batch norms, so that a sample's loss is its own.
+    pub fn frozen_losses(&self, weights: &Weights, batch: &Batch) -> Result<Vec<f64>> {
+        self.losses_in(weights, batch, Mode::Frozen { seed: self.seed, step: batch.step })
+    }
+
+    fn losses_in(&self, weights: &Weights, batch: &Batch, mode: Mode) -> Result<Vec<f64>> {
         let bound = weights.bind(self.device);
         let inputs = inputs(batch, self.device).into_iter().map(Activation::from_channels_first).collect();
-        let value = self.forward(&bound, inputs, batch, self.mode(batch)).value;
+        let value = self.forward(&bound, inputs, batch, mode).value;
         if !value.total.is_finite() {
             return Err(self.divergence(weights, batch, &value));
         }

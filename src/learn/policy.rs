@@ -1,23 +1,25 @@
 //! Lets a policy learn beside the training loop: when it is updated, on which batches, and what a resume needs.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{PolicyState, Snapshot};
 use super::meta::{LookAhead, Meta};
 use super::objective::Gradient;
-use crate::Result;
 use crate::augment::Augmentation;
 use crate::batch::Batch;
 use crate::batch::loader::Loader;
-use crate::batch::sampler::{Sampler, Share};
+use crate::batch::sampler::{Redraws, Sampler, Share};
 use crate::batch::source::SampleSource;
 use crate::config::Conventions;
-use crate::config::policy::Learning;
+use crate::config::policy::{Comparison, Learning};
 use crate::network::Weights;
-use crate::policy::learn::{Drawn, Learner, decay, gradient};
+use crate::policy::learn::{Drawn, Learner, decay, gradient, leave_one_out};
+use crate::policy::structure::Structure;
 use crate::policy::{Policy, Timeline};
 use crate::rng::generator;
+use crate::{Error, Result};
 
 /// A policy that learns beside the training loop.
 #[derive(Debug)]
@@ -29,9 +31,23 @@ pub struct PolicyLearner<'a> {
     /// The policy as it is now.
     policy: Policy,
     learner: Learner,
+    /// What the choices have in common.
+    structure: Structure,
     timeline: Timeline,
     /// Batches of the policy's validation cases, one per update.
     loader: Loader,
+    /// The patches of the training batch, drawn for again, so many batches per update; none where a policy learns from
+    /// the training batch as it was drawn.
+    redraws: Option<Loader>,
+}
+
+/// What a policy that learns looks at.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// Training cases.
+    pub training: Arc<SampleSource>,
+    /// The policy's validation cases.
+    pub set_aside: Arc<SampleSource>,
 }
 
 /// The part of a training that is still to come.
@@ -57,48 +73,64 @@ pub struct PolicyUpdate {
 }
 
 impl<'a> PolicyLearner<'a> {
-    /// Starts with `policy`, or goes on from `state`. `source` holds the policy's validation cases, `sampler` is
-    /// that of training.
+    /// Starts with `policy`, or goes on from `state`. `sampler` is that of training.
+    ///
+    /// # Errors
+    /// Where `state` was learned in another way than is configured.
     pub fn new(
         meta: Meta<'a>,
         (learning, conventions): (&'a Learning, Conventions),
         span: Span,
         (policy, state): (&Policy, Option<PolicyState>),
-        source: Arc<SampleSource>,
+        sources: Sources,
         sampler: &Sampler,
-    ) -> Self {
+    ) -> Result<Self> {
+        let estimator = learning.comparison(&conventions);
+        let structure = match learning.structured(&conventions) {
+            true => Structure::of(policy),
+            false => Structure::free(policy.len()),
+        };
         let state = state.unwrap_or_else(|| {
-            let learner = Learner::new(policy);
-            PolicyState { snapshots: vec![Snapshot { since: 0, logits: learner.logits.clone() }], learner }
+            let learner = Learner::structured(policy, &structure);
+            let snapshots = vec![Snapshot { since: 0, logits: learner.logits.clone() }];
+            PolicyState { estimator, snapshots, learner }
         });
+        state.check(estimator, &structure)?;
         let snapshots = state.snapshots.iter().map(|s| (s.since, policy.with_logits(&s.logits))).collect();
-        let updates = learning.updates(span.planned);
-        let updates = updates.start.max(span.step.div_ceil(learning.every))..updates.end;
+        let every = learning.every(&conventions);
+        let updates = learning.updates(span.planned, &conventions);
+        let updates = updates.start.max(span.step.div_ceil(every))..updates.end;
         // Another seed than that of training: the places of patches must not go together.
         let loader = Loader::start(
-            source,
+            sources.set_aside,
             validation_sampler(sampler, learning),
             Augmentation::none(),
             span.seed ^ VALIDATION,
-            updates,
+            updates.clone(),
             1,
             2,
         );
-        Self {
+        let now = policy.with_logits(&state.learner.logits);
+        let redraws = (estimator == Comparison::LeaveOneOut).then(|| {
+            redraws((learning, every), (sources.training, sampler), span.seed, updates, now.clone())
+        });
+        Ok(Self {
             meta,
             learning,
             conventions,
             span,
-            policy: policy.with_logits(&state.learner.logits),
+            policy: now,
+            structure,
             timeline: Timeline::learning(learning.delay, span.step, snapshots),
             learner: state.learner,
             loader,
-        }
+            redraws,
+        })
     }
 
     /// Training steps from one update to the next.
     pub fn every(&self) -> u64 {
-        self.learning.every
+        self.learning.every(&self.conventions)
     }
 
     /// The policy as it is now.
@@ -115,6 +147,7 @@ impl<'a> PolicyLearner<'a> {
     pub fn state(&self) -> PolicyState {
         let snapshots = self.timeline.snapshots();
         PolicyState {
+            estimator: self.learning.comparison(&self.conventions),
             learner: self.learner.clone(),
             snapshots: snapshots.map(|(since, policy)| Snapshot { since, logits: policy.flat() }).collect(),
         }
@@ -132,32 +165,49 @@ impl<'a> PolicyLearner<'a> {
         result: &Gradient,
         rate: f64,
     ) -> Result<Option<PolicyUpdate>> {
-        let updates = self.learning.updates(self.span.planned);
-        if !batch.step.is_multiple_of(self.learning.every)
-            || !updates.contains(&(batch.step / self.learning.every))
-        {
+        let every = self.every();
+        let updates = self.learning.updates(self.span.planned, &self.conventions);
+        if !batch.step.is_multiple_of(every) || !updates.contains(&(batch.step / every)) {
             return Ok(None);
         }
-        let validation = self.loader.next()?;
-        let LookAhead { alignments, validation_loss } =
-            self.meta.look_ahead(weights, batch, result, rate, &validation)?;
+        let (LookAhead { alignments, validation_loss }, drawn) = self.look(weights, batch, result, rate)?;
         // Without a gradient on the validation batch no sample has helped or harmed.
-        let Some(alignments) = alignments else { return Ok(None) };
-        let drawn: Vec<Drawn> = batch
-            .chosen
-            .iter()
-            .zip(&batch.centre_classes)
-            .map(|(chosen, &centre_class)| Drawn { chosen: chosen.clone(), centre_class })
-            .collect();
-        let centred = self.learner.centre(&alignments, &drawn);
-        let mut random = generator(self.span.seed, &["policy update", &batch.step.to_string()]);
-        let slope = gradient(&self.policy, &drawn, &centred, &self.conventions, &mut random);
-        let first = self.learning.step_size(updates.end - updates.start);
-        let done = batch.step as f64 / self.span.planned.max(1) as f64;
-        self.learner.step(&slope, first * decay(done));
-        self.policy = self.policy.with_logits(&self.learner.logits);
-        let updates = self.learner.updates;
-        Ok(Some(PolicyUpdate { policy: self.policy.clone(), validation_loss, updates }))
+        if let Some(alignments) = &alignments {
+            let centred = match self.redraws {
+                Some(_) => leave_one_out(alignments, drawn.len() / self.learning.draws),
+                None => self.learner.centre(alignments, &drawn),
+            };
+            let mut random = generator(self.span.seed, &["policy update", &batch.step.to_string()]);
+            let slope = gradient(&self.policy, &drawn, &centred, &self.conventions, &mut random);
+            let planned = updates.end - updates.start;
+            let done = batch.step as f64 / self.span.planned.max(1) as f64;
+            let rate = self.learning.step_size(planned) * decay(done);
+            self.learner.structured_step(&self.structure, &slope, rate, 1.0 / planned as f64);
+            self.policy = self.policy.with_logits(&self.learner.logits);
+        }
+        if let Some(redraws) = &self.redraws {
+            redraws.publish(batch.step + every, Some(self.policy.clone()));
+        }
+        let (policy, updates) = (self.policy.clone(), self.learner.updates);
+        Ok(alignments.map(|_| PolicyUpdate { policy, validation_loss, updates }))
+    }
+
+    /// Alignments of what the policy chose, and what that was.
+    fn look(
+        &mut self,
+        weights: &Weights,
+        batch: &Batch,
+        result: &Gradient,
+        rate: f64,
+    ) -> Result<(LookAhead, Vec<Drawn>)> {
+        let validation = self.loader.next()?;
+        let Some(loader) = &mut self.redraws else {
+            let found = self.meta.look_ahead(weights, batch, result, rate, &validation)?;
+            return Ok((found, drawn(batch).collect()));
+        };
+        let redraws = (0..self.learning.draws).map(|_| loader.next()).collect::<Result<Vec<Batch>>>()?;
+        let found = self.meta.look_again(weights, &redraws, result, rate, &validation)?;
+        Ok((found, redraws.iter().flat_map(drawn).collect()))
     }
 
     /// How long an update takes, on a batch of any step; the policy stays as it is.
@@ -165,9 +215,8 @@ impl<'a> PolicyLearner<'a> {
     /// # Errors
     /// As [`Self::update`].
     pub fn time(&mut self, weights: &Weights, batch: &Batch, result: &Gradient) -> Result<Duration> {
-        let validation = self.loader.next()?;
         let timer = Instant::now();
-        self.meta.look_ahead(weights, batch, result, 0.0, &validation)?;
+        self.look(weights, batch, result, 0.0)?;
         Ok(timer.elapsed())
     }
 
@@ -177,6 +226,52 @@ impl<'a> PolicyLearner<'a> {
         training.publish(steps_done, changed.clone());
         self.timeline.publish(steps_done, changed);
     }
+}
+
+impl PolicyState {
+    /// Refuses a state that another configuration would go on from.
+    fn check(&self, estimator: Comparison, structure: &Structure) -> Result<()> {
+        let refuse = |key: &str, problem: String, mend: &str| {
+            let mend = format!("go on with `policy.learning.{key} = {mend}`, or train anew");
+            Err(Error::config(format!("checkpoint: policy.learning.{key}"), problem, mend))
+        };
+        if self.estimator != estimator {
+            let problem = format!("the policy was learned by `{}`, not `{estimator}`", self.estimator);
+            return refuse("estimator", problem, &format!("\"{}\"", self.estimator));
+        }
+        let moments = self.learner.first.len();
+        if moments != structure.len() {
+            let problem = format!("the policy was learned in {moments} coordinates, not {}", structure.len());
+            let mend = if moments == self.learner.logits.len() { "false" } else { "true" };
+            return refuse("structure", problem, mend);
+        }
+        Ok(())
+    }
+}
+
+/// What the policy chose for the patches of a batch.
+fn drawn(batch: &Batch) -> impl Iterator<Item = Drawn> {
+    let patches = batch.chosen.iter().zip(&batch.centre_classes);
+    patches.map(|(chosen, &centre_class)| Drawn { chosen: chosen.clone(), centre_class })
+}
+
+/// Makes the batches of the training steps at which `updates` are due again, with the places of training. The policy
+/// of an update is known once the one before is done.
+fn redraws(
+    (learning, every): (&Learning, u64),
+    (source, training): (Arc<SampleSource>, &Sampler),
+    seed: u64,
+    updates: Range<u64>,
+    policy: Policy,
+) -> Loader {
+    let mut sampler = training.clone();
+    let draws = learning.draws as u64;
+    let patches = if learning.patches == 0 { training.batch.div_ceil(2) } else { learning.patches };
+    sampler.redraws = Some(Redraws { every, draws, patches });
+    let first = updates.start * every;
+    let timeline = Timeline::learning(0, first, vec![(first, policy)]);
+    let numbers = updates.start * draws..updates.end * draws;
+    Loader::start(source, sampler, timeline, seed, numbers, 1, learning.draws)
 }
 
 /// Joins the seed of the run for the batches that a policy learns from.

@@ -39,7 +39,7 @@ impl<'a> Layers<'a> {
                 });
                 y
             }
-            Mode::Evaluation => {
+            Mode::Evaluation | Mode::Frozen { .. } => {
                 let [mean, variance] = self.weights.running(name);
                 kernels::batch_norm_fixed(x, weight, bias, mean, variance, EPSILON, nonlinearity)
             }
@@ -56,7 +56,7 @@ impl<'a> Layers<'a> {
         let mut x = x;
         if dropped > 0.0 {
             match self.mode {
-                Mode::Training { seed, step } => {
+                Mode::Training { seed, step } | Mode::Frozen { seed, step } => {
                     let mask = mask(x.shape(), dropped, seed, name, step, self.weights.device());
                     x = kernels::multiply_mask(x, &mask);
                 }

@@ -40,6 +40,14 @@ pub enum Mode {
     },
     /// No dropout; batch norm uses the batch's statistics: how a policy's look-ahead step is judged.
     BatchStatistics,
+    /// Dropout masks as in [`Self::Training`]; batch norm uses its running statistics, so that no sample of a batch
+    /// changes another's loss: how the draws of a policy are compared.
+    Frozen {
+        /// Seed of the run.
+        seed: u64,
+        /// Step whose masks are used.
+        step: u64,
+    },
 }
 
 /// What a forward pass gives.

@@ -17,6 +17,7 @@ use rand::rngs::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::gumbel::{conditional, score_function, straight_through};
+use super::structure::Structure;
 use super::{Chosen, Policy};
 use crate::config::Conventions;
 use crate::config::policy::Learning;
@@ -29,7 +30,7 @@ pub struct Learner {
     pub updates: u64,
     /// Logits.
     pub logits: Vec<f64>,
-    /// Mean gradient (Adam).
+    /// Mean gradient (Adam), by the coordinates of its [`Structure`].
     pub first: Vec<f64>,
     /// Mean squared gradient (Adam).
     pub second: Vec<f64>,
@@ -54,9 +55,14 @@ const ADAM_EPSILON: f64 = 1e-8;
 const KEPT: f64 = 0.9;
 
 impl Learner {
-    /// Before the first update.
+    /// Before the first update, of a policy that is learned logit by logit.
     pub fn new(policy: &Policy) -> Self {
-        let zeros = vec![0.0; policy.len()];
+        Self::structured(policy, &Structure::free(policy.len()))
+    }
+
+    /// Before the first update.
+    pub fn structured(policy: &Policy, structure: &Structure) -> Self {
+        let zeros = vec![0.0; structure.len()];
         Self {
             updates: 0,
             logits: policy.flat(),
@@ -67,19 +73,25 @@ impl Learner {
         }
     }
 
-    /// One step of Adam downhill along `gradient` with this step size.
+    /// One step of Adam downhill along `gradient` with this step size, logit by logit.
     pub fn step(&mut self, gradient: &[f64], rate: f64) {
+        self.structured_step(&Structure::free(self.logits.len()), gradient, rate, 0.0);
+    }
+
+    /// One step of Adam downhill in the coordinates of a structure. `gradient` is with respect to the logits. The
+    /// penalty on differences of neighbours has a step of its own: Adam would undo its size.
+    pub fn structured_step(&mut self, structure: &Structure, gradient: &[f64], rate: f64, penalty: f64) {
         self.updates += 1;
         let [b1, b2] = ADAM_BETAS;
         let correction = |beta: f64| 1.0 - beta.powf(self.updates as f64);
         let (scale, root) = (rate / correction(b1), correction(b2).sqrt());
-        for (((logit, g), m), a) in
-            self.logits.iter_mut().zip(gradient).zip(&mut self.first).zip(&mut self.second)
-        {
+        let moves = structure.gradient(gradient).into_iter().zip(&mut self.first).zip(&mut self.second);
+        let moves = moves.map(|((g, m), a)| {
             *m = b1 * *m + (1.0 - b1) * g;
             *a = b2 * *a + (1.0 - b2) * g * g;
-            *logit -= scale * *m / (a.sqrt() / root + ADAM_EPSILON);
-        }
+            -scale * *m / (a.sqrt() / root + ADAM_EPSILON)
+        });
+        structure.step(&mut self.logits, &moves.collect::<Vec<f64>>(), penalty);
     }
 
     /// Takes from each alignment the mean of its kind: samples centred on background, and samples centred on
@@ -119,9 +131,10 @@ impl Learning {
     }
 
     /// The updates of a training of so many steps; update `u` follows step `u * every`.
-    pub fn updates(&self, planned: u64) -> Range<u64> {
-        let first = self.warm_up * planned as f64 / self.every as f64;
-        first as u64..planned.div_ceil(self.every)
+    pub fn updates(&self, planned: u64, conventions: &Conventions) -> Range<u64> {
+        let every = self.every(conventions);
+        let first = self.warm_up * planned as f64 / every as f64;
+        first as u64..planned.div_ceil(every)
     }
 }
 
@@ -129,6 +142,16 @@ impl Learning {
 pub fn decay(done: f64) -> f64 {
     const POWER: f64 = 0.9;
     (1.0 - done).max(0.0).powf(POWER)
+}
+
+/// Takes from each alignment the mean of the other draws for the same patch; they come draw by draw, each for so many
+/// patches. What all draws of a patch have in common, which is most, is gone; and since no draw is compared with
+/// itself, the gradient stays unbiased.
+pub fn leave_one_out(alignments: &[f64], patches: usize) -> Vec<f64> {
+    let others = (alignments.len() / patches.max(1)).saturating_sub(1).max(1) as f64;
+    let sum = |b: usize| alignments.iter().skip(b).step_by(patches).sum::<f64>();
+    let sums: Vec<f64> = (0..patches).map(sum).collect();
+    alignments.iter().enumerate().map(|(at, own)| own - (sums[at % patches] - own) / others).collect()
 }
 
 /// Gradient of the validation loss with respect to every logit, in the order of [`Policy::flat`].

@@ -23,6 +23,7 @@ pub mod learn;
 pub mod lists;
 pub mod operations;
 pub mod resolve;
+pub mod structure;
 pub mod timeline;
 
 pub use operations::Context;
@@ -64,6 +65,12 @@ pub struct Choice {
     /// Logarithm of its probability up to a constant, for each of [`Targets`]: one number for `all`; two,
     /// background first, for `by-centre`.
     pub logits: Vec<f64>,
+    /// Which operation of the group it is a magnitude of; the choices of one family learn from each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
+    /// Its place among the family's members; none where they have no order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub magnitude: Option<f64>,
     /// What is done, in this order; nothing for the identity. All channels change together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ops: Vec<Op>,
@@ -150,6 +157,11 @@ impl Policy {
                     let problem = format!("logits = {:?}", choice.logits);
                     let mend = format!("give {} finite numbers, one per target", self.targets.len());
                     return Err(Error::config(field, problem, mend));
+                }
+                if choice.magnitude.is_some_and(|magnitude| !magnitude.is_finite() || choice.family.is_none())
+                {
+                    let problem = format!("magnitude = {:?}", choice.magnitude.unwrap_or_default());
+                    return Err(Error::config(field, problem, "give a finite number and a family beside it"));
                 }
                 choice.ops.iter().try_for_each(|op| op.check(&field))?;
             }

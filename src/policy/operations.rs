@@ -33,19 +33,24 @@ impl Context {
 pub fn single(context: &Context, start: Start) -> Policy {
     let mut choices = vec![identity()];
     for m in [0.05, 0.10, 0.15, 0.20, 0.25] {
-        choices.push(choice(format!("scaling {m:.2}"), vec![scale(Magnitude::Ratio(m, m))]));
+        choices.push(choice(format!("scaling {m:.2}"), vec![scale(Magnitude::Ratio(m, m))]).of("scaling", m));
     }
     for (name, axis) in AXES {
         for degrees in [10.0, 20.0, 30.0, 90.0, 180.0] {
             let angle = Magnitude::EitherSign(degrees, degrees);
-            choices.push(choice(format!("rotation {name} {degrees}"), vec![rotate(axis, angle)]));
+            let family = format!("rotation {name}");
+            choices
+                .push(choice(format!("{family} {degrees}"), vec![rotate(axis, angle)]).of(&family, degrees));
         }
     }
-    choices.extend(PLANES.map(|(name, axis)| choice(format!("mirror {name}"), flip(axis, context))));
+    choices.extend(PLANES.map(|(name, axis)| Choice {
+        family: Some("mirror".to_owned()),
+        ..choice(format!("mirror {name}"), flip(axis, context))
+    }));
     for percent in 1..=5 {
         let m = f64::from(percent) / 100.0;
         let op = Op::Brightness { factor: Magnitude::OnePlus(m, m) };
-        choices.push(choice(format!("contrast {m:.2}"), vec![op]));
+        choices.push(choice(format!("contrast {m:.2}"), vec![op]).of("contrast", m));
     }
     /// A name and the operation of a magnitude.
     type Named = (&'static str, fn(f64) -> Op);
@@ -61,7 +66,7 @@ pub fn single(context: &Context, start: Start) -> Policy {
     ];
     for (name, op) in intensity {
         for m in [0.05, 0.10, 0.15, 0.20, 0.25] {
-            choices.push(choice(format!("{name} {m:.2}"), vec![op(m)]));
+            choices.push(choice(format!("{name} {m:.2}"), vec![op(m)]).of(name, m));
         }
     }
     let quiet = match start {
@@ -96,7 +101,7 @@ pub fn composed(context: &Context, start: Start) -> Policy {
         Magnitude::Uniform(low, high)
     };
     let list = |values: &[f64], op: &dyn Fn(f64) -> Op| -> Vec<Choice> {
-        values.iter().map(|&m| choice(format!("{m}"), vec![op(m)])).collect()
+        values.iter().map(|&m| choice(format!("{m}"), vec![op(m)]).of(CHANGED, m)).collect()
     };
     add("scale", list(&[0.05, 0.15, 0.25, 0.35, 0.45], &|m| scale(ratio(m, 0.05))), [0.2, 0.2]);
     for (name, axis) in AXES {
@@ -104,7 +109,8 @@ pub fn composed(context: &Context, start: Start) -> Policy {
             let (low, high) = near(m, 5.0);
             rotate(axis, Magnitude::EitherSign(low, high))
         });
-        choices.push(choice("90".to_owned(), vec![rotate(axis, Magnitude::EitherSign(90.0, 90.0))]));
+        let right = rotate(axis, Magnitude::EitherSign(90.0, 90.0));
+        choices.push(choice("90".to_owned(), vec![right]).of(CHANGED, 90.0));
         add(&format!("rotation {name}"), choices, [0.1, 0.2]);
     }
     for ((name, axis), like) in PLANES.into_iter().zip([[0.5, 0.5], [0.5, 0.05], [0.5, 0.05]]) {
@@ -115,8 +121,8 @@ pub fn composed(context: &Context, start: Start) -> Policy {
     let blur = |m| Op::Blur { sigma: uniform(m, 0.1), per_channel: 1.0 };
     let sharpen = |m| Op::Sharpen { sigma: uniform(m, 0.1), over: Over::Image };
     let mut both: Vec<Choice> =
-        [0.5, 0.7, 0.9].map(|m| choice(format!("blur {m}"), vec![blur(m)])).into_iter().collect();
-    both.extend([0.9, 0.7, 0.5].map(|m| choice(format!("sharpen {m}"), vec![sharpen(m)])));
+        [0.5, 0.7, 0.9].map(|m| choice(format!("blur {m}"), vec![blur(m)]).of(CHANGED, -m)).into();
+    both.extend([0.9, 0.7, 0.5].map(|m| choice(format!("sharpen {m}"), vec![sharpen(m)]).of(CHANGED, m)));
     add("blur or sharpen", both, [0.2, 0.05]);
     let shift = |m: f64| {
         let (low, high) = near(m, 0.05);
@@ -164,7 +170,17 @@ pub(crate) fn identity() -> Choice {
 }
 
 pub(crate) fn choice(name: String, ops: Vec<Op>) -> Choice {
-    Choice { name, logits: vec![0.0], ops }
+    Choice { name, logits: vec![0.0], family: None, magnitude: None, ops }
+}
+
+/// The family of a group's choices beside the identity.
+const CHANGED: &str = "changed";
+
+impl Choice {
+    /// The same, as a magnitude of a family.
+    pub(crate) fn of(self, family: &str, magnitude: f64) -> Self {
+        Self { family: Some(family.to_owned()), magnitude: Some(magnitude), ..self }
+    }
 }
 
 pub(super) fn scale(factor: Magnitude) -> Op {

@@ -1,7 +1,7 @@
 //! Tests of `segen::commands::cifar`.
 
 use segen::commands::cifar::{Arm, Cifar, CifarConfig, Operations, Pictures, bad, policy, read};
-use segen::config::policy::Learning;
+use segen::config::policy::{Comparison, Learning};
 use segen::progress::Silent;
 use segen::run::Run;
 use segen_kernels::Device;
@@ -97,7 +97,7 @@ fn a_learned_policy_turns_from_operations_that_ruin_pictures() {
         epochs: 8,
         batch: 32,
         validation_share: 0.25,
-        learning: Learning { rate: Some(0.1), every: 1, ..Learning::default() },
+        learning: Learning { rate: Some(0.1), every: Some(1), draws: 2, patches: 16, ..Learning::default() },
         ..CifarConfig::default()
     };
     let folder = tempfile::tempdir().unwrap();
@@ -120,6 +120,20 @@ fn a_learned_policy_turns_from_operations_that_ruin_pictures() {
     // Threads do not change what is learned.
     let (_, again, _) = train(&CifarConfig { threads: 2, ..config.clone() }, "again");
     assert_eq!(text, again);
-    let (random, _, _) = train(&CifarConfig { policy: Arm::Random, epochs: 1, ..config }, "random");
+    // What earlier versions did is there still.
+    let batch = Learning { estimator: Some(Comparison::Batch), structure: false, ..config.learning.clone() };
+    let (once, other, _) = train(&CifarConfig { learning: batch, ..config.clone() }, "batch");
+    assert!(once.bad_probability[1] < 0.9 * once.bad_probability[0], "{:?}", once.bad_probability);
+    assert_ne!(text, other);
+    // A policy that does not move leaves the training what it would be without.
+    let still = Learning { rate: Some(f64::MIN_POSITIVE), ..config.learning.clone() };
+    let config = CifarConfig { epochs: 1, learning: still, ..config };
+    let (_, _, learned) = train(&config, "still");
+    let (random, _, run) = train(&CifarConfig { policy: Arm::Random, ..config }, "random");
     assert_eq!(random.bad_probability[0], random.bad_probability[1]);
+    let weights = |run: &Run| {
+        let latest = std::fs::read_to_string(run.checkpoints().join("latest")).unwrap();
+        std::fs::read(run.checkpoints().join(latest.trim()).join("weights.safetensors")).unwrap()
+    };
+    assert_eq!(weights(&learned), weights(&run));
 }

@@ -6,7 +6,7 @@ use ndarray::{Array3, Array4};
 use segen::augment::Augmentation;
 use segen::batch::Batch;
 use segen::batch::loader::Loader;
-use segen::batch::sampler::{Purpose, Sampler, Share, Sites, generator};
+use segen::batch::sampler::{Purpose, Redraws, Sampler, Share, Sites, generator};
 use segen::batch::source::SampleSource;
 use segen::data::dataset::{Case, Dataset, LabelScheme, Region};
 use segen::image::nifti;
@@ -69,6 +69,46 @@ fn batches_do_not_depend_on_threads_queue_or_where_the_run_began() {
     for resumed_at in [1, 13, 24] {
         assert_eq!(load(&source, resumed_at..25, 2, 3), expected[resumed_at as usize..]);
     }
+}
+
+/// Batches by their numbers, three for every fourth step, changed as `augmentation` says.
+fn redrawn(
+    source: &Arc<SampleSource>,
+    augmentation: &Augmentation,
+    numbers: std::ops::Range<u64>,
+    (patches, threads): (usize, usize),
+) -> Vec<Batch> {
+    let sampler = Sampler { redraws: Some(Redraws { every: 4, draws: 3, patches }), ..sampler() };
+    let count = numbers.end - numbers.start;
+    let mut loader = Loader::start(source.clone(), sampler, augmentation.clone(), 4, numbers, threads, 3);
+    (0..count).map(|_| Batch { seconds: 0.0, ..loader.next().unwrap() }).collect()
+}
+
+#[test]
+fn redrawn_batches_hold_the_patches_of_training_in_their_places() {
+    let source = source();
+    let raw = |patches| redrawn(&source, &Augmentation::none(), 0..9, (patches, 1));
+    let mut training = Loader::start(source.clone(), sampler(), Augmentation::none(), 4, 0..9, 1, 2);
+    let trained: Vec<Batch> = (0..9).map(|_| Batch { seconds: 0.0, ..training.next().unwrap() }).collect();
+    for (number, batch) in raw(3).iter().enumerate() {
+        assert_eq!(*batch, trained[number / 3 * 4], "number {number}");
+    }
+    // One patch of three is the middle one.
+    for (number, batch) in raw(1).iter().enumerate() {
+        let of = &trained[number / 3 * 4];
+        assert_eq!((batch.step, &batch.cases[..]), (of.step, &of.cases[1..2]));
+        let one = of.inputs[0].values.len() / 3;
+        assert_eq!(batch.inputs[0].values, of.inputs[0].values[one..2 * one]);
+    }
+    // Every draw is another one, whatever the threads are and wherever a run goes on.
+    let list = Augmentation::basic(None, [true; 3]);
+    let expected = redrawn(&source, &list, 0..9, (3, 1));
+    for pair in expected.windows(2) {
+        assert_ne!(pair[0].inputs, pair[1].inputs);
+    }
+    assert_ne!(expected[0].inputs, load(&source, 0..1, 1, 1)[0].inputs, "another draw than that of training");
+    assert_eq!(redrawn(&source, &list, 0..9, (3, 3)), expected);
+    assert_eq!(redrawn(&source, &list, 3..9, (3, 2)), expected[3..]);
 }
 
 #[test]

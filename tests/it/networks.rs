@@ -191,6 +191,10 @@ fn dropout_is_the_same_within_a_step_and_another_in_the_next() {
     assert_ne!(first.0, logits(&network, &weights, training(8)).0);
     assert_ne!(first.0, logits(&network, &weights, Mode::Training { seed: 6, step: 7 }).0);
     assert!(logits(&network, &weights, Mode::Evaluation).1.is_empty());
+    let frozen = |step| logits(&network, &weights, Mode::Frozen { seed: 5, step });
+    assert_eq!(frozen(7), frozen(7));
+    assert_ne!(frozen(7).0, frozen(8).0);
+    assert!(frozen(7).1.is_empty());
 }
 
 #[test]
@@ -229,6 +233,8 @@ fn evaluation_uses_the_running_statistics_and_they_make_it_agree_with_training()
     weights.follow(&statistics, 0);
     let after = logits(&network, &weights, Mode::Evaluation).0;
     assert_ne!(before, after);
+    // Frozen, dropout is that of the step and batch norm that of evaluation.
+    assert_eq!(after, logits(&network, &weights, Mode::Frozen { seed: 0, step: 0 }).0);
     let of = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
     assert!(difference(&of(&after), &of(&trained)) < 1e-4);
 }

@@ -8,7 +8,7 @@ use segen::data::dataset::Sides;
 use segen::policy::gumbel::{
     conditional, gumbel, highest, log_sum_exp, sample, score_function, softmax, straight_through,
 };
-use segen::policy::learn::{Drawn, Learner, alignments, gradient};
+use segen::policy::learn::{Drawn, Learner, alignments, gradient, leave_one_out};
 use segen::policy::operations::{Context, composed, single};
 use segen::policy::{Chosen, Policy};
 use segen::rng::generator;
@@ -138,6 +138,68 @@ fn alignments_are_centred_among_their_kind() {
     assert_eq!(centred, [0.0]);
 }
 
+/// A policy with one group of choices of these probabilities.
+fn three(probabilities: [f64; 3]) -> Policy {
+    let logits: Vec<f64> = probabilities.iter().map(|p| p.ln()).collect();
+    let mut policy = single(&Context::default(), Start::Uniform);
+    policy.groups[0].choices.truncate(3);
+    policy.with_logits(&logits)
+}
+
+/// The gradient from draws that are compared with each other patch by patch.
+fn compared(policy: &Policy, choices: &[usize], alignments: &[f64], patches: usize) -> Vec<f64> {
+    let drawn: Vec<Drawn> = choices.iter().map(|&choice| drawn(choice, 0)).collect();
+    let centred = leave_one_out(alignments, patches);
+    gradient(policy, &drawn, &centred, &Conventions::OWN, &mut generator(1, &["g"]))
+}
+
+#[test]
+fn draws_of_a_patch_are_compared_with_its_other_draws() {
+    // Draw by draw: patch 1 drew 0 and 2, patch 2 drew 1 and 0.
+    let (choices, found) = ([0, 1, 2, 0], [1.0, -0.2, 0.4, 0.2]);
+    let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-15);
+    let centred = leave_one_out(&found, 2);
+    assert!(close(&centred, &[0.6, -0.4, -0.6, 0.4]), "{centred:?}");
+    let policy = three([0.5, 0.3, 0.2]);
+    let slope = compared(&policy, &choices, &found, 2);
+    // Downhill of the held-out loss is up the alignment.
+    assert!(close(&slope, &[-0.25, 0.10, 0.15]), "{slope:?}");
+    // What a patch adds to all its draws changes nothing: with numbers that add exactly, not a bit.
+    let found = [1.0, -0.25, 0.5, 0.125];
+    let level = [1024.0, -4096.0, 1024.0, -4096.0];
+    let raised: Vec<f64> = found.iter().zip(level).map(|(s, level)| s + level).collect();
+    assert_eq!(compared(&policy, &choices, &found, 2), compared(&policy, &choices, &raised, 2));
+    // Three draws: against the mean of two.
+    assert!(close(&leave_one_out(&[3.0, 1.0, -1.0], 1), &[3.0, 0.0, -3.0]));
+}
+
+#[test]
+fn the_mean_over_all_draws_is_the_gradient_itself() {
+    let p = [0.5, 0.3, 0.2];
+    let policy = three(p);
+    // How every choice would align, for each of two patches.
+    let table = [[0.3, -1.0, 2.0], [11.0, 10.5, 9.0]];
+    let exact: Vec<f64> = (0..3)
+        .map(|j| {
+            let of_patch = |s: &[f64; 3]| p[j] * (s[j] - s.iter().zip(p).map(|(s, p)| s * p).sum::<f64>());
+            -table.iter().map(of_patch).sum::<f64>() / 2.0
+        })
+        .collect();
+    for draws in [2, 3] {
+        let mut mean = [0.0; 3];
+        for code in 0..3_usize.pow(2 * draws) {
+            let choices: Vec<usize> = (0..2 * draws).map(|at| code / 3_usize.pow(at) % 3).collect();
+            let found: Vec<f64> = choices.iter().enumerate().map(|(at, &c)| table[at % 2][c]).collect();
+            let weight: f64 = choices.iter().map(|&choice| p[choice]).product();
+            let slope = compared(&policy, &choices, &found, 2);
+            mean.iter_mut().zip(slope).for_each(|(mean, slope)| *mean += weight * slope);
+        }
+        for (mean, exact) in mean.iter().zip(&exact) {
+            assert!((mean - exact).abs() < 1e-12, "{draws} draws: {mean} instead of {exact}");
+        }
+    }
+}
+
 #[test]
 fn gradients_reach_the_target_and_group_that_drew() {
     let policy = composed(&Context::default(), Start::Uniform).for_targets(Targets::ByCentre);
@@ -176,7 +238,13 @@ fn adam_steps_are_pytorchs() {
         groups: vec![segen::policy::Group {
             name: "g".to_owned(),
             choices: [0.5, -1.0]
-                .map(|logit| segen::policy::Choice { name: "c".to_owned(), logits: vec![logit], ops: vec![] })
+                .map(|logit| segen::policy::Choice {
+                    name: "c".to_owned(),
+                    logits: vec![logit],
+                    family: None,
+                    magnitude: None,
+                    ops: vec![],
+                })
                 .into(),
         }],
         ..Policy::default()
@@ -238,6 +306,10 @@ fn policies_are_read_and_written_as_toml_without_loss() {
         assert_eq!(Policy::read(&path).unwrap(), policy);
     }
     for (bad, said) in [
+        (
+            "name = \"a\"\n[[groups]]\nname = \"g\"\n[[groups.choices]]\nname = \"c\"\nlogits = [1.0]\nmagnitude = 2.0",
+            "a family beside it",
+        ),
         ("name = 3", "name"),
         ("name = \"a\"\n[[groups]]\nname = \"g\"\nchoices = []", "there is no choice"),
         (

@@ -117,24 +117,27 @@ pub fn policy(operations: Operations) -> Policy {
         one("mirror".to_owned(), Op::Flip { axis: 0, pairs: Vec::new() }),
         one("translation".to_owned(), Op::Translate { voxels: [shift, shift, still] }),
     ];
-    choices.extend([10.0, 20.0, 30.0].map(|d| one(format!("rotation {d}"), rotate(d))));
+    choices.extend([10.0, 20.0, 30.0].map(|d| one(format!("rotation {d}"), rotate(d)).of("rotation", d)));
+    choices.extend([0.1, 0.2].map(|m| {
+        let op = Op::Scale { factor: Magnitude::Ratio(m, m), axes: in_plane };
+        one(format!("scaling {m}"), op).of("scaling", m)
+    }));
+    choices.extend([0.1, 0.3].map(|m| {
+        one(format!("contrast {m}"), Op::Brightness { factor: Magnitude::OnePlus(m, m) }).of("contrast", m)
+    }));
+    choices.extend([0.1, 0.3].map(|m| {
+        one(format!("brightness {m}"), Op::Offset { amount: Magnitude::EitherSign(m, m) }).of("brightness", m)
+    }));
     choices.extend(
-        [0.1, 0.2].map(|m| {
-            one(format!("scaling {m}"), Op::Scale { factor: Magnitude::Ratio(m, m), axes: in_plane })
-        }),
+        [0.25, 0.5]
+            .map(|m| one(format!("cutout {m}"), Op::Erase { size: Magnitude::Fixed(m) }).of("cutout", m)),
     );
-    choices.extend(
-        [0.1, 0.3].map(|m| one(format!("contrast {m}"), Op::Brightness { factor: Magnitude::OnePlus(m, m) })),
-    );
-    choices.extend(
-        [0.1, 0.3]
-            .map(|m| one(format!("brightness {m}"), Op::Offset { amount: Magnitude::EitherSign(m, m) })),
-    );
-    choices.extend([0.25, 0.5].map(|m| one(format!("cutout {m}"), Op::Erase { size: Magnitude::Fixed(m) })));
     if operations == Operations::All {
         for value in [1.0, -1.0, 0.0] {
             choices.extend((1..=5).map(|number| {
-                one(format!("{BAD} {value} no {number}"), Op::Constant { value: Magnitude::Fixed(value) })
+                let family = format!("{BAD} {value}");
+                let op = Op::Constant { value: Magnitude::Fixed(value) };
+                one(format!("{family} no {number}"), op).of(&family, f64::from(number))
             }));
         }
     }

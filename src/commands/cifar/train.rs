@@ -20,7 +20,7 @@ use crate::learn::meta::Meta;
 use crate::learn::method::Method;
 use crate::learn::objective::Objective;
 use crate::learn::optimiser::{LearningRate, OptimiserState};
-use crate::learn::policy::{PolicyLearner, Span};
+use crate::learn::policy::{PolicyLearner, Sources, Span};
 use crate::learn::train::{self, Batches, EpochEnd, Epochs, Training};
 use crate::network::{Mode, Network, Weights, WideResNet};
 use crate::picture::{self, Panel, Series};
@@ -120,20 +120,18 @@ impl Cifar<'_> {
             device: self.device,
             seed: config.seed,
         };
-        let learner = (config.policy == Arm::Learned).then(|| {
-            let meta = Meta::new(&objective, &objective, &config.learning, &Conventions::OWN);
-            let span = Span { seed: config.seed, step: 0, planned };
-            PolicyLearner::new(
-                meta,
-                (&config.learning, Conventions::OWN),
-                span,
-                (&first, None),
-                self.source(learned_from),
-                &sampler,
-            )
-        });
-        let timeline = learner.as_ref().map_or_else(|| Timeline::fixed(first), PolicyLearner::timeline);
         let source = self.source(trained_on);
+        let learner = match config.policy {
+            Arm::Random => None,
+            Arm::Learned => {
+                let meta = Meta::new(&objective, &objective, &config.learning, &Conventions::OWN);
+                let span = Span { seed: config.seed, step: 0, planned };
+                let sources = Sources { training: source.clone(), set_aside: self.source(learned_from) };
+                let how = (&config.learning, Conventions::OWN);
+                Some(PolicyLearner::new(meta, how, span, (&first, None), sources, &sampler)?)
+            }
+        };
+        let timeline = learner.as_ref().map_or_else(|| Timeline::fixed(first), PolicyLearner::timeline);
         let clean = Loader::start(source, sampler, timeline, config.seed, 0..planned, config.threads, 4);
         let weights = network.initialise(config.seed);
         let optimiser = self.rule();
