@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::augment::{Magnitude, Op};
-use crate::config::policy::{Learning, Targets};
+use crate::config::policy::{Comparison, Learning, Targets};
 use crate::policy::Policy;
 use crate::policy::operations::{choice, group, identity};
 
@@ -85,7 +85,13 @@ impl Default for CifarConfig {
             validation_share: 0.2,
             operations: Operations::All,
             policy: Arm::Learned,
-            learning: Learning::default(),
+            // What a draw does to a picture depends on the picture's class, so that draws for the same one say little of it:
+            // docs/policies.md.
+            learning: Learning {
+                estimator: Some(Comparison::Batch),
+                structure: false,
+                ..Learning::default()
+            },
             threads: 1,
         }
     }
