@@ -45,7 +45,7 @@ const fn operator(name: &'static str) -> Workload {
     Workload { name, kind: "operator", eager: None, best: [None; 2], memory: None }
 }
 
-const WORKLOADS: [Workload; 15] = [
+const WORKLOADS: [Workload; 17] = [
     Workload {
         name: "unet step",
         kind: "step",
@@ -65,6 +65,8 @@ const WORKLOADS: [Workload; 15] = [
     Workload { name: "wrn-16-4 step", kind: "step", eager: Some(0.6), best: [None; 2], memory: None },
     operator("conv 8-8 32"),
     operator("conv 16-8 32"),
+    operator("flat conv 8-8 32"),
+    operator("flat conv 32-32 32"),
     operator("conv 32-32 64"),
     operator("conv 64-64 32"),
     operator("conv 128-128 16"),

@@ -165,6 +165,8 @@ class WideResNet(nn.Module):
 OPERATORS = {
     "conv 8-8 32": (lambda: nn.Conv3d(8, 8, 3, 1, 1), (2, 8, 32, 32, 32)),
     "conv 16-8 32": (lambda: nn.Conv3d(16, 8, 3, 1, 1), (2, 16, 32, 32, 32)),
+    "flat conv 8-8 32": (lambda: nn.Conv3d(8, 8, (3, 3, 1), 1, (1, 1, 0)), (2, 8, 32, 32, 32)),
+    "flat conv 32-32 32": (lambda: nn.Conv3d(32, 32, (3, 3, 1), 1, (1, 1, 0)), (2, 32, 32, 32, 32)),
     "conv 32-32 64": (lambda: nn.Conv3d(32, 32, 3, 1, 1), (2, 32, 64, 64, 64)),
     "conv 64-64 32": (lambda: nn.Conv3d(64, 64, 3, 1, 1), (2, 64, 32, 32, 32)),
     "conv 128-128 16": (lambda: nn.Conv3d(128, 128, 3, 1, 1), (2, 128, 16, 16, 16)),

@@ -50,13 +50,15 @@ pub(crate) fn measure(name: &str, timer: Timer) -> Outcome<Value> {
             let target = model.random.labels([IMAGES, 1, 1, 1], 10);
             timer.steps(&mut model, target, |model| wide_resnet(model, x.clone()))
         }
-        "conv 8-8 32" => timer.convolution(8, 8, 32, 1),
-        "conv 16-8 32" => timer.convolution(16, 8, 32, 1),
-        "conv 32-32 64" => timer.convolution(32, 32, 64, 1),
-        "conv 64-64 32" => timer.convolution(64, 64, 32, 1),
-        "conv 128-128 16" => timer.convolution(128, 128, 16, 1),
-        "conv 4-32 64" => timer.convolution(4, 32, 64, 1),
-        "conv 32-64 stride 2 64" => timer.convolution(32, 64, 64, 2),
+        "conv 8-8 32" => timer.convolution([3; 3], 8, 8, 32, 1),
+        "conv 16-8 32" => timer.convolution([3; 3], 16, 8, 32, 1),
+        "flat conv 8-8 32" => timer.convolution([3, 3, 1], 8, 8, 32, 1),
+        "flat conv 32-32 32" => timer.convolution([3, 3, 1], 32, 32, 32, 1),
+        "conv 32-32 64" => timer.convolution([3; 3], 32, 32, 64, 1),
+        "conv 64-64 32" => timer.convolution([3; 3], 64, 64, 32, 1),
+        "conv 128-128 16" => timer.convolution([3; 3], 128, 128, 16, 1),
+        "conv 4-32 64" => timer.convolution([3; 3], 4, 32, 64, 1),
+        "conv 32-64 stride 2 64" => timer.convolution([3; 3], 32, 64, 64, 2),
         "transposed 64-32 32" => {
             let mut random = Random::new();
             let (weight, bias) = (random.array(&[64, 32, 2, 2, 2], 0.1), random.array(&[32], 0.1));
@@ -90,13 +92,20 @@ impl Timer {
         if last.is_finite() { Ok(times) } else { Err(format!("the loss is {last}").into()) }
     }
 
-    fn convolution(&self, input: usize, output: usize, size: usize, stride: usize) -> Outcome<[f64; 2]> {
+    fn convolution(
+        &self,
+        [kx, ky, kz]: [usize; 3],
+        input: usize,
+        output: usize,
+        size: usize,
+        stride: usize,
+    ) -> Outcome<[f64; 2]> {
         let mut random = Random::new();
-        let weight = random.array(&[output, input, 3, 3, 3], 0.1);
+        let weight = random.array(&[output, input, kx, ky, kz], 0.1);
         let (bias, x) = (random.array(&[output], 0.1), random.array(&[2, size, size, size, input], 1.7));
         self.operator([x, weight, bias], |[x, weight, bias]| {
             let x = Activation::from_channels_last(x);
-            kernels::conv3d(x, weight, Some(bias), [stride; 3], [1; 3])
+            kernels::conv3d(x, weight, Some(bias), [stride; 3], [kx / 2, ky / 2, kz / 2])
         })
     }
 

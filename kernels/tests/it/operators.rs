@@ -194,15 +194,26 @@ fn convolutions_of_few_channels_agree_with_f64_for_any_number_of_threads() {
         ([1, 3, 4, 16, 2], 1, [1; 3], 1),
         ([1, 6, 8, 24, 32], 8, [1; 3], 1),
     ];
-    for (number, (shape, output, stride, padding)) in cases.into_iter().enumerate() {
+    // Kernels that are flat along z, of many channels too.
+    let flat: [([usize; 5], usize, [usize; 3], usize); 6] = [
+        ([2, 12, 9, 12, 8], 8, [1; 3], 1),
+        ([1, 7, 10, 5, 16], 8, [1; 3], 1),
+        ([2, 6, 7, 3, 32], 64, [1; 3], 1),
+        ([1, 9, 6, 4, 24], 32, [1; 3], 0),
+        ([1, 8, 7, 6, 8], 16, [2, 2, 1], 1),
+        ([1, 6, 9, 7, 48], 16, [1; 3], 1),
+    ];
+    let cases = cases.into_iter().map(|case| (case, 3)).chain(flat.into_iter().map(|case| (case, 1)));
+    for (number, ((shape, output, stride, padding), taps)) in cases.enumerate() {
         let mut random = Random::new(13 + number as u64);
         let mut network = Network::default();
         let x = network.leaf(random.tensor(&shape));
-        let weight = network.leaf(random.tensor(&[output, shape[4], 3, 3, 3]));
+        let weight = network.leaf(random.tensor(&[output, shape[4], 3, 3, taps]));
         let bias = network.leaf(random.tensor(&[output]));
-        network.apply(Operator::Conv3d { stride, padding: [padding; 3] }, &[x, weight, bias]);
+        let padding = [padding, padding, padding * (taps / 2)];
+        network.apply(Operator::Conv3d { stride, padding }, &[x, weight, bias]);
         let network = network.ended(&mut random);
-        network.compare(&format!("{shape:?} to {output}"), CONVOLUTION);
+        network.compare(&format!("{shape:?} to {output}, {taps} taps along z"), CONVOLUTION);
         for path in paths() {
             let runs = [1, 3].map(|threads| on(path).with_threads(threads).scoped(|| network.run()));
             assert!(runs[0] == runs[1], "{path}, {shape:?}: results depend on the number of threads");

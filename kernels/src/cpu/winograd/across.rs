@@ -28,19 +28,20 @@ const WIDEN: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5]
 /// Channels in or out up to which this is faster than filtering all axes.
 const MOST_CHANNELS: usize = 8;
 
-/// Whether this way is fastest for a source and its columns, which are those of `places` neighbouring outputs.
+/// Whether this way is fastest for a source and its columns, which are those of `places` neighbouring outputs. A kernel that is
+/// flat along z has no axis more to filter.
 pub(crate) fn suits(settings: &Settings, source: &Source<'_>, columns: usize, places: usize) -> bool {
     let [x, y, z] = source.axes;
     let three = |axis: Axis| axis.taps == 3 && axis.step == 1 && axis.count >= 2;
     let lanes = settings.path().lanes();
+    let (flat, few) = (z.taps == places, source.channels.min(columns / places) <= MOST_CHANNELS);
     Operands::of(settings) == Operands::Single
         && three(x)
         && three(y)
         && z.count >= 1
-        && z.taps == places + 2
-        && [lanes, 2 * lanes].contains(&columns)
-        && source.channels.min(columns / places) <= MOST_CHANNELS
-        && (4..=4 * MOST_CHANNELS).contains(&source.channels)
+        && (flat || (z.taps == places + 2 && few))
+        && [lanes, 2 * lanes, 4 * lanes].contains(&columns)
+        && (4..=4 * columns).contains(&source.channels)
         && z.source * source.channels >= lanes
 }
 
