@@ -6,7 +6,7 @@ use std::time::Instant;
 use segen_kernels::Device;
 
 use super::logits;
-use super::train::{self, Faults, Finished, Request, Start};
+use super::train::{self, Faults, Request, Start, TrainResult};
 use super::trained::Which;
 use crate::Result;
 use crate::config::Config;
@@ -28,14 +28,14 @@ pub struct Arm {
     /// Its method's name.
     pub method: &'static str,
     /// Scores and weights.
-    pub finished: Finished,
+    pub finished: TrainResult,
     /// How far logits have shifted on unseen and test cases.
     pub logits: LogitSummary,
 }
 
 /// What the demo leaves behind.
 #[derive(Debug)]
-pub struct Shown {
+pub struct DemoResult {
     /// Cross-entropy, then the asymmetric combination.
     pub arms: Vec<Arm>,
     /// Slices of test cases: scan, reference, predictions.
@@ -71,7 +71,7 @@ pub fn run(
     device: &Device,
     threads: usize,
     progress: &dyn Progress,
-) -> Result<Shown> {
+) -> Result<DemoResult> {
     let runs = METHODS.map(|method| folder.join(format!("run-{method}")));
     let page = report::Place::claim(&runs, &folder.join("report.html"), existing)?;
     let overlay = OutputFile::claim("demo", &folder.join("overlay.png"), &[], existing)?;
@@ -120,7 +120,7 @@ pub fn run(
     }
     overlay.write(&draw(&Dataset::open(&data)?, &arms, overlay.path())?)?;
     let report = report::write(&runs, &page, progress)?.page;
-    Ok(Shown { arms, overlay: overlay.path().to_owned(), report })
+    Ok(DemoResult { arms, overlay: overlay.path().to_owned(), report })
 }
 
 /// Few cases, small patches and network, and Adam, which needs fewer steps than the default's long momentum.

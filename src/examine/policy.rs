@@ -14,7 +14,7 @@ use crate::{Error, Result};
 
 /// The policy of a run at its start and at its end.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Shown {
+pub struct LearnedPolicy {
     /// Folder of the run.
     pub run: String,
     /// The policy that training began with.
@@ -32,7 +32,7 @@ const NAMED: usize = 5;
 /// How many lines a chart shows.
 const LINES: usize = 7;
 
-impl Shown {
+impl LearnedPolicy {
     /// Reads a run.
     ///
     /// # Errors
@@ -160,12 +160,12 @@ impl Shown {
 ///
 /// # Errors
 /// Where there is too much for one picture.
-pub fn draw(shown: &[Shown], name: &Path) -> Result<Vec<u8>> {
+pub fn draw(shown: &[LearnedPolicy], name: &Path) -> Result<Vec<u8>> {
     picture::curves_png(name, &panels(shown))
 }
 
 /// The charts of [`draw`].
-pub(crate) fn panels(shown: &[Shown]) -> Vec<Panel> {
+pub(crate) fn panels(shown: &[LearnedPolicy]) -> Vec<Panel> {
     let mut panels = Vec::new();
     for run in shown {
         let width = run.first.len() / run.first.targets.len();

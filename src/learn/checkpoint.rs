@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::control::ControlState;
 use super::optimiser::OptimiserState;
+use super::policy::PolicyState;
 use crate::batch::Batch;
-use crate::config::Comparison;
 use crate::files::{create_folder, folder_beside, is_temporary, publish_folder, write_atomically};
 use crate::network::{Parameter, Weights};
 use crate::policy::Policy;
@@ -58,31 +58,6 @@ pub struct History {
     /// What follows from the gap, where methods follow it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<ControlState>,
-}
-
-/// The part of the state that belongs to a policy that learns.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PolicyState {
-    /// How it was learned; earlier versions knew one way only and did not say.
-    #[serde(default = "earlier")]
-    pub estimator: Comparison,
-    /// Logits and what their steps remember.
-    pub learner: Learner,
-    /// The logits that batches still to be drawn need.
-    pub snapshots: Vec<Snapshot>,
-}
-
-fn earlier() -> Comparison {
-    Comparison::Batch
-}
-
-/// Logits of a policy, in the order of [`Policy::flat`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// Steps done when they came into force.
-    pub since: u64,
-    /// The logits.
-    pub logits: Vec<f64>,
 }
 
 impl History {
@@ -149,13 +124,6 @@ impl History {
     /// As there.
     pub fn learner(&self, policy: &Policy) -> Result<Option<Learner>> {
         Ok(self.policy_state(policy)?.map(|state| state.learner))
-    }
-}
-
-impl PolicyState {
-    /// As [`History::policy`] keeps it.
-    pub fn to_toml(&self) -> String {
-        toml::to_string(self).unwrap_or_else(|error| unreachable!("a policy's state is plain data: {error}"))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use rand::Rng;
 use segen_kernels::{Device, Settings};
 
-use super::checkpoint::{Checkpoint, History, Pointer, PolicyState};
+use super::checkpoint::{Checkpoint, History, Pointer};
 use super::control::Control;
 use super::epoch::Validation;
 use super::iteration::Iteration;
@@ -16,7 +16,7 @@ use super::meta::Meta;
 use super::method::Method;
 use super::objective::Objective;
 use super::optimiser::{LearningRate, OptimiserState};
-use super::policy::{PolicyLearner, Sources, Span};
+use super::policy::{PolicyLearner, PolicyState, Sources, Span};
 use super::train::{Batches, Outcome, Training};
 use crate::batch::loader::Loader;
 use crate::batch::sampler::{Augmented, Sampler, Share, Twin};

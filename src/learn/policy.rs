@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::checkpoint::{PolicyState, Snapshot};
+use serde::{Deserialize, Serialize};
+
 use super::meta::{LookAhead, Meta};
 use super::objective::Gradient;
 use crate::augment::Augmentation;
@@ -20,6 +21,31 @@ use crate::policy::structure::Structure;
 use crate::policy::{Policy, Timeline};
 use crate::rng::generator;
 use crate::{Error, Result};
+
+/// The part of the state that belongs to a policy that learns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PolicyState {
+    /// How it was learned; earlier versions knew one way only and did not say.
+    #[serde(default = "earlier")]
+    pub estimator: Comparison,
+    /// Logits and what their steps remember.
+    pub learner: Learner,
+    /// The logits that batches still to be drawn need.
+    pub snapshots: Vec<Snapshot>,
+}
+
+fn earlier() -> Comparison {
+    Comparison::Batch
+}
+
+/// Logits of a policy, in the order of [`Policy::flat`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Steps done when they came into force.
+    pub since: u64,
+    /// The logits.
+    pub logits: Vec<f64>,
+}
 
 /// A policy that learns beside the training loop.
 #[derive(Debug)]
@@ -229,6 +255,11 @@ impl<'a> PolicyLearner<'a> {
 }
 
 impl PolicyState {
+    /// As [`super::checkpoint::History::policy`] keeps it.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_else(|error| unreachable!("a policy's state is plain data: {error}"))
+    }
+
     /// Refuses a state that another configuration would go on from.
     fn check(&self, estimator: Comparison, structure: &Structure) -> Result<()> {
         let refuse = |key: &str, problem: String, mend: &str| {

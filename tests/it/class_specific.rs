@@ -9,7 +9,7 @@ use segen::commands::train;
 use segen::config::Config;
 use segen::data::dataset::Dataset;
 use segen::data::dataset::Sides;
-use segen::examine::policy::Shown;
+use segen::examine::policy::LearnedPolicy;
 use segen::image::nifti::{write_image, write_labels};
 use segen::image::volume::{Grid, Image, Labels};
 use segen::learn::job::Job;
@@ -158,7 +158,7 @@ fn an_operation_that_harms_one_class_becomes_unlikely_for_that_class_alone() {
             started: Instant::now(),
         };
         job.train(&Silent).unwrap();
-        let learned = Shown::of(&run).unwrap().last;
+        let learned = LearnedPolicy::of(&run).unwrap().last;
         let [background, lesion] = [0, 1].map(|target| learned.probabilities(target, 0));
         println!("seed {seed}: background {background:.3?}, lesion {lesion:.3?}");
         assert!(background[3] < 0.2 / 4.0, "seed {seed}: {background:?}");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use segen::Error;
-use segen::commands::train::{self, Finished, Request, Start};
+use segen::commands::train::{self, Request, Start, TrainResult};
 use segen::config::Config;
 use segen::data::dataset::Dataset;
 use segen::data::phantom::{self, Kind, PhantomOptions};
@@ -48,7 +48,7 @@ fn config(method: &str, more: &[&str]) -> Config {
     Config::resolve(None, &sets).unwrap()
 }
 
-fn go(data: &Path, run: &Run, start: Start, config: Option<&Config>) -> Result<Finished, Error> {
+fn go(data: &Path, run: &Run, start: Start, config: Option<&Config>) -> Result<TrainResult, Error> {
     let request = Request {
         dataset: data,
         run,

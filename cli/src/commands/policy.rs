@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 use segen::commands::test_time;
-use segen::examine::policy::Shown;
+use segen::examine::policy::LearnedPolicy;
 use segen::examine::preview::{Preview, Request};
 use segen::files::OutputFile;
 use segen::policy::Policy;
@@ -180,7 +180,7 @@ fn show(args: &ShowArgs, output: &Output) -> anyhow::Result<Exit> {
         }
         None => None,
     };
-    let shown = runs.iter().map(Shown::of).collect::<segen::Result<Vec<Shown>>>()?;
+    let shown = runs.iter().map(LearnedPolicy::of).collect::<segen::Result<Vec<LearnedPolicy>>>()?;
     if args.form.is_some() {
         anyhow::ensure!(
             shown.len() == 1,
@@ -194,7 +194,8 @@ fn show(args: &ShowArgs, output: &Output) -> anyhow::Result<Exit> {
         file.write(&segen::examine::policy::draw(&shown, file.path())?)?;
     }
     if output.json() {
-        output.data(&serde_json::to_string_pretty(&shown.iter().map(Shown::json).collect::<Vec<_>>())?);
+        output
+            .data(&serde_json::to_string_pretty(&shown.iter().map(LearnedPolicy::json).collect::<Vec<_>>())?);
     } else {
         shown.iter().for_each(|run| output.data(&run.table()));
     }

@@ -73,7 +73,7 @@ pub struct Request<'a> {
 
 /// What a finished run gives.
 #[derive(Debug)]
-pub struct Finished {
+pub struct TrainResult {
     /// How training ended.
     pub outcome: Outcome,
     /// Scores of the validation cases.
@@ -99,7 +99,7 @@ struct Basis {
 /// # Errors
 /// Where another process works in the run folder, the data are not fit to be trained on or not those that the run began
 /// with, a setting cannot be used, or a file cannot be read or written. [`Error::Stopped`] where the user asked to stop.
-pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Finished> {
+pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<TrainResult> {
     let run = request.run;
     refuse_existing(request)?;
     let _claim = Claim::take(&run.folder, "segen train")?;
@@ -307,7 +307,7 @@ fn work(
     basis: &Basis,
     manifest: &mut Manifest,
     progress: &dyn Progress,
-) -> Result<Finished> {
+) -> Result<TrainResult> {
     let run = request.run;
     let Basis { config, plan, split, policy, test } = basis;
     let cache = prepare::cache_folder(request.cache, dataset, &run.folder);
@@ -356,7 +356,7 @@ fn work(
     }
     let Scores { validation, test, failed } =
         Trained::open(run, Which::Latest)?.score(dataset, &prepared, request.device, progress)?;
-    Ok(Finished { outcome, validation, test, failed })
+    Ok(TrainResult { outcome, validation, test, failed })
 }
 
 /// `dataset.json` without the lists of files and with the labels that are trained: what a reader of predictions

@@ -4,7 +4,7 @@ use super::page::{Page, number, texts};
 use super::{Figures, control, operating, overlays};
 use crate::config::Config;
 use crate::examine::logits;
-use crate::examine::policy::{self, Shown};
+use crate::examine::policy::{self, LearnedPolicy};
 use crate::picture::{Panel, Series};
 use crate::progress::Progress;
 use crate::run::events::{Event, LogitShift, LogitsEvent, Rate, read_events};
@@ -156,7 +156,7 @@ fn differences(path: &str, own: &toml::Table, standard: &toml::Table, rows: &mut
 
 /// What a policy has learned, where there is one that did.
 fn show_policy(page: &mut Page, run: &Run, figures: &mut Figures<'_>) -> Result<()> {
-    let learned = Shown::of(run).ok().filter(|shown| shown.updates > 0 && shown.history.len() > 1);
+    let learned = LearnedPolicy::of(run).ok().filter(|shown| shown.updates > 0 && shown.history.len() > 1);
     let Some(shown) = learned else { return Ok(()) };
     page.heading("Augmentation policy");
     page.text(&shown.sentence());

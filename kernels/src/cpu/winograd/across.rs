@@ -3,24 +3,24 @@
 //! Lines along z stay what they are: the transforms are sums of whole lines, which fill vectors whatever the channels are,
 //! and the products run over (tap z, channel). For 2 x 2 lines of outputs 16 products of lines replace 36. Filtering z as
 //! well would save more products, but with few channels its transforms cost more than that.
-#![expect(clippy::needless_range_loop, reason = "the indices are frequencies, and several arrays share them")]
+
+mod gradient;
+mod lines;
+
+pub(crate) use gradient::correlate_gradient;
 
 use super::super::blocking::{Blocking, split};
 use super::super::buffer::{Buffer, Shared};
 use super::super::correlate::{Axis, Source};
 use super::super::operands::Operands;
-use super::super::simd::{Vector, for_each_path};
 use super::super::tile::{Segment, Start, Tile};
-use super::transforms::{input_1d, wide};
 use crate::settings::Settings;
+use lines::{add_lines, transform_lines};
 
 const FREQUENCIES: usize = 16;
 
 /// Values of transformed lines that a task holds at a time: 64 KiB.
 const VALUES_PER_BLOCK: usize = 16 * 1024;
-
-/// Sums of a weight gradient that are kept apart: fixed, so that results do not depend on the number of threads.
-const MOST_CHUNKS: usize = 16;
 
 /// `G`: the weights of frequencies as sums of taps.
 const WIDEN: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
@@ -150,7 +150,7 @@ impl<'a> Tiles<'a> {
         Buffer::zeros(self.source.axes[2].source * self.source.channels)
     }
 
-    /// What transforms, products and their like of one block read and write, by (lane, first tile along y, tiles).
+    /// The blocks of a lane: (lane, first tile along y, tiles).
     fn blocks(&self, lane: usize) -> impl Iterator<Item = (usize, usize, usize)> {
         let (number, block) = (self.number[1], self.block);
         (0..number).step_by(block).map(move |first| (lane, first, block.min(number - first)))
@@ -218,101 +218,6 @@ pub(crate) fn correlate(
     });
 }
 
-/// As [`super::super::correlate::correlate_gradient`].
-pub(crate) fn correlate_gradient(
-    settings: &Settings,
-    source: &Source<'_>,
-    gradient: &[f32],
-    columns: usize,
-    write: impl Fn([usize; 3], usize, usize, &[f32]),
-) {
-    let tiles = Tiles::new(settings, source, columns);
-    let vectors = columns / tiles.blocking.lanes;
-    let (terms, slab) = (tiles.terms(), tiles.terms() * columns);
-    let length = source.axes[2].count * columns;
-    let chunks = tiles.lanes().min(MOST_CHUNKS);
-    let mut sums = Buffer::zeros(chunks * FREQUENCIES * slab);
-    let all = Shared::new(&mut sums);
-    settings.parallel(chunks, |chunk| {
-        let zeros = tiles.zeros();
-        let no_outputs = Buffer::zeros(length);
-        let mut input = Buffer::new(FREQUENCIES * tiles.input_frequency());
-        let mut outputs = Buffer::new(FREQUENCIES * tiles.output_frequency());
-        let mut tile_products = tiles.blocking.products();
-        // SAFETY: every chunk has its own sums.
-        let sums = Shared::new(unsafe { all.part(chunk * FREQUENCIES * slab, FREQUENCIES * slab) });
-        let lanes = tiles.lanes() * chunk / chunks..tiles.lanes() * (chunk + 1) / chunks;
-        for (lane, first, count) in lanes.flat_map(|lane| tiles.blocks(lane)) {
-            tiles.transform((lane, first), count, &zeros, &mut input);
-            for frequency in outputs.chunks_exact_mut(tiles.output_frequency()) {
-                for line in frequency.chunks_exact_mut(tiles.rows * columns).take(count) {
-                    line[length..].fill(0.0);
-                }
-            }
-            let shared = Shared::new(&mut outputs);
-            for tile in 0..count {
-                let lines = tiles.output_lines((lane, first + tile));
-                let lines =
-                    lines.map(|first| first.map_or(&no_outputs[..], |first| &gradient[first..][..length]));
-                let at = tile * tiles.rows * columns;
-                // SAFETY: four lines of `length` values, for which there is room in a line of each frequency.
-                unsafe {
-                    transform_gradients(
-                        tiles.blocking.path,
-                        &lines,
-                        length,
-                        shared,
-                        at,
-                        tiles.output_frequency(),
-                    );
-                }
-            }
-            for f in 0..FREQUENCIES {
-                split(terms, tiles.blocking.most_rows(vectors), |row, rows, repeat| {
-                    let tile = Tile {
-                        a: &input,
-                        a_first: (f * tiles.input_frequency() + row) as isize,
-                        a_row: 1,
-                        a_term: source.axes[2].step * source.channels,
-                        b: &outputs[f * tiles.output_frequency()..],
-                        b_term: columns,
-                        segments: &[Segment { a: 0, b: 0 }],
-                        terms: count * tiles.rows,
-                        start: Start::Out,
-                        out: sums,
-                        out_first: f * slab + row * columns,
-                        out_row: columns,
-                        columns,
-                        repeat,
-                    };
-                    // SAFETY: all lines are transformed, and zeros where there are no outputs; the sums are the chunk's.
-                    unsafe { tile_products.compute(rows, vectors, &tile) };
-                });
-            }
-        }
-    });
-    let mut values = vec![0.0_f32; columns];
-    let mut of_taps = vec![[0.0_f64; 9]; columns];
-    for term in 0..terms {
-        of_taps.fill([0.0; 9]);
-        for f in 0..FREQUENCIES {
-            for (column, of_taps) in of_taps.iter_mut().enumerate() {
-                let of_chunk = |chunk: usize| {
-                    f64::from(sums[(chunk * FREQUENCIES + f) * slab + term * columns + column])
-                };
-                let sum: f64 = (0..chunks).map(of_chunk).sum();
-                for (tap, of_tap) in of_taps.iter_mut().enumerate() {
-                    *of_tap += WIDEN[f / 4][tap / 3] * WIDEN[f % 4][tap % 3] * sum;
-                }
-            }
-        }
-        for tap in 0..9 {
-            values.iter_mut().zip(&of_taps).for_each(|(value, of_taps)| *value = of_taps[tap] as f32);
-            write([tap / 3, tap % 3, term / source.channels], term % source.channels, 0, &values);
-        }
-    }
-}
-
 /// The weights of all frequencies, (frequency, tap z, channel, column).
 fn transformed_weights(tiles: &Tiles<'_>, weight: impl Fn([usize; 3], usize, usize) -> f32) -> Buffer {
     let (terms, columns, channels) = (tiles.terms(), tiles.columns, tiles.source.channels);
@@ -328,159 +233,4 @@ fn transformed_weights(tiles: &Tiles<'_>, weight: impl Fn([usize; 3], usize, usi
         }
     }
     out
-}
-
-/// The first values of the vectors that cover `length` values, the last two of which may share some.
-#[inline(always)]
-fn steps<V: Vector>(length: usize) -> impl Iterator<Item = usize> {
-    debug_assert!(length == 0 || length >= V::LANES);
-    (0..length).step_by(V::LANES).map(move |at| at.min(length - V::LANES))
-}
-
-for_each_path!(
-    transform_lines,
-    transform_lines_body,
-    (lines: &[[&[f32]; 4]], length: usize, out: Shared<'_, f32>, first: usize, apart: [usize; 2])
-);
-
-/// `B^T d B` of the 4 x 4 lines of each of several tiles along y: four lines along x for each of y, of which neighbouring
-/// tiles share two. Tiles and frequencies are so far `apart` in `out`.
-///
-/// # Safety
-/// Lines of `length` values, at least a vector of them, and room for as many of each tile and frequency from `first` on.
-#[inline(always)]
-unsafe fn transform_lines_body<V: Vector>(
-    lines: &[[&[f32]; 4]],
-    length: usize,
-    out: Shared<'_, f32>,
-    first: usize,
-    [tile, frequency]: [usize; 2],
-) {
-    let tiles = lines.len() / 2 - 1;
-    debug_assert!(lines.iter().flatten().all(|line| line.len() == length));
-    debug_assert!(first + (tiles - 1) * tile + (FREQUENCIES - 1) * frequency + length <= out.len());
-    // SAFETY: all addresses are valid by the caller's promise.
-    unsafe {
-        let out = out.at(first);
-        for at in steps::<V>(length) {
-            let mut known: [[V; 4]; 2] = [along_x(&lines[0], at), along_x(&lines[1], at)];
-            for number in 0..tiles {
-                let next = [along_x(&lines[2 * number + 2], at), along_x(&lines[2 * number + 3], at)];
-                for x in 0..4 {
-                    let values = [known[0][x], known[1][x], next[0][x], next[1][x]];
-                    for (y, value) in input_1d(values).into_iter().enumerate() {
-                        value.store(out.add(number * tile + (4 * x + y) * frequency + at));
-                    }
-                }
-                known = next;
-            }
-        }
-    }
-}
-
-/// `B^T d` of four lines. No closure: compiled for itself it would lack the instructions of the vector.
-#[inline(always)]
-unsafe fn along_x<V: Vector>([d0, d1, d2, d3]: &[&[f32]; 4], at: usize) -> [V; 4] {
-    // SAFETY: the lines have a vector at `at`, and the caller has the instructions.
-    unsafe {
-        input_1d([
-            V::load(d0.as_ptr().add(at)),
-            V::load(d1.as_ptr().add(at)),
-            V::load(d2.as_ptr().add(at)),
-            V::load(d3.as_ptr().add(at)),
-        ])
-    }
-}
-
-for_each_path!(
-    transform_gradients,
-    transform_gradients_body,
-    (lines: &[&[f32]; 4], length: usize, out: Shared<'_, f32>, first: usize, frequency: usize)
-);
-
-/// `A y A^T` of 2 x 2 lines.
-///
-/// # Safety
-/// As [`transform_lines_body`].
-#[inline(always)]
-unsafe fn transform_gradients_body<V: Vector>(
-    lines: &[&[f32]; 4],
-    length: usize,
-    out: Shared<'_, f32>,
-    first: usize,
-    frequency: usize,
-) {
-    debug_assert!(lines.iter().all(|line| line.len() == length));
-    debug_assert!(first + (FREQUENCIES - 1) * frequency + length <= out.len());
-    // SAFETY: all addresses are valid by the caller's promise.
-    unsafe {
-        let out = out.at(first);
-        for at in steps::<V>(length) {
-            let mut along_x = [[V::zero(); 4]; 2];
-            for y in 0..2 {
-                let (first, second) = (lines[y].as_ptr().add(at), lines[2 + y].as_ptr().add(at));
-                along_x[y] = wide(V::load(first), V::load(second));
-            }
-            for x in 0..4 {
-                for (y, value) in wide(along_x[0][x], along_x[1][x]).into_iter().enumerate() {
-                    value.store(out.add((4 * x + y) * frequency + at));
-                }
-            }
-        }
-    }
-}
-
-for_each_path!(
-    add_lines,
-    add_lines_body,
-    (from: &[f32], frequency: usize, bias: &[f32], length: usize, out: [Option<&mut [f32]>; 4])
-);
-
-/// 2 x 2 lines of `bias + A^T m A`.
-///
-/// # Safety
-/// 16 lines of `length` values of which the first begins `from`, `frequency` apart; the columns of `bias` are whole vectors,
-/// and `length` is a multiple of them.
-#[inline(always)]
-unsafe fn add_lines_body<V: Vector>(
-    from: &[f32],
-    frequency: usize,
-    bias: &[f32],
-    length: usize,
-    mut out: [Option<&mut [f32]>; 4],
-) {
-    debug_assert!((FREQUENCIES - 1) * frequency + length <= from.len());
-    debug_assert!(bias.len().is_multiple_of(V::LANES) && length.is_multiple_of(bias.len()));
-    debug_assert!(out.iter().flatten().all(|line| line.len() == length));
-    // SAFETY: all addresses are valid by the caller's promise.
-    unsafe {
-        for row in (0..length).step_by(bias.len()) {
-            for column in (0..bias.len()).step_by(V::LANES) {
-                let (at, start) = (row + column, V::load(bias.as_ptr().add(column)));
-                let mut along_y = [[V::zero(); 2]; 4];
-                for x in 0..4 {
-                    let mut m = [V::zero(); 4];
-                    for y in 0..4 {
-                        m[y] = V::load(from.as_ptr().add((4 * x + y) * frequency + at));
-                    }
-                    along_y[x] = narrow(m);
-                }
-                for y in 0..2 {
-                    let sums = narrow([along_y[0][y], along_y[1][y], along_y[2][y], along_y[3][y]]);
-                    for (x, sum) in sums.into_iter().enumerate() {
-                        if let Some(line) = &mut out[2 * x + y] {
-                            start.add(sum).store(line.as_mut_ptr().add(at));
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `A^T m`.
-#[inline(always)]
-unsafe fn narrow<V: Vector>([m0, m1, m2, m3]: [V; 4]) -> [V; 2] {
-    // SAFETY: the caller has the instructions.
-    unsafe { [m0.add(m1).add(m2), m1.sub(m2).sub(m3)] }
 }
