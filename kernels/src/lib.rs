@@ -33,8 +33,7 @@ pub use path::Path;
 pub use precision::Precision;
 pub use settings::Settings;
 pub use spatial::{
-    add, add_cropped, avg_pool3d, concat, concat_all, crop, global_average, max_pool3d, multiply_mask,
-    pad_replicate, upsample_repeat, upsample_trilinear,
+    add, add_cropped, concat, concat_all, global_average, multiply_mask, pad_replicate, upsample_repeat,
 };
 pub use speed::convolution_speed;
 pub use tape::Recording;

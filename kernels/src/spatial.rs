@@ -2,13 +2,12 @@
 
 use crate::array::{Activation, Array};
 use crate::cpu::norm::Norm;
-use crate::cpu::pool::{self, MaxPool};
-use crate::cpu::{channels, resample as cpu};
+use crate::cpu::{channels, pool, resample as cpu};
 use crate::resample::AxisMap;
 use crate::settings::Settings;
 use crate::tape::record;
 
-/// One linear map per axis.
+/// One map per axis.
 fn resample(x: Activation, maps: [AxisMap; 3]) -> Activation {
     if maps.iter().all(AxisMap::is_identity) {
         return x;
@@ -27,24 +26,6 @@ fn resample(x: Activation, maps: [AxisMap; 3]) -> Activation {
 fn size(x: &Activation) -> [usize; 3] {
     let [_, size @ .., _] = x.shape();
     size
-}
-
-/// The voxels `start .. start + size` of each axis.
-///
-/// # Panics
-/// Voxels that do not exist.
-pub fn crop(x: Activation, start: [usize; 3], size: [usize; 3]) -> Activation {
-    let inputs = self::size(&x);
-    for axis in 0..3 {
-        assert!(
-            start[axis] + size[axis] <= inputs[axis],
-            "crop: axis {axis}: {} voxels from {} of {}",
-            size[axis],
-            start[axis],
-            inputs[axis]
-        );
-    }
-    resample(x, std::array::from_fn(|axis| AxisMap::crop(inputs[axis], start[axis], size[axis])))
 }
 
 /// The edge voxels of each axis repeated `pad` times on both sides.
@@ -69,57 +50,6 @@ pub fn upsample_repeat(x: Activation, factor: [usize; 3], size: [usize; 3]) -> A
         );
     }
     resample(x, std::array::from_fn(|axis| AxisMap::repeat(inputs[axis], factor[axis], size[axis])))
-}
-
-/// Trilinear upsampling by whole factors; voxel centres keep their place in space (PyTorch's `align_corners = False`).
-///
-/// # Panics
-/// A factor of 0.
-pub fn upsample_trilinear(x: Activation, factor: [usize; 3]) -> Activation {
-    let inputs = size(&x);
-    assert!(factor.iter().all(|&factor| factor > 0), "upsample_trilinear: a factor of 0");
-    resample(x, std::array::from_fn(|axis| AxisMap::linear(inputs[axis], factor[axis])))
-}
-
-/// Means over windows of `kernel` voxels, `stride` apart, without padding: (n - kernel) / stride + 1 per axis, rounded
-/// down.
-///
-/// # Panics
-/// A kernel larger than the input, or a kernel or stride of 0.
-pub fn avg_pool3d(x: Activation, kernel: [usize; 3], stride: [usize; 3]) -> Activation {
-    let inputs = size(&x);
-    assert_pool("avg_pool3d", inputs, kernel, stride);
-    resample(x, std::array::from_fn(|axis| AxisMap::average(inputs[axis], kernel[axis], stride[axis])))
-}
-
-/// Maxima over windows of `kernel` voxels, `stride` apart, without padding: (n - kernel) / stride + 1 per axis, rounded
-/// down. The gradient goes to the first of equal maxima.
-///
-/// # Panics
-/// A kernel larger than the input, or a kernel or stride of 0.
-pub fn max_pool3d(x: Activation, kernel: [usize; 3], stride: [usize; 3]) -> Activation {
-    assert_pool("max_pool3d", size(&x), kernel, stride);
-    let settings = Settings::current();
-    let [batch, size @ .., channels] = x.shape();
-    let sizes = MaxPool { batch, size, channels, kernel, stride };
-    let [ox, oy, oz] = sizes.output_size();
-    let (y, taps) = sizes.forward(&settings, x.values());
-    let y = Array::of(y, &[batch, ox, oy, oz, channels]);
-    Activation(record([Some(&x.0)], y, move |gradient, _| {
-        [Some(sizes.backward(&settings, &taps, gradient).into())]
-    }))
-}
-
-fn assert_pool(name: &str, inputs: [usize; 3], kernel: [usize; 3], stride: [usize; 3]) {
-    for axis in 0..3 {
-        assert!(
-            (1..=inputs[axis]).contains(&kernel[axis]) && stride[axis] > 0,
-            "{name}: axis {axis}: kernel {} and stride {} for {} voxels",
-            kernel[axis],
-            stride[axis],
-            inputs[axis]
-        );
-    }
 }
 
 /// `a + b`.

@@ -98,19 +98,6 @@ pub fn fill_holes(mask: ArrayView3<'_, bool>) -> Array3<bool> {
     background.labels.mapv(|label| label == 0 || !open[label as usize])
 }
 
-/// The largest connected component of `mask`; the first in file order where two are equal, and nothing where
-/// the mask is empty.
-pub fn keep_largest(mask: ArrayView3<'_, bool>, connectivity: Connectivity) -> Array3<bool> {
-    let found = components(mask, connectivity);
-    let mut largest = None;
-    for (&size, number) in found.sizes.iter().zip(1_u32..) {
-        if largest.is_none_or(|(most, _)| size > most) {
-            largest = Some((size, number));
-        }
-    }
-    found.labels.mapv(|label| largest.is_some_and(|(_, number)| label == number))
-}
-
 /// The voxels with x fastest and z slowest.
 pub(crate) fn file_order<T: Copy>(voxels: ArrayView3<'_, T>) -> Vec<T> {
     voxels.t().iter().copied().collect()

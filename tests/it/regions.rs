@@ -3,8 +3,10 @@
 use ndarray::{Array3, ShapeBuilder};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use segen::image::components::{Connectivity, boundary, components, fill_holes, keep_largest};
+use segen::image::components::{Connectivity, boundary, components, fill_holes};
 use segen::image::distance::distance;
+use segen::image::volume::{Grid, Labels};
+use segen::predict::post::{self, Post, Steps};
 
 use crate::metrics::{SurfaceCase, surface_cases};
 use crate::support::data;
@@ -132,14 +134,14 @@ proptest! {
 
     #[test]
     fn the_largest_component_is_kept(mask in any_mask()) {
-        for connectivity in CONNECTIVITIES {
-            let kept = keep_largest(mask.view(), connectivity);
-            let (labels, sizes) = flood(&mask, connectivity);
-            let largest = sizes.iter().max().map_or(0, |most| {
-                1 + sizes.iter().position(|size| size == most).unwrap() as u32
-            });
-            prop_assert_eq!(kept, labels.mapv(|label| label > 0 && label == largest));
-        }
+        let grid = Grid::with_spacing(mask.dim().into(), [1.0; 3]);
+        let mut kept = Labels::new(mask.mapv(u8::from), grid);
+        post::apply(&Steps::from([(1, Post::KeepLargest)]), &mut kept, None);
+        let (labels, sizes) = flood(&mask, Connectivity::TwentySix);
+        let largest = sizes.iter().max().map_or(0, |most| {
+            1 + sizes.iter().position(|size| size == most).unwrap() as u32
+        });
+        prop_assert_eq!(kept.voxels, labels.mapv(|label| u8::from(label > 0 && label == largest)));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Separable linear maps of a channels-last array, and the sum of two arrays.
+//! Separable maps of a channels-last array, and the sum of two arrays.
 
 use super::buffer::{Buffer, Shared};
 use super::simd::vectorise;
@@ -24,11 +24,11 @@ pub(crate) fn resample(
         vectorise(settings.path(), || {
             for (j, to) in plane.chunks_exact_mut(line.max(1)).enumerate() {
                 to.fill(0.0);
-                for &(source_x, weight_x) in mx.terms(i) {
-                    for &(source_y, weight_y) in my.terms(j) {
+                for &source_x in mx.terms(i) {
+                    for &source_y in my.terms(j) {
                         let from =
                             &x[((n * sx + source_x) * sy + source_y) * sz * channels..][..sz * channels];
-                        add_line(mz, from, weight_x * weight_y, to, channels);
+                        add_line(mz, from, to, channels);
                     }
                 }
             }
@@ -37,14 +37,13 @@ pub(crate) fn resample(
     out
 }
 
-/// Adds `weight` times the map of the positions `from` to the positions `to`.
+/// Adds the map of the positions `from` to the positions `to`.
 #[inline(always)]
-fn add_line(map: &AxisMap, from: &[f32], weight: f32, to: &mut [f32], channels: usize) {
+fn add_line(map: &AxisMap, from: &[f32], to: &mut [f32], channels: usize) {
     for (k, to) in to.chunks_exact_mut(channels).enumerate() {
-        for &(source, weight_z) in map.terms(k) {
-            let weight = weight * weight_z;
+        for &source in map.terms(k) {
             for (to, from) in to.iter_mut().zip(&from[source * channels..][..channels]) {
-                *to += weight * from;
+                *to += from;
             }
         }
     }

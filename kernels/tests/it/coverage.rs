@@ -7,7 +7,7 @@ use kernels::{IGNORED, UNLABELLED, VoxelLoss};
 use segen_kernels as kernels;
 
 use crate::network::Network;
-use crate::operator::{Kind, Labels, Operator, Window};
+use crate::operator::{Kind, Labels, Operator};
 use crate::support::*;
 
 /// Public functions that are no operators.
@@ -28,7 +28,6 @@ fn cases() -> Vec<(Network, f64)> {
         .collect();
     let labels = Labels { first: labels, second: Some((random.labels(120, 6), 0.7)) };
     let loss = VoxelLoss { focal: vec![2.0; 6], margin: vec![0.5; 6], ..VoxelLoss::default() };
-    let window = Window { kernel: [2, 1, 3], stride: [1, 2, 2] };
     let (kernel, transposed) = (random.tensor(&[7, 6, 3, 1, 3]), random.tensor(&[6, 7, 2, 1, 2]));
     let (rows, matrix, seven) = (random.tensor(&[5, 6]), random.tensor(&[7, 6]), random.tensor(&[7]));
     let convolution = Operator::Conv3d { stride: [1, 1, 2], padding: [1, 0, 1] };
@@ -44,12 +43,8 @@ fn cases() -> Vec<(Network, f64)> {
         (Operator::BatchNorm(1e-5, kind), vec![&x, weight, bias, slopes], 1e-5),
         (Operator::BatchNormFixed(1e-5, kind), vec![&x, weight, bias, mean, variance, slopes], 2e-6),
         (Operator::BiasNonlinearity(kind), vec![&x, bias, slopes], 2e-6),
-        (Operator::Crop { start: [1, 0, 2], size: [2, 3, 2] }, vec![&x], 0.0),
         (Operator::PadReplicate([1, 2, 0]), vec![&x], 1e-6),
         (Operator::UpsampleRepeat { factor: [2, 1, 3], size: [7, 3, 14] }, vec![&x], 1e-6),
-        (Operator::UpsampleTrilinear([2, 1, 3]), vec![&x], 1e-6),
-        (Operator::AvgPool3d(window), vec![&x], 1e-6),
-        (Operator::MaxPool3d(window), vec![&x], 1e-6),
         (Operator::Add, vec![&x, &other], 0.0),
         (Operator::AddCropped, vec![&x, &residual], 0.0),
         (Operator::MultiplyMask, vec![&x, &mask], 0.0),

@@ -24,18 +24,11 @@ pub(crate) enum Operator {
     BatchNormFixed(f64, Kind),
     /// x, bias and the slopes of a PReLU.
     BiasNonlinearity(Kind),
-    Crop {
-        start: [usize; 3],
-        size: [usize; 3],
-    },
     PadReplicate([usize; 3]),
     UpsampleRepeat {
         factor: [usize; 3],
         size: [usize; 3],
     },
-    UpsampleTrilinear([usize; 3]),
-    AvgPool3d(Window),
-    MaxPool3d(Window),
     Add,
     AddCropped,
     /// x and the mask, to which no gradient goes.
@@ -72,13 +65,6 @@ impl Kind {
             Self::PRelu => Nonlinearity::PRelu(inputs.last().unwrap().clone()),
         }
     }
-}
-
-/// Of a pool.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Window {
-    pub(crate) kernel: [usize; 3],
-    pub(crate) stride: [usize; 3],
 }
 
 /// What the voxels show: first labels, and second ones with the share of the first.
@@ -147,12 +133,8 @@ impl Operator {
             Self::BiasNonlinearity(kind) => {
                 kernels::bias_nonlinearity(volume(0), array(1), kind.nonlinearity(inputs))
             }
-            Self::Crop { start, size } => kernels::crop(volume(0), *start, *size),
             Self::PadReplicate(pad) => kernels::pad_replicate(volume(0), *pad),
             Self::UpsampleRepeat { factor, size } => kernels::upsample_repeat(volume(0), *factor, *size),
-            Self::UpsampleTrilinear(factor) => kernels::upsample_trilinear(volume(0), *factor),
-            Self::AvgPool3d(window) => kernels::avg_pool3d(volume(0), window.kernel, window.stride),
-            Self::MaxPool3d(window) => kernels::max_pool3d(volume(0), window.kernel, window.stride),
             Self::Add => kernels::add(volume(0), volume(1)),
             Self::AddCropped => kernels::add_cropped(volume(0), volume(1)),
             Self::MultiplyMask => kernels::multiply_mask(volume(0), &inputs[1]),

@@ -5,7 +5,7 @@ use segen_kernels::VoxelLoss;
 use serde_json::Value;
 
 use crate::network::Network;
-use crate::operator::{Kind, Labels, Operator, Window};
+use crate::operator::{Kind, Labels, Operator};
 use crate::support::*;
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -37,7 +37,6 @@ fn kind(case: &Value) -> Kind {
 }
 
 fn operator(case: &Value) -> Operator {
-    let window = || Window { kernel: three(&case["kernel"]), stride: three(&case["stride"]) };
     match case["name"].as_str().unwrap() {
         "sums" => {
             let first = numbers(&case["target"]).into_iter().map(|label| label as u8).collect();
@@ -53,12 +52,8 @@ fn operator(case: &Value) -> Operator {
         "batch_norm" => Operator::BatchNorm(1e-5, kind(case)),
         "batch_norm_fixed" => Operator::BatchNormFixed(1e-5, kind(case)),
         "bias_nonlinearity" => Operator::BiasNonlinearity(kind(case)),
-        "max_pool" => Operator::MaxPool3d(window()),
-        "avg_pool" => Operator::AvgPool3d(window()),
-        "trilinear" => Operator::UpsampleTrilinear(three(&case["factor"])),
         "repeat" => Operator::UpsampleRepeat { factor: three(&case["factor"]), size: three(&case["size"]) },
         "replicate" => Operator::PadReplicate(three(&case["pad"])),
-        "crop" => Operator::Crop { start: three(&case["start"]), size: three(&case["size"]) },
         "add_cropped" => Operator::AddCropped,
         "multiply_mask" => Operator::MultiplyMask,
         name => panic!("no operator {name}"),
@@ -117,7 +112,7 @@ fn with_attenuated<T: Copy>(values: &[T], classes: usize, change: impl Fn(T) -> 
 #[test]
 fn operators_and_references_agree_with_pytorch() {
     let cases: Vec<Value> = serde_json::from_str(include_str!("../data/operators.json")).unwrap();
-    assert!(cases.len() >= 38);
+    assert!(cases.len() >= 31);
     for case in &cases {
         let (network, expected) = network(case);
         let what = case["name"].to_string();

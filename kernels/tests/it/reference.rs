@@ -5,7 +5,6 @@ mod bilinear;
 mod linear;
 pub(crate) mod loss;
 mod norm;
-mod pool;
 
 use crate::operator::Operator;
 use crate::support::Tensor;
@@ -50,7 +49,6 @@ impl Operator {
     pub(crate) fn shape(&self, shapes: &[&[usize]]) -> Vec<usize> {
         match self {
             Self::Conv3d { .. } | Self::ConvTranspose3d | Self::Linear => bilinear::shape(self, shapes),
-            Self::MaxPool3d(window) => pool::shape(*window, shapes[0]),
             Self::SegmentationSums(..) => vec![shapes[0][0], 2 + 4 * shapes[0][4]],
             _ => linear::shape(self, shapes).unwrap_or_else(|| shapes[0].to_vec()),
         }
@@ -67,7 +65,6 @@ impl Operator {
             | Self::BatchNorm(..)
             | Self::BatchNormFixed(..)
             | Self::BiasNonlinearity(..) => norm::output(self, inputs),
-            Self::MaxPool3d(window) => pool::output(*window, inputs[0]),
             Self::Softmax => loss::softmax(inputs[0]),
             Self::SegmentationSums(labels, loss) => loss::sums(inputs[0], labels, loss),
             _ => linear::output(self, inputs),
@@ -85,7 +82,6 @@ impl Operator {
             | Self::BatchNorm(..)
             | Self::BatchNormFixed(..)
             | Self::BiasNonlinearity(..) => norm::gradients(self, inputs, gradient),
-            Self::MaxPool3d(window) => vec![pool::gradient(*window, inputs[0], gradient)],
             Self::Softmax => vec![zeros(&inputs[0].shape)],
             Self::SegmentationSums(labels, loss) => {
                 vec![loss::gradient(inputs[0], labels, loss, gradient)]

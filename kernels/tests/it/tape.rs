@@ -4,7 +4,7 @@ use kernels::{Activation, Array, Recording};
 use segen_kernels as kernels;
 
 use crate::network::Network;
-use crate::operator::{Operator, Window};
+use crate::operator::Operator;
 use crate::support::*;
 
 fn vector(values: &[f32]) -> Array {
@@ -134,8 +134,7 @@ fn composed() -> Network {
     let y = network.apply(Operator::Conv3d { stride: [1; 3], padding: [1; 3] }, &[x, weight]);
     let y = network.apply(Operator::Add, &[y, x]);
     let y = network.apply(Operator::Scale(0.5), &[y]);
-    let y = network.apply(Operator::AvgPool3d(Window { kernel: [2, 2, 1], stride: [2, 2, 1] }), &[y]);
-    let y = network.apply(Operator::UpsampleTrilinear([1, 2, 1]), &[y]);
+    let y = network.apply(Operator::UpsampleRepeat { factor: [1, 2, 1], size: [4, 7, 3] }, &[y]);
     let y = network.apply(Operator::ConvTranspose3d, &[y, up]);
     let y = network.apply(Operator::GlobalAverage, &[y]);
     let y = network.apply(Operator::Linear, &[y, matrix]);

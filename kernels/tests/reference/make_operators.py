@@ -99,20 +99,6 @@ def spatial(name, settings, function, size=(5, 4, 6)):
     return case(name, [x], last(function(first(x))), **settings)
 
 
-def max_pool(kernel, stride):
-    return spatial("max_pool", dict(kernel=kernel, stride=stride), lambda x: functional.max_pool3d(x, kernel, stride))
-
-
-def avg_pool(kernel, stride):
-    return spatial("avg_pool", dict(kernel=kernel, stride=stride), lambda x: functional.avg_pool3d(x, kernel, stride))
-
-
-def trilinear(factor):
-    return spatial(
-        "trilinear", dict(factor=factor), lambda x: functional.interpolate(x, scale_factor=factor, mode="trilinear")
-    )
-
-
 def repeat(factor, size):
     def run(x):
         for axis in range(3):
@@ -125,11 +111,6 @@ def repeat(factor, size):
 def replicate(pad):
     x, y, z = pad
     return spatial("replicate", dict(pad=pad), lambda t: functional.pad(t, [z, z, y, y, x, x], mode="replicate"))
-
-
-def crop(start, size):
-    slices = tuple(slice(a, a + n) for a, n in zip(start, size))
-    return spatial("crop", dict(start=start, size=size), lambda x: x[(slice(None), slice(None), *slices)])
 
 
 def add_cropped():
@@ -190,15 +171,8 @@ cases = [
     *(batch_norm(nonlinearity) for nonlinearity in ["none", "relu", "leaky", "prelu"]),
     *(batch_norm_fixed(nonlinearity) for nonlinearity in ["none", "relu", "leaky", "prelu"]),
     *(bias_nonlinearity(nonlinearity) for nonlinearity in ["none", "relu", "leaky", "prelu"]),
-    max_pool([2, 2, 2], [2, 2, 2]),
-    max_pool([3, 2, 1], [1, 2, 1]),
-    avg_pool([2, 2, 2], [2, 2, 2]),
-    avg_pool([3, 1, 2], [2, 1, 1]),
-    trilinear([2, 2, 2]),
-    trilinear([3, 1, 2]),
     repeat([3, 5, 1], [13, 19, 6]),
     replicate([1, 2, 0]),
-    crop([1, 0, 2], [3, 4, 3]),
     add_cropped(),
     multiply_mask(),
     global_average(),

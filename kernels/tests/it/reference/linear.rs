@@ -18,43 +18,21 @@ pub(super) fn shape(operator: &Operator, shapes: &[&[usize]]) -> Option<Vec<usiz
         Operator::Concat | Operator::ConcatAll => {
             Some(vec![batch, x, y, z, shapes.iter().map(|shape| shape[4]).sum()])
         }
-        Operator::Crop { size: count, .. } | Operator::UpsampleRepeat { size: count, .. } => size(*count),
+        Operator::UpsampleRepeat { size: count, .. } => size(*count),
         Operator::PadReplicate(pad) => size([x + 2 * pad[0], y + 2 * pad[1], z + 2 * pad[2]]),
-        Operator::UpsampleTrilinear(factor) => size([x * factor[0], y * factor[1], z * factor[2]]),
-        Operator::AvgPool3d(window) => Some(super::pool::shape(*window, shapes[0])),
         _ => None,
     }
 }
 
-/// Which of `inputs` voxels in a row the output voxels of an axis are made of, with coefficients.
-fn along_axis(operator: &Operator, axis: usize, inputs: usize) -> Option<Vec<Vec<(usize, f64)>>> {
-    let copies = |from: &dyn Fn(usize) -> usize, outputs: usize| -> Vec<Vec<(usize, f64)>> {
-        (0..outputs).map(|output| vec![(from(output), 1.0)]).collect()
-    };
+/// Which of `inputs` voxels in a row the output voxels of an axis are copies of.
+fn along_axis(operator: &Operator, axis: usize, inputs: usize) -> Option<Vec<usize>> {
     Some(match operator {
-        Operator::Crop { start, size } => copies(&|output| start[axis] + output, size[axis]),
         Operator::PadReplicate(pad) => {
             let pad = pad[axis];
-            copies(&|output| output.clamp(pad, pad + inputs - 1) - pad, inputs + 2 * pad)
+            (0..inputs + 2 * pad).map(|output| output.clamp(pad, pad + inputs - 1) - pad).collect()
         }
-        Operator::UpsampleRepeat { factor, size } => copies(&|output| output / factor[axis], size[axis]),
-        Operator::UpsampleTrilinear(factor) => {
-            // A hat around every input; outputs beyond the outer centres have the value there.
-            let centre = |output: usize| {
-                ((2 * output + 1) as f64 / (2 * factor[axis]) as f64 - 0.5).clamp(0.0, (inputs - 1) as f64)
-            };
-            let hat = |output| move |input: usize| (input, 1.0 - (centre(output) - input as f64).abs());
-            let sources = |output| (0..inputs).map(hat(output)).filter(|(_, share)| *share > 0.0).collect();
-            (0..inputs * factor[axis]).map(sources).collect()
-        }
-        Operator::AvgPool3d(window) => {
-            let (kernel, stride) = (window.kernel[axis], window.stride[axis]);
-            let mean = |start: usize| (start..start + kernel).map(|i| (i, 1.0 / kernel as f64)).collect();
-            (0..)
-                .map(|output| output * stride)
-                .take_while(|start| start + kernel <= inputs)
-                .map(mean)
-                .collect()
+        Operator::UpsampleRepeat { factor, size } => {
+            (0..size[axis]).map(|output| output / factor[axis]).collect()
         }
         _ => return None,
     })
@@ -109,13 +87,8 @@ fn terms(operator: &Operator, inputs: &[&Exact], mut each: impl FnMut(usize, usi
         _ => {
             let axes: [_; 3] = std::array::from_fn(|i| along_axis(operator, i, from[i + 1]).unwrap());
             for (output, [n, x, y, z, c]) in places(to).enumerate() {
-                for (x, a) in &axes[0][x] {
-                    for (y, b) in &axes[1][y] {
-                        for (z, d) in &axes[2][z] {
-                            each(output, 0, index(from, [n, *x, *y, *z, c]), a * b * d);
-                        }
-                    }
-                }
+                let place = [n, axes[0][x], axes[1][y], axes[2][z], c];
+                each(output, 0, index(from, place), 1.0);
             }
         }
     }
