@@ -46,6 +46,7 @@ fn a_download_is_imported_and_checked() {
     let again = segen(&["import", source, "-o", target]);
     assert_eq!(again.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&again.stderr).contains("is there already"));
+    assert!(again.stdout.is_empty(), "the source was read before its destination was looked at");
 
     let sound = segen(&["check", target]);
     assert_eq!((sound.status.code(), sound.stderr.is_empty()), (Some(0), true), "{sound:?}");

@@ -295,7 +295,7 @@ fn another_checkpoint_can_be_chosen_and_is_named_where_the_last_one_is_damaged()
     }
     let (code, said) = predict(&run, &[&scan], &out, &["--checkpoint", "17"]);
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("checkpoint `17`"), "{said}");
+    assert!(said.contains("checkpoint `17`") && said.contains("no such checkpoint"), "{said}");
 }
 
 #[test]

@@ -235,6 +235,9 @@ impl Which {
             }
             let (path, problem) = match error {
                 Error::Invalid { path, problem, .. } => (path, problem),
+                Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                    (folder, "there is no such checkpoint".to_owned())
+                }
                 Error::Io { path, source, .. } => (path, source.to_string()),
                 other => return other,
             };

@@ -68,7 +68,7 @@ pub fn refuse_inside(dataset: &Dataset, cache: &Path) -> Result<()> {
         return Err(Error::config(
             "cache",
             format!("`{}` lies inside the data set", cache.display()),
-            "data sets stay as they are; name another folder with `--cache`",
+            "data sets stay as they are; name a folder outside of it",
         ));
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Exit;
 use crate::output::Output;
-use segen::data::import::{recognise, write};
+use segen::data::import::{recognise, vacant, write};
 use segen::progress::Progress;
 
 #[derive(Debug, clap::Args)]
@@ -17,6 +17,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
+    vacant(&args.output)?;
     let found = recognise(&args.source, output)?;
     if !output.json() {
         output.data(&found.to_string());

@@ -25,7 +25,7 @@ use super::dataset::Fold;
 use crate::progress::Progress;
 use crate::{Error, Result};
 
-pub use write::write;
+pub use write::{vacant, write};
 
 /// The public layouts that are recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -21,7 +21,7 @@ use crate::{Error, Result};
 /// Where `destination` exists and is not empty, a file of the source cannot be read, or the files of a case do not
 /// fit together.
 pub fn write(found: &Found, destination: &Path, progress: &dyn Progress) -> Result<()> {
-    refuse_occupied(destination)?;
+    vacant(destination)?;
     let aside = folder_beside(destination)?;
     let folder = aside.path();
     for (part, suffix) in [(Part::Training, "Tr"), (Part::Test, "Ts")] {
@@ -54,7 +54,10 @@ pub fn write(found: &Found, destination: &Path, progress: &dyn Progress) -> Resu
 }
 
 /// Refuses a destination that is something else than a place for a new folder.
-fn refuse_occupied(destination: &Path) -> Result<()> {
+///
+/// # Errors
+/// Naming the destination.
+pub fn vacant(destination: &Path) -> Result<()> {
     let occupied = std::fs::read_dir(destination).map(|mut entries| entries.next().is_some());
     if destination.is_file() || occupied.unwrap_or(false) {
         let mend = "choose another name, or remove what is there";
