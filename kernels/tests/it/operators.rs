@@ -195,7 +195,10 @@ fn convolutions_of_few_channels_agree_with_f64_for_any_number_of_threads() {
         ([1, 6, 8, 24, 32], 8, [1; 3], 1),
     ];
     // Kernels that are flat along z, of many channels too.
-    let flat: [([usize; 5], usize, [usize; 3], usize); 6] = [
+    let flat: [([usize; 5], usize, [usize; 3], usize); 8] = [
+        // The part of a line that is read is shorter than a vector.
+        ([1, 6, 6, 2, 8], 16, [1, 1, 2], 1),
+        ([1, 6, 5, 3, 8], 16, [1, 1, 2], 1),
         ([2, 12, 9, 12, 8], 8, [1; 3], 1),
         ([1, 7, 10, 5, 16], 8, [1; 3], 1),
         ([2, 6, 7, 3, 32], 64, [1; 3], 1),

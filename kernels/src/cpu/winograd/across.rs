@@ -39,6 +39,8 @@ pub(crate) fn suits(settings: &Settings, source: &Source<'_>, columns: usize, pl
         && three(x)
         && three(y)
         && z.count >= 1
+        // Without a stride all of a line is read, which is a vector or more.
+        && z.step == places
         && (flat || (z.taps == places + 2 && few))
         && [lanes, 2 * lanes, 4 * lanes].contains(&columns)
         && (4..=4 * columns).contains(&source.channels)
@@ -79,8 +81,8 @@ impl<'a> Tiles<'a> {
         }
     }
 
-    /// Rows of tiles along y, of the whole batch.
-    fn lanes(&self) -> usize {
+    /// Strips of tiles along y, of the whole batch.
+    fn strips(&self) -> usize {
         self.source.batch * self.number[0]
     }
 
@@ -97,11 +99,11 @@ impl<'a> Tiles<'a> {
         self.source.axes[2].taps * self.source.channels
     }
 
-    /// Transforms the inputs of `count` tiles from (lane, y) on, as (frequency, tile, position, channel).
-    fn transform(&self, (lane, y0): (usize, usize), count: usize, zeros: &[f32], out: &mut [f32]) {
+    /// Transforms the inputs of `count` tiles from (strip, y) on, as (frequency, tile, position, channel).
+    fn transform(&self, (strip, y0): (usize, usize), count: usize, zeros: &[f32], out: &mut [f32]) {
         let [ax, ay, az] = self.source.axes;
         let channels = self.source.channels;
-        let (n, tile_x) = (lane / self.number[0], lane % self.number[0]);
+        let (n, tile_x) = (strip / self.number[0], strip % self.number[0]);
         let before = az.first.min(0).unsigned_abs();
         let from = az.first.max(0) as usize;
         let span = (az.count - 1) * az.step + az.taps;
@@ -136,9 +138,9 @@ impl<'a> Tiles<'a> {
     }
 
     /// The four lines of values of a tile's outputs in an array of all outputs; none are those outside.
-    fn output_lines(&self, (lane, tile_y): (usize, usize)) -> [Option<usize>; 4] {
+    fn output_lines(&self, (strip, tile_y): (usize, usize)) -> [Option<usize>; 4] {
         let [cx, cy, cz] = self.source.axes.map(|axis| axis.count);
-        let (n, tile_x) = (lane / self.number[0], lane % self.number[0]);
+        let (n, tile_x) = (strip / self.number[0], strip % self.number[0]);
         std::array::from_fn(|index| {
             let (x, y) = (2 * tile_x + index / 2, 2 * tile_y + index % 2);
             (x < cx && y < cy).then(|| ((n * cx + x) * cy + y) * cz * self.columns)
@@ -150,10 +152,10 @@ impl<'a> Tiles<'a> {
         Buffer::zeros(self.source.axes[2].source * self.source.channels)
     }
 
-    /// The blocks of a lane: (lane, first tile along y, tiles).
-    fn blocks(&self, lane: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    /// The blocks of a strip: (strip, first tile along y, tiles).
+    fn blocks(&self, strip: usize) -> impl Iterator<Item = (usize, usize, usize)> {
         let (number, block) = (self.number[1], self.block);
-        (0..number).step_by(block).map(move |first| (lane, first, block.min(number - first)))
+        (0..number).step_by(block).map(move |first| (strip, first, block.min(number - first)))
     }
 }
 
@@ -172,13 +174,13 @@ pub(crate) fn correlate(
     let start = vec![0.0; columns];
     let length = source.axes[2].count * columns;
     let slab = tiles.terms() * columns;
-    settings.parallel(tiles.lanes(), |lane| {
+    settings.parallel(tiles.strips(), |strip| {
         let zeros = tiles.zeros();
         let mut input = Buffer::new(FREQUENCIES * tiles.input_frequency());
         let mut products = Buffer::new(FREQUENCIES * tiles.output_frequency());
         let mut tile_products = tiles.blocking.products();
-        for (lane, first, count) in tiles.blocks(lane) {
-            tiles.transform((lane, first), count, &zeros, &mut input);
+        for (strip, first, count) in tiles.blocks(strip) {
+            tiles.transform((strip, first), count, &zeros, &mut input);
             let shared = Shared::new(&mut products);
             for f in 0..FREQUENCIES {
                 split(count * tiles.rows, tiles.blocking.most_rows(vectors), |row, rows, repeat| {
@@ -207,7 +209,7 @@ pub(crate) fn correlate(
             for tile in 0..count {
                 // SAFETY: every line of outputs belongs to one tile.
                 let line = |first| unsafe { out.part(first, length) };
-                let lines = tiles.output_lines((lane, first + tile)).map(|first| first.map(line));
+                let lines = tiles.output_lines((strip, first + tile)).map(|first| first.map(line));
                 let from = &products[tile * tiles.rows * columns..];
                 // SAFETY: 16 lines of products; `columns` are whole vectors.
                 unsafe {

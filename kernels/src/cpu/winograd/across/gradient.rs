@@ -20,7 +20,7 @@ pub(crate) fn correlate_gradient(
     write: impl Fn([usize; 3], usize, usize, &[f32]) + Sync,
 ) {
     let tiles = Tiles::new(settings, source, columns);
-    let chunks = tiles.lanes().min(MOST_CHUNKS);
+    let chunks = tiles.strips().min(MOST_CHUNKS);
     let chunk_sums = FREQUENCIES * tiles.terms() * columns;
     let mut sums = Buffer::zeros(chunks * chunk_sums);
     let all = Shared::new(&mut sums);
@@ -31,10 +31,10 @@ pub(crate) fn correlate_gradient(
         let mut products = tiles.blocking.products();
         // SAFETY: every chunk has its own sums.
         let sums = Shared::new(unsafe { all.part(chunk * chunk_sums, chunk_sums) });
-        let lanes = tiles.lanes() * chunk / chunks..tiles.lanes() * (chunk + 1) / chunks;
-        for (lane, first, count) in lanes.flat_map(|lane| tiles.blocks(lane)) {
-            tiles.transform((lane, first), count, &zeros, &mut input);
-            tiles.transform_outputs((lane, first), count, gradient, &mut outputs);
+        let strips = tiles.strips() * chunk / chunks..tiles.strips() * (chunk + 1) / chunks;
+        for (strip, first, count) in strips.flat_map(|strip| tiles.blocks(strip)) {
+            tiles.transform((strip, first), count, &zeros, &mut input);
+            tiles.transform_outputs((strip, first), count, gradient, &mut outputs);
             tiles.add(&mut products, (&input, &outputs), count, sums);
         }
     });
@@ -48,11 +48,11 @@ pub(crate) fn correlate_gradient(
 }
 
 impl Tiles<'_> {
-    /// Transforms the gradient of the outputs of `count` tiles from (lane, y) on, as (frequency, tile, row, column); zeros in
+    /// Transforms the gradient of the outputs of `count` tiles from (strip, y) on, as (frequency, tile, row, column); zeros in
     /// the padding.
     fn transform_outputs(
         &self,
-        (lane, first): (usize, usize),
+        (strip, first): (usize, usize),
         count: usize,
         gradient: &[f32],
         out: &mut [f32],
@@ -66,7 +66,7 @@ impl Tiles<'_> {
         let no_outputs = Buffer::zeros(length);
         let out = Shared::new(out);
         for tile in 0..count {
-            let lines = self.output_lines((lane, first + tile));
+            let lines = self.output_lines((strip, first + tile));
             let lines =
                 lines.map(|first| first.map_or(&no_outputs[..], |first| &gradient[first..][..length]));
             // SAFETY: four lines of `length` values, for which there is room in a line of each frequency.
