@@ -6,6 +6,10 @@ pub trait Progress: Sync {
     fn begin(&self, what: &str, total: u64);
     /// `parts` more parts are done.
     fn advance(&self, parts: u64);
+    /// `parts` of the task were done before it began: they count as done and say nothing of how fast it goes.
+    fn skip(&self, parts: u64) {
+        self.advance(parts);
+    }
     /// Something worth a line of its own: a warning, a decision, a measurement.
     fn note(&self, message: &str);
     /// The task is over.

@@ -30,6 +30,8 @@ struct Task {
     what: String,
     total: u64,
     done: u64,
+    /// Of those, the ones that were done before `started`.
+    before: u64,
     started: Instant,
     last_line: Instant,
 }
@@ -120,7 +122,7 @@ impl Progress for Output {
         }
         bar.set_message(what.to_owned());
         let now = Instant::now();
-        let task = Task { bar, what: what.to_owned(), total, done: 0, started: now, last_line: now };
+        let task = Task { bar, what: what.to_owned(), total, done: 0, before: 0, started: now, last_line: now };
         if let Ok(mut slot) = self.task.lock() {
             *slot = Some(task);
         }
@@ -135,12 +137,22 @@ impl Progress for Output {
             if !terminal && task.last_line.elapsed() >= Duration::from_secs(10) {
                 task.last_line = Instant::now();
                 let passed = task.started.elapsed().as_secs_f64();
-                let left = passed / task.done.max(1) as f64 * task.total.saturating_sub(task.done) as f64;
+                let left = passed / (task.done - task.before).max(1) as f64
+                    * task.total.saturating_sub(task.done) as f64;
                 say(&format!(
                     "{}: {}/{}, {passed:.0} s passed, {left:.0} s left",
                     task.what, task.done, task.total
                 ));
             }
+        });
+    }
+
+    fn skip(&self, parts: u64) {
+        self.with_task(|task| {
+            task.done += parts;
+            task.before += parts;
+            task.bar.set_position(task.done);
+            task.bar.reset_eta();
         });
     }
 

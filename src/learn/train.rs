@@ -133,7 +133,7 @@ impl Training<'_> {
         let mut patient = !self.out_of_patience();
         let mut asked = false;
         progress.begin("training", planned);
-        progress.advance(self.state.step);
+        progress.skip(self.state.step);
         while self.state.step < planned && patient && !asked {
             let step = self.state.step;
             let rate = self.rate.at(step, planned);
