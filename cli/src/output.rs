@@ -122,7 +122,8 @@ impl Progress for Output {
         }
         bar.set_message(what.to_owned());
         let now = Instant::now();
-        let task = Task { bar, what: what.to_owned(), total, done: 0, before: 0, started: now, last_line: now };
+        let task =
+            Task { bar, what: what.to_owned(), total, done: 0, before: 0, started: now, last_line: now };
         if let Ok(mut slot) = self.task.lock() {
             *slot = Some(task);
         }

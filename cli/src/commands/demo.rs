@@ -1,7 +1,5 @@
 use std::path::PathBuf;
 
-use segen::commands::demo::Arm;
-
 use super::{Exit, device, existing};
 use crate::output::Output;
 
@@ -21,22 +19,19 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     let existing = args.existing.existing();
     let threads = rayon::current_num_threads();
     let shown = segen::commands::demo::run(&args.output, existing, &device, threads, output)?;
-    let scores = |arm: &'_ Arm| arm.finished.test.clone().unwrap_or_else(|| arm.finished.validation.clone());
     if output.json() {
-        let arms: Vec<_> = (shown.arms.iter())
-            .map(|arm| serde_json::json!({ "method": arm.method, "test": scores(arm), "logits": arm.logits }))
+        let logits: Vec<_> = (shown.arms.iter())
+            .map(|arm| serde_json::json!({ "method": arm.method, "logits": arm.logits }))
             .collect();
-        output.data(&serde_json::to_string_pretty(&arms)?);
+        let all = serde_json::json!({ "rows": shown.rows, "networks": logits });
+        output.data(&serde_json::to_string_pretty(&all)?);
         return Ok(Exit::Done);
     }
     for arm in &shown.arms {
-        output.data(&format!(
-            "\n{}: scores on test cases of another scanner\n{}\n{}",
-            arm.method,
-            scores(arm).table(),
-            segen::examine::logits::table(&arm.logits.shifts)
-        ));
+        let shifts = segen::examine::logits::table(&arm.logits.shifts);
+        output.data(&format!("\n{}: logits of seen, unseen and test voxels\n{shifts}", arm.method));
     }
+    output.data(&format!("\n{}", segen::commands::demo::table(&shown.rows)));
     output.data(&format!("\nopen      {}\npicture   {}", shown.report.display(), shown.overlay.display()));
     Ok(Exit::Done)
 }
