@@ -4,6 +4,7 @@
 //! Every file is written by [`write`] (aside, brought to the disk, then renamed), every log by [`append_line`]. What
 //! goes to a place that the user chose goes through [`Outputs`] or [`OutputFile`].
 
+mod identity;
 mod outputs;
 mod text;
 
@@ -18,8 +19,9 @@ use twox_hash::XxHash3_128;
 
 use crate::{Error, Result};
 
+pub(crate) use identity::are_same;
+pub(crate) use outputs::split;
 pub use outputs::{Existing, MANIFEST, OutputFile, Outputs};
-pub(crate) use outputs::{are_same, split};
 pub use text::{broken_link, decode, is_there, read_json, read_text, read_toml, unreadable};
 
 /// Writes what `content` writes to `path`: into a temporary file beside it, brought to the disk, then renamed over
@@ -154,13 +156,16 @@ impl TryFrom<String> for Digest {
 }
 
 /// Appends a line to a log and waits until it is on the disk. A last line that was cut off is removed first, and a
-/// line that could not be written whole (a full disk) is taken back.
+/// line that could not be written whole (a full disk) is taken back. Several processes may append to one log: each waits
+/// for the others, where the file system has locks.
 ///
 /// # Errors
 /// Where the file cannot be read or written.
 pub(crate) fn append_line(path: &Path, line: &str) -> Result<()> {
     let failed = |error| Error::io("write", path, error);
     let mut file = File::options().create(true).read(true).append(true).open(path).map_err(failed)?;
+    // Without it, a line that another process is just writing would be taken for one that was cut off.
+    let _ = file.lock();
     let end = whole_lines(&mut file).map_err(failed)?;
     let written = file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_all());
     written.map_err(|error| {
@@ -172,7 +177,8 @@ pub(crate) fn append_line(path: &Path, line: &str) -> Result<()> {
 
 /// Cuts off a last line without its end; the length that is left.
 fn whole_lines(file: &mut File) -> io::Result<u64> {
-    let mut end = file.seek(SeekFrom::End(0))?;
+    let length = file.seek(SeekFrom::End(0))?;
+    let mut end = length;
     let mut last = [0];
     while end > 0 {
         file.seek(SeekFrom::Start(end - 1))?;
@@ -182,7 +188,9 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
         }
         end -= 1;
     }
-    file.set_len(end)?;
+    if end < length {
+        file.set_len(end)?;
+    }
     Ok(end)
 }
 

@@ -5,15 +5,15 @@
 //! changed it since, or if the user says so (`--overwrite`). To know that, every folder of outputs has a manifest,
 //! [`MANIFEST`]: one JSON object a line for every file, with its digest.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fs::Metadata;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::identity::{Identity, Reading};
 use super::{Digest, Draft, append_line, bytes_of, create_folder, folder_of, is_temporary, plain, temporary};
 use crate::{Error, Result};
 
@@ -33,11 +33,11 @@ pub enum Existing {
 
 /// A line of the manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Entry {
+pub(super) struct Entry {
     /// Place below the folder, its parts separated by `/`.
-    file: String,
+    pub(super) file: String,
     /// The subcommand that wrote it.
-    command: String,
+    pub(super) command: String,
     bytes: u64,
     xxh3_128: Digest,
     /// What it was made from, where the command wants to know that it need not be made again.
@@ -51,7 +51,7 @@ pub struct Outputs {
     command: &'static str,
     folder: PathBuf,
     claimed: Vec<String>,
-    entries: Mutex<Vec<Entry>>,
+    manifest: Mutex<Manifest>,
 }
 
 impl Outputs {
@@ -101,7 +101,7 @@ impl Outputs {
             command,
             folder: folder.to_owned(),
             claimed: files.to_vec(),
-            entries: Mutex::new(entries(folder)?),
+            manifest: Mutex::new(Manifest::read(folder)?),
         };
         let there = outputs.there(files)?;
         outputs.refuse_inputs(&there, inputs)?;
@@ -174,26 +174,39 @@ impl Outputs {
     }
 
     fn list(&self, entry: Entry) -> Result<()> {
-        let mut entries = self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if !entries.contains(&entry) {
+        let mut manifest = self.manifest();
+        if !manifest.entries.contains(&entry) {
             append_line(&self.folder.join(MANIFEST), &serde_json::json!(entry).to_string())?;
-            entries.push(entry);
+            manifest.entries.push(entry);
         }
         Ok(())
     }
 
-    /// Whether a file is one that this command wrote, unchanged, in an entry of this kind.
+    /// Whether a file is one that this command wrote, unchanged, in an entry of this kind. Other processes of the command
+    /// may write into the folder, too: each lists a file before it gives it its name, so that the manifest of a later
+    /// moment than the file's has it.
     fn is_own(&self, file: &str, kind: impl Fn(&Entry) -> bool) -> Result<bool> {
         let path = self.path(file);
         let Ok(bytes) = path.metadata().map(|metadata| metadata.len()) else { return Ok(false) };
-        let digests: Vec<Digest> = {
-            let entries = self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let own = |entry: &&Entry| {
-                entry.file == file && entry.command == self.command && entry.bytes == bytes && kind(entry)
-            };
-            entries.iter().filter(own).map(|entry| entry.xxh3_128).collect()
+        let own = |entry: &&Entry| {
+            entry.file == file && entry.command == self.command && entry.bytes == bytes && kind(entry)
         };
-        Ok(!digests.is_empty() && digests.contains(&Digest::of_file(&path)?))
+        let digests = || -> Vec<Digest> {
+            self.manifest().entries.iter().filter(own).map(|entry| entry.xxh3_128).collect()
+        };
+        let known = digests();
+        if !known.is_empty() && known.contains(&Digest::of_file(&path)?) {
+            return Ok(true);
+        }
+        if !self.manifest().refresh(&self.folder)? {
+            return Ok(false);
+        }
+        let known = digests();
+        Ok(!known.is_empty() && known.contains(&Digest::of_file(&path)?))
+    }
+
+    fn manifest(&self) -> MutexGuard<'_, Manifest> {
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The claimed files that are there already.
@@ -238,8 +251,7 @@ impl Outputs {
         if outputs.is_empty() {
             return Ok(());
         }
-        let mut reading =
-            Reading { command: self.command, outputs: &outputs, own: HashSet::new(), seen: HashSet::new() };
+        let mut reading = Reading::new(self.command, &outputs);
         match inputs.iter().find_map(|input| reading.find(input)) {
             Some((output, input)) => Err(Error::invalid(
                 output,
@@ -321,78 +333,48 @@ pub(crate) fn split(path: &Path) -> Result<(&Path, String)> {
     }
 }
 
-/// The manifest of a folder; empty where it has none. A line that cannot be read lists nothing.
-fn entries(folder: &Path) -> Result<Vec<Entry>> {
+/// The manifest of a folder as it was read, and what was listed since.
+#[derive(Debug)]
+struct Manifest {
+    entries: Vec<Entry>,
+    /// Its length on the disk when it was read: it only grows.
+    bytes: u64,
+}
+
+impl Manifest {
+    fn read(folder: &Path) -> Result<Self> {
+        let text = text(folder)?;
+        Ok(Self { entries: parse(&text), bytes: text.len() as u64 })
+    }
+
+    /// Reads it again where it has grown; whether it has.
+    fn refresh(&mut self, folder: &Path) -> Result<bool> {
+        let bytes = std::fs::metadata(folder.join(MANIFEST)).map_or(0, |metadata| metadata.len());
+        let grown = bytes != self.bytes;
+        if grown {
+            *self = Self::read(folder)?;
+        }
+        Ok(grown)
+    }
+}
+
+/// The manifest of a folder; empty where it has none.
+pub(super) fn entries(folder: &Path) -> Result<Vec<Entry>> {
+    Ok(parse(&text(folder)?))
+}
+
+/// A line that cannot be read lists nothing.
+fn parse(text: &[u8]) -> Vec<Entry> {
+    text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+}
+
+fn text(folder: &Path) -> Result<Vec<u8>> {
     let path = folder.join(MANIFEST);
     match std::fs::read(&path) {
-        Ok(text) => {
-            let lines = text.split(|&byte| byte == b'\n');
-            Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
-        }
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Ok(Vec::new())
         }
-        Err(error) => Err(Error::io("read", &path, error)),
-    }
-}
-
-/// What makes two paths lead to one file: device and number where the system tells them, else the real path.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Identity {
-    #[cfg(unix)]
-    number: (u64, u64),
-    #[cfg(not(unix))]
-    path: PathBuf,
-}
-
-impl Identity {
-    /// `None` where there is nothing.
-    fn of(path: &Path) -> Option<Self> {
-        Self::read(path, &path.metadata().ok()?)
-    }
-
-    #[cfg(unix)]
-    fn read(_: &Path, metadata: &Metadata) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt;
-        Some(Self { number: (metadata.dev(), metadata.ino()) })
-    }
-
-    #[cfg(not(unix))]
-    fn read(path: &Path, _: &Metadata) -> Option<Self> {
-        Some(Self { path: path.canonicalize().ok()? })
-    }
-}
-
-/// Whether two paths lead to one file or folder that is there.
-pub(crate) fn are_same(one: &Path, other: &Path) -> bool {
-    Identity::of(one).is_some_and(|identity| Some(identity) == Identity::of(other))
-}
-
-/// A search for an output among inputs.
-struct Reading<'a> {
-    command: &'static str,
-    outputs: &'a HashMap<Identity, PathBuf>,
-    /// Files that the command wrote itself, as the manifests on the way list them.
-    own: HashSet<PathBuf>,
-    /// Folders on the way; links may lead in circles.
-    seen: HashSet<Identity>,
-}
-
-impl Reading<'_> {
-    /// The first output that is `input` or lies in it, and the input that it would replace.
-    fn find(&mut self, input: &Path) -> Option<(PathBuf, PathBuf)> {
-        if !input.is_dir() {
-            return self.outputs.get(&Identity::of(input)?).map(|output| (output.clone(), input.to_owned()));
-        }
-        if !self.seen.insert(Identity::of(input)?) {
-            return None;
-        }
-        let own = entries(input).unwrap_or_default();
-        self.own.insert(input.join(MANIFEST));
-        self.own.extend(own.iter().filter(|e| e.command == self.command).map(|e| input.join(&e.file)));
-        let inside = std::fs::read_dir(input).into_iter().flatten().flatten().map(|entry| entry.path());
-        let inside: Vec<PathBuf> = inside.filter(|path| !self.own.contains(path)).collect();
-        inside.iter().find_map(|path| self.find(path))
+        read => read.map_err(|error| Error::io("read", &path, error)),
     }
 }
 
@@ -454,6 +436,40 @@ mod tests {
         claim(folder.path(), &["a", "b/"], &[]).unwrap();
         std::fs::write(folder.path().join("b/d"), "").unwrap();
         assert!(claim(folder.path(), &["a", "b/"], &[]).unwrap_err().to_string().contains("b/d"));
+    }
+
+    #[test]
+    fn several_may_write_into_one_folder() {
+        let folder = &tempfile::tempdir().unwrap();
+        let names: Vec<Vec<String>> =
+            (0..4).map(|part| (0..20).map(|number| format!("{part}-{number}")).collect()).collect();
+        std::thread::scope(|scope| {
+            for own in &names {
+                scope.spawn(move || {
+                    let all = [own.as_slice(), &["shared".to_owned()]].concat();
+                    let outputs = Outputs::claim("test", folder.path(), &all, &[], Existing::Refuse).unwrap();
+                    all.iter().for_each(|name| drop(outputs.write(name, None, bytes_of(b"a")).unwrap()));
+                });
+            }
+        });
+        let all = [names.concat(), vec!["shared".to_owned()]].concat();
+        let outputs = Outputs::claim("test", folder.path(), &all, &[], Existing::Refuse).unwrap();
+        let lines = std::fs::read_to_string(folder.path().join(MANIFEST)).unwrap().lines().count();
+        let manifest = outputs.manifest();
+        assert_eq!(lines, manifest.entries.len(), "no line was cut");
+        let listed = |name: &String| manifest.entries.iter().any(|entry| entry.file == *name);
+        assert!(all.iter().all(listed), "no line was lost");
+    }
+
+    #[test]
+    fn what_another_process_wrote_since_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, other] = [(); 2].map(|()| claim(folder.path(), &["a"], &[]).unwrap());
+        one.write("a", Some(Value::from(1)), bytes_of(b"content")).unwrap();
+        assert!(other.is_made_from("a", &Value::from(1)).unwrap());
+        assert!(!other.is_made_from("a", &Value::from(2)).unwrap());
+        one.write("a", Some(Value::from(2)), bytes_of(b"other")).unwrap();
+        assert!(other.is_made_from("a", &Value::from(2)).unwrap());
     }
 
     #[cfg(unix)]
