@@ -37,6 +37,7 @@ pub use published::Conventions;
 pub use sampling::{FoldChoice, FractionMode, Sampling, SamplingRule, TaskConfig};
 pub use schedule::{
     CheckpointConfig, KernelPath, Kernels, Length, LoaderConfig, PostMode, Precision, Schedule, Validation,
+    WINDOW_STEPS,
 };
 
 use method::{Adversarial, PatchAugmentation};

@@ -1,5 +1,7 @@
 //! How long to train, when to validate and to write checkpoints, and what the machine gives for it.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::Problems;
@@ -121,6 +123,9 @@ impl Schedule {
     }
 }
 
+/// The shares of a window's edge by which sliding windows may step.
+pub const WINDOW_STEPS: RangeInclusive<f64> = 0.05..=1.0;
+
 /// Validation while training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -159,7 +164,7 @@ impl Default for Validation {
 
 impl Validation {
     pub(super) fn check(&self, problems: &mut Problems) {
-        problems.demand((0.05..=1.0).contains(&self.step), "validation.step", "from 0.05 to 1");
+        problems.demand(WINDOW_STEPS.contains(&self.step), "validation.step", "from 0.05 to 1");
     }
 }
 

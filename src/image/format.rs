@@ -7,7 +7,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::volume::{Grid, Image, Labels};
+use super::volume::{Grid, Image, Labels, Volume};
 use super::{Doubt, nifti};
 use crate::{Error, Result, files};
 
@@ -168,6 +168,29 @@ pub fn image_content<'a>(path: &'a Path, image: &'a Image, like: Option<&'a Head
     }
 }
 
+/// A volume of numbers from 0 to 1, as they are stored.
+#[derive(Clone, Debug)]
+pub enum Shares {
+    /// Multiples of 1/65535. Readers that know a file's slope see numbers from 0 to 1.
+    U16(Volume<u16>),
+    /// 32-bit floating point.
+    F32(Image),
+}
+
+/// What a file of shares holds; otherwise as [`write_labels`].
+///
+/// # Errors
+/// Those of [`write_labels`], but for the system's.
+pub fn shares_content<'a>(
+    path: &'a Path,
+    shares: &'a Shares,
+    like: Option<&'a Header>,
+) -> Result<Content<'a>> {
+    match Format::to_write(path)? {
+        Format::Nifti => nifti::shares_content(path, shares, like.map(|Header::Nifti(header)| header)),
+    }
+}
+
 /// The ending of files that are written where nothing asks for another.
 pub const ENDING: &str = ".nii.gz";
 /// Endings that files of a data set and written files may have.
@@ -224,6 +247,11 @@ pub(crate) fn channel_name(case: &str, channel: usize, ending: &str) -> String {
 /// `CASE_probability_1.nii.gz`: the file of the probabilities of one class.
 pub(crate) fn probability_name(case: &str, class: usize, ending: &str) -> String {
     format!("{case}{PROBABILITY}{class}{ending}")
+}
+
+/// `CASE_entropy.nii.gz`: the file of the entropy of the classes' probabilities.
+pub(crate) fn entropy_name(case: &str, ending: &str) -> String {
+    format!("{case}_entropy{ending}")
 }
 
 /// The case of a stem `CASE_probability_1`.

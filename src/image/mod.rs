@@ -8,12 +8,12 @@ pub mod resample;
 pub mod volume;
 
 pub use format::{
-    Content, ENDING, ENDINGS, Format, Header, image_content, labels_content, read_channels, read_header,
-    read_image, read_labels, write_image, write_labels, write_place,
+    Content, ENDING, ENDINGS, Format, Header, Shares, image_content, labels_content, read_channels,
+    read_header, read_image, read_labels, shares_content, write_image, write_labels, write_place,
 };
 pub(crate) use format::{
-    case_of_probability, channel_name, endings_in_words, image_stem, probability_name, readable_stem,
-    single_stem, split_channel, stem,
+    case_of_probability, channel_name, endings_in_words, entropy_name, image_stem, probability_name,
+    readable_stem, single_stem, split_channel, stem,
 };
 
 /// Something doubtful about a file that can be read all the same.

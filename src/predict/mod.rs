@@ -9,13 +9,13 @@
 
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array3, ArrayView4, s};
+use ndarray::ArrayView4;
 use serde_json::Value;
 
 use crate::data::dataset::{Case, LabelScheme};
 use crate::files::Outputs;
 use crate::image;
-use crate::image::volume::{Labels, Volume};
+use crate::image::volume::Labels;
 use crate::prepare::{Restorer, Sample};
 use crate::score::operating::{Bias, CaseOdds};
 use crate::{Result, files};
@@ -27,11 +27,13 @@ pub mod post;
 pub mod scored;
 mod tally;
 pub mod tiling;
+pub mod volumes;
 pub(crate) mod voxels;
 pub mod windows;
 
 use post::Steps;
 use tally::Tally;
+use volumes::{Filling, VolumeName, Volumes};
 
 /// Gives every voxel of a prepared sample the probabilities of the classes. Whatever can do that, a network or another
 /// model, can be validated, tested and used by `segen predict`.
@@ -76,15 +78,6 @@ pub enum Place<'a> {
     Claimed(&'a Outputs),
 }
 
-/// Whether the probabilities of the classes are written beside the labels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Probabilities {
-    /// Label maps alone.
-    Unwritten,
-    /// One volume per class too. Takes memory for classes x volume.
-    Written,
-}
-
 /// One label file.
 #[derive(Clone, Debug)]
 pub struct LabelFile {
@@ -102,15 +95,20 @@ impl LabelFiles<'_> {
         format!("{id}{ending}")
     }
 
-    /// Name of the probabilities of a class, below the folder: in a folder of their own, so that who reads the folder
-    /// of label maps does not take them for such.
-    pub fn probability_name(id: &str, class: usize, ending: &str) -> String {
-        format!("probabilities/{}", image::probability_name(id, class, ending))
+    /// Name of a volume, below the folder: in a folder of its kind, so that who reads the folder of label maps does not
+    /// take it for one.
+    pub fn volume_name(id: &str, volume: VolumeName, ending: &str) -> String {
+        match volume {
+            VolumeName::Probability(class) => {
+                format!("probabilities/{}", image::probability_name(id, class, ending))
+            }
+            VolumeName::Entropy => format!("entropy/{}", image::entropy_name(id, ending)),
+        }
     }
 
     /// Predicts the sample of a case and writes its label map. It lies on the grid of the case's first image, with that
-    /// file's header; voxels outside the case's mask are background; `steps` have changed it, but not the
-    /// probabilities. `from` is what the files are made from, for the manifest of a claimed place.
+    /// file's header; voxels outside the case's mask are background; `steps` have changed it, but not the volumes of
+    /// probabilities and entropy. `from` is what the files are made from, for the manifest of a claimed place.
     ///
     /// # Errors
     /// Where the mask or the header cannot be read, or a file cannot be written.
@@ -119,27 +117,26 @@ impl LabelFiles<'_> {
         case: &Case,
         sample: &Sample,
         steps: &Steps,
-        probabilities: Probabilities,
+        volumes: Volumes,
         from: Option<&Value>,
         advance: &mut dyn FnMut(usize),
     ) -> Result<LabelFile> {
         let mask = mask_of(case)?;
         let header = image::read_header(&case.images[0])?;
-        let labels = match probabilities {
-            Probabilities::Unwritten => segment(self.segmenter, sample, self.bias, advance),
-            Probabilities::Written => {
-                let (labels, probabilities) =
-                    segment_with_probabilities(self.segmenter, sample, self.bias, advance);
-                for (class, voxels) in probabilities.into_iter().enumerate() {
-                    let name = Self::probability_name(&case.id, class, self.ending);
-                    let volume = Volume::new(voxels, labels.grid.clone());
-                    let path = self.place.path(&name);
-                    let content = image::image_content(&path, &volume, Some(&header))?;
-                    self.place.write(&name, from, content)?;
-                }
-                labels
-            }
+        let mut filling = Filling::new(volumes, self.segmenter, &sample.geometry);
+        let restorer = restorer(self.segmenter, sample, self.bias);
+        let restorer = match volumes == Volumes::default() {
+            true => restorer,
+            false => restorer.with_sink(|x, plane| filling.plane(x, plane)),
         };
+        let labels = stream(self.segmenter, sample, restorer, advance);
+        for (volume, shares) in filling.finish() {
+            let name = Self::volume_name(&case.id, volume, self.ending);
+            let path = self.place.path(&name);
+            let content = image::shares_content(&path, &shares, Some(&header))?;
+            let from = from.map(|from| volumes.made_from(from, volume));
+            self.place.write(&name, from.as_ref(), content)?;
+        }
         self.finish(case, labels, mask, &header, steps, from)
     }
 
@@ -246,30 +243,6 @@ pub fn segment(
     advance: &mut dyn FnMut(usize),
 ) -> Labels {
     stream(segmenter, sample, restorer(segmenter, sample, bias), advance)
-}
-
-/// As [`segment`], with the probabilities of every class on the scan's own grid. These take memory for
-/// classes x volume.
-pub fn segment_with_probabilities(
-    segmenter: &dyn Segmenter,
-    sample: &Sample,
-    bias: &Bias,
-    advance: &mut dyn FnMut(usize),
-) -> (Labels, Vec<Array3<f32>>) {
-    let geometry = &sample.geometry;
-    let [nx, ny, nz] = geometry.original.oriented(&geometry.orientation).shape;
-    let mut volumes = vec![Array3::<f32>::zeros((nx, ny, nz)); segmenter.classes()];
-    volumes[0].fill(1.0);
-    let [x0, y0, z0] = geometry.crop_start;
-    let [_, cy, cz] = geometry.crop_shape;
-    let restorer = restorer(segmenter, sample, bias).with_sink(|x, plane| {
-        for (volume, values) in volumes.iter_mut().zip(plane.outer_iter()) {
-            volume.slice_mut(s![x0 + x, y0..y0 + cy, z0..z0 + cz]).assign(&values);
-        }
-    });
-    let labels = stream(segmenter, sample, restorer, advance);
-    let volumes = volumes.iter().map(|volume| geometry.orientation.undo(volume.view()).to_owned()).collect();
-    (labels, volumes)
 }
 
 /// Without a bias the plain decision is made, not one with odds of 1.

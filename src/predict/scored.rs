@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use super::LabelFiles;
 use super::choice::{Evidence, PostChoice};
 use super::post::Steps;
-use super::{LabelFiles, Probabilities};
+use super::volumes::Volumes;
 use crate::data::dataset::Case;
 use crate::files::create_folder;
 use crate::image;
@@ -130,7 +131,7 @@ fn predict(files: &LabelFiles<'_>, case: &Case, sample: &Sample, steps: StepsOf<
         StepsOf::OtherCases => &none,
     };
     let Some(reference) = &case.labels else {
-        files.write(case, sample, own, Probabilities::Unwritten, None, &mut |_| {})?;
+        files.write(case, sample, own, Volumes::default(), None, &mut |_| {})?;
         return Ok(Told::default());
     };
     let (reference, _) = image::read_labels(reference)?;

@@ -7,7 +7,8 @@ pub fn starts(length: usize, patch: usize, step: f64) -> Vec<i64> {
         return vec![-(((patch - length) / 2) as i64)];
     }
     let room = (length - patch) as f64;
-    let count = (room / (patch as f64 * step)).ceil() as usize + 1;
+    // However small the step, there is a window for every voxel at most.
+    let count = (room / (patch as f64 * step)).ceil().min(room) as usize + 1;
     let actual = room / (count - 1).max(1) as f64;
     let mut starts: Vec<i64> = (0..count).map(|i| (actual * i as f64).round() as i64).collect();
     // Steps of less than half a voxel would visit a window twice.

@@ -1,12 +1,12 @@
 use std::path::PathBuf;
 
 use segen::commands::operating::OperatingPoint;
-use segen::commands::predict::{self, Known, Mirror, Predictions, Request};
+use segen::commands::predict::{self, Known, Mirror, Part, Predictions, Request};
 use segen::commands::trained::Which;
 use segen::config::PostMode;
 use segen::policy::Policy;
-use segen::predict::Probabilities;
 use segen::predict::forms::{Average, TestTime};
+use segen::predict::volumes::{self, Volumes};
 use segen::run::{self, Run};
 use segen::score::Masks;
 
@@ -25,6 +25,14 @@ enum Post {
     Auto,
     /// None
     Off,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Depth {
+    /// Steps of 1/65535 in two bytes; nibabel and ITK read them as numbers from 0 to 1
+    U16,
+    /// As computed, in four bytes
+    F32,
 }
 
 #[derive(Debug, clap::Args)]
@@ -48,6 +56,10 @@ pub(crate) struct Args {
     /// Which weights: latest, best (on the validation cases), or the number of a step whose checkpoint is there
     #[arg(long, value_name = "WHICH", default_value_t)]
     checkpoint: Which,
+    /// Share of a window's edge by which windows step, 0.05 to 1: 1 is four to eight times as fast as 0.5 and less exact
+    /// where windows meet [default: validation.step of the run, 0.5]
+    #[arg(long, value_name = "SHARE")]
+    step: Option<f64>,
     /// Average over mirror images too, along the axes that the run was trained with and no others: up to 8 times the work
     #[arg(long)]
     mirror: bool,
@@ -68,9 +80,18 @@ pub(crate) struct Args {
     /// Steps after the prediction, such as the removal of small parts
     #[arg(long, value_name = "WHICH", default_value = "auto")]
     post: Post,
-    /// Also write one volume of probabilities per class (probabilities/CASE_probability_CLASS.nii.gz)
+    /// Also write one volume of probabilities per class (probabilities/CASE_probability_CLASS.nii.gz): u16 in steps of
+    /// 1/65535, or =f32
+    #[arg(long, value_name = "DEPTH", num_args = 0..=1, require_equals = true, default_missing_value = "u16")]
+    probabilities: Option<Depth>,
+    /// Also write how undecided the network or the ensemble is (entropy/CASE_entropy.nii.gz): entropy of the
+    /// probabilities, 0 where one class is certain to 1 where all are alike
     #[arg(long)]
-    probabilities: bool,
+    entropy: bool,
+    /// Predict this share of the scans only, sorted by name, as in 2/8: one task of a job array; all may write into one
+    /// folder
+    #[arg(long, value_name = "I/N", default_value_t = Part::WHOLE)]
+    part: Part,
     /// Folder for the label maps
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
@@ -103,7 +124,9 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
         runs: &runs,
         checkpoint: args.checkpoint,
         inputs: &args.input,
+        part: args.part,
         masks: &masks,
+        step: args.step,
         mirror: if args.mirror { Mirror::Trained } else { Mirror::Off },
         test_time: policy.map(|policy| TestTime { policy, top: args.top, average }),
         operating: OperatingPoint::read(&args.operating)?,
@@ -111,7 +134,13 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
             Post::Auto => PostMode::Auto,
             Post::Off => PostMode::Off,
         },
-        probabilities: if args.probabilities { Probabilities::Written } else { Probabilities::Unwritten },
+        volumes: Volumes {
+            probabilities: args.probabilities.map(|depth| match depth {
+                Depth::U16 => volumes::Depth::U16,
+                Depth::F32 => volumes::Depth::F32,
+            }),
+            entropy: args.entropy,
+        },
         folder: &args.output,
         existing: args.existing.existing(),
         known: if args.go_on { Known::Skip } else { Known::Again },

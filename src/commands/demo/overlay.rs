@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::rows::{Decision, Subject};
 use crate::commands::operating::OperatingPoint;
-use crate::commands::predict::{self, Known, Mirror};
+use crate::commands::predict::{self, Known, Mirror, Part};
 use crate::commands::trained::Which;
 use crate::config::PostMode;
 use crate::data::dataset::{Case, Dataset};
@@ -12,7 +12,7 @@ use crate::files::Existing;
 use crate::image;
 use crate::image::volume::{Image, Labels};
 use crate::picture::{self, OverlayRow};
-use crate::predict::Probabilities;
+use crate::predict::volumes::Volumes;
 use crate::progress::Silent;
 use crate::run::Run;
 use crate::score::Masks;
@@ -101,12 +101,14 @@ impl Workshop<'_> {
             runs: std::slice::from_ref(run),
             checkpoint: Which::Latest,
             inputs: &case.images,
+            part: Part::WHOLE,
             masks: &Masks::Beside,
+            step: None,
             mirror: Mirror::Off,
             test_time: None,
             operating: OperatingPoint::Odds(vec![bias.describe(&names)]),
             post: PostMode::Off,
-            probabilities: Probabilities::Unwritten,
+            volumes: Volumes::default(),
             folder: &folder,
             existing: self.existing,
             known: Known::Skip,

@@ -11,6 +11,7 @@ use super::header::{Header, Storage, has_ending};
 use super::layout::{ByteOrder, Field, Fields, Version};
 use super::voxels::Datatype;
 use crate::image::volume::{Fit, Grid, Image, Labels};
+use crate::image::{Content, Shares};
 use crate::{Error, Result, files};
 
 /// Writes a segmentation as unsigned bytes, `scl_slope` 1 and `scl_inter` 0.
@@ -66,6 +67,37 @@ pub fn image_content(
     content(path, (fields, extensions), &image.voxels, move |value: &f32| match order {
         ByteOrder::Little => value.to_le_bytes(),
         ByteOrder::Big => value.to_be_bytes(),
+    })
+}
+
+/// What a volume of shares becomes at `path`: u16 with a `scl_slope` of 1/65535, or f32, shown from 0 to 1; otherwise
+/// like [`write_labels`]. The slope is rounded to 24 bits, and down: 65535 steps are 1 less 2e-10, never more than 1.
+///
+/// # Errors
+/// As [`write_labels`], but for those of the operating system.
+pub fn shares_content<'a>(path: &'a Path, shares: &'a Shares, like: Option<&Header>) -> Result<Content<'a>> {
+    let (grid, datatype, slope) = match shares {
+        Shares::U16(volume) => (&volume.grid, Datatype::U16, 1.0 / f64::from(u16::MAX)),
+        Shares::F32(volume) => (&volume.grid, Datatype::F32, 1.0),
+    };
+    let (mut fields, extensions) = header_for(path, grid, datatype, like)?;
+    fields.set_real(Field::SclSlope, 0, slope);
+    fields.set_real(Field::CalMin, 0, 0.0);
+    fields.set_real(Field::CalMax, 0, 1.0);
+    let order = fields.order;
+    Ok(match shares {
+        Shares::U16(volume) => {
+            Box::new(content(path, (fields, extensions), &volume.voxels, move |value: &u16| match order {
+                ByteOrder::Little => value.to_le_bytes(),
+                ByteOrder::Big => value.to_be_bytes(),
+            })?)
+        }
+        Shares::F32(volume) => {
+            Box::new(content(path, (fields, extensions), &volume.voxels, move |value: &f32| match order {
+                ByteOrder::Little => value.to_le_bytes(),
+                ByteOrder::Big => value.to_be_bytes(),
+            })?)
+        }
     })
 }
 

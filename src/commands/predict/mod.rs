@@ -1,5 +1,9 @@
 //! Segments scans that are nobody's training or validation cases: files in, label maps out.
 
+mod ahead;
+mod job;
+mod part;
+
 use std::path::{Path, PathBuf};
 
 use segen_kernels::Device;
@@ -8,22 +12,25 @@ use serde_json::{Value, json};
 use super::operating::{OperatingPoint, biases};
 use super::scans::{self, Scan};
 use super::trained::{Trained, Which, segmenter};
-use crate::config::PostMode;
+use crate::config::{PostMode, WINDOW_STEPS};
 use crate::data::dataset::Case;
 use crate::files::{self, Digest, Existing, Outputs, bytes_of};
 use crate::predict::choice::PostChoice;
 use crate::predict::forms::TestTime;
 use crate::predict::mirror::Mirrors;
 use crate::predict::post::Steps;
+use crate::predict::volumes::Volumes;
 use crate::predict::windows::WindowOptions;
-use crate::predict::{LabelFiles, Place, Probabilities, Segmenter};
-use crate::prepare::Sample;
+use crate::predict::{LabelFiles, Place};
 use crate::progress::Progress;
 use crate::run::Run;
 use crate::run::record::Record;
 use crate::score::Masks;
 use crate::score::operating::Bias;
 use crate::{Error, Result};
+
+use job::Preparation;
+pub use part::Part;
 
 /// Whether mirror images are predicted too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +59,13 @@ pub struct Request<'a> {
     pub checkpoint: Which,
     /// Files and folders of scans.
     pub inputs: &'a [PathBuf],
+    /// Which of them, sorted by name.
+    pub part: Part,
     /// Where the region of interest of every scan is, `CASE.nii.gz` as the data set's `masksTr`: scans are normalised
     /// inside it, and outside all is background.
     pub masks: &'a Masks,
+    /// Share of a window's edge by which windows step; where there is none, that of the first run's validation.
+    pub step: Option<f64>,
     /// Test-time mirroring.
     pub mirror: Mirror,
     /// Test-time policy, instead of mirroring.
@@ -63,9 +74,10 @@ pub struct Request<'a> {
     pub operating: OperatingPoint,
     /// Whether the steps that the runs ship change the label maps.
     pub post: PostMode,
-    /// What to write.
-    pub probabilities: Probabilities,
-    /// Where to: label maps, `dataset.json` and, below `probabilities/`, probabilities.
+    /// What to write beside the label maps.
+    pub volumes: Volumes,
+    /// Where to: label maps, `dataset.json` and, in folders of their own, volumes. Several processes may write into one
+    /// folder at the same time.
     pub folder: &'a Path,
     /// What becomes of files of these names that are there already.
     pub existing: Existing,
@@ -100,8 +112,8 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Predictions
         return Err(Error::config("RUN", "there is no run", "name the folder of a trained run"));
     };
     let record = &first.record;
-    let scans = scans::find(request.inputs, record.plan.channels, request.masks)?;
-    let options = WindowOptions { mirrors: mirrors(request, &runs, progress)?, ..first.window_options() };
+    let scans = request.part.take(scans::find(request.inputs, record.plan.channels, request.masks)?);
+    let options = options(request, &runs, progress)?;
     let steps = steps(request, &runs, progress);
     let biases = biases(&request.operating, &runs, progress)?;
     let settings = settings(request, &runs, &options, (&steps, &biases));
@@ -113,23 +125,51 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Predictions
         _ => Bias::none(segmenter.classes() - 1),
     };
     let outputs = claim(request, &scans, record.labels.classes(), &record.file_ending)?;
-    tell_masks(first, &scans, progress);
+    tell(first, request.part, &scans, progress);
     let description: Value = record.run.read_json("dataset.json")?;
     outputs.write("dataset.json", None, bytes_of(format!("{description:#}\n").as_bytes()))?;
-    let (steps, segmenter) = (&steps, segmenter.as_ref());
-    let job = Job { request, first, segmenter, bias: &bias, steps, settings, outputs: &outputs };
+    let files = LabelFiles {
+        segmenter: segmenter.as_ref(),
+        bias: &bias,
+        scheme: &record.labels,
+        ending: &record.file_ending,
+        place: Place::Claimed(&outputs),
+    };
+    let preparation = Preparation { request, first, settings, outputs: &outputs };
+    predict(&files, (request, &steps), &preparation, scans, progress)
+}
+
+/// Predicts the scans that can be used.
+fn predict(
+    files: &LabelFiles<'_>,
+    (request, steps): (&Request<'_>, &Steps),
+    preparation: &Preparation<'_>,
+    scans: Vec<Scan>,
+    progress: &dyn Progress,
+) -> Result<Predictions> {
     let mut predictions = Predictions::default();
+    let mut cases = Vec::new();
     for (case, looked) in scans {
-        let done = match looked {
-            Ok(()) => job.predict(&case, progress),
-            Err(error) => Err(error),
-        };
-        match done {
-            Ok((file, Known::Again)) => predictions.written.push(file),
-            Ok((file, Known::Skip)) => predictions.skipped.push(file),
+        match looked {
+            Ok(()) => cases.push(case),
             Err(error) => predictions.failed.push((case.id, error)),
         }
     }
+    let ahead = ahead::is_possible(&cases, &preparation.first.record.plan, progress);
+    ahead::for_each(
+        &cases,
+        ahead,
+        |case| preparation.prepare(case),
+        |case, ready| {
+            let done = ready.and_then(|ready| job::predict(files, (request, steps), case, ready, progress));
+            match done {
+                Ok((file, Known::Again)) => predictions.written.push(file),
+                Ok((file, Known::Skip)) => predictions.skipped.push(file),
+                Err(error) => predictions.failed.push((case.id.clone(), error)),
+            }
+        },
+    );
+    predictions.failed.sort_by(|one, other| one.0.cmp(&other.0));
     if predictions.written.is_empty() && predictions.skipped.is_empty() {
         let mut failed = std::mem::take(&mut predictions.failed).into_iter();
         if let Some((_, first)) = failed.next() {
@@ -140,74 +180,27 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Predictions
     Ok(predictions)
 }
 
-/// What is alike for all scans.
-struct Job<'a> {
-    request: &'a Request<'a>,
-    first: &'a Trained,
-    segmenter: &'a dyn Segmenter,
-    bias: &'a Bias,
-    steps: &'a Steps,
-    settings: Value,
-    outputs: &'a Outputs,
+/// The files of a scan beside its label map.
+fn volume_names(request: &Request<'_>, id: &str, classes: usize, ending: &str) -> Vec<String> {
+    let volumes = request.volumes.names(classes);
+    volumes.iter().map(|volume| LabelFiles::volume_name(id, *volume, ending)).collect()
 }
 
-impl Job<'_> {
-    /// Predicts one scan, or finds its files as they would be.
-    fn predict(&self, case: &Case, progress: &dyn Progress) -> Result<(PathBuf, Known)> {
-        let ending = &self.first.record.file_ending;
-        let from = self.from(case)?;
-        let label_file = LabelFiles::name(&case.id, ending);
-        if self.request.known == Known::Skip {
-            let mut names = vec![label_file.clone()];
-            names.extend(self.probability_names(&case.id));
-            if all(&names, |name| self.outputs.is_made_from(name, &from))? {
-                return Ok((self.outputs.path(&label_file), Known::Skip));
-            }
-        }
-        let sample = self.first.record.plan.recipe().prepare_images(&case.images, case.mask.as_deref())?;
-        warn_constant(case, &sample, progress);
-        progress.begin(&case.id, self.segmenter.passes(sample.geometry.shape) as u64);
-        let files = LabelFiles {
-            segmenter: self.segmenter,
-            bias: self.bias,
-            scheme: &self.first.record.labels,
-            ending,
-            place: Place::Claimed(self.outputs),
-        };
-        let advance = &mut |passes: usize| progress.advance(passes as u64);
-        let written =
-            files.write(case, &sample, self.steps, self.request.probabilities, Some(&from), advance);
-        progress.end();
-        Ok((written?.path, Known::Again))
+/// Sliding windows as the run's validation uses them, or as they are asked for.
+fn options(request: &Request<'_>, runs: &[Trained], progress: &dyn Progress) -> Result<WindowOptions> {
+    let own = runs[0].window_options();
+    let step = request.step.unwrap_or(own.step);
+    if !WINDOW_STEPS.contains(&step) {
+        return Err(Error::config(
+            "--step",
+            format!("{step} is not from {} to {}", WINDOW_STEPS.start(), WINDOW_STEPS.end()),
+            "give the share of a window's edge by which windows step, such as 0.5",
+        ));
     }
-
-    /// What the files of a scan are made from: the settings, and the content of its own files.
-    fn from(&self, case: &Case) -> Result<Value> {
-        let digest = |path: &PathBuf| Digest::of_file(path).map(|digest| json!(digest));
-        let images = case.images.iter().map(digest).collect::<Result<Vec<_>>>()?;
-        let mask = case.mask.as_ref().map(digest).transpose()?;
-        Ok(json!({ "settings": self.settings, "images": images, "mask": mask }))
+    if request.step.is_some() && !runs[0].record.plan.field()?.is_same() {
+        progress.note("--step has no effect: windows of this network stand side by side without overlap");
     }
-
-    fn probability_names(&self, id: &str) -> Vec<String> {
-        let record = &self.first.record;
-        probability_names(self.request, id, record.labels.classes(), &record.file_ending)
-    }
-}
-
-/// Whether all are so.
-fn all(names: &[String], so: impl Fn(&str) -> Result<bool>) -> Result<bool> {
-    for name in names {
-        if !so(name)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn probability_names(request: &Request<'_>, id: &str, classes: usize, ending: &str) -> Vec<String> {
-    let classes = if request.probabilities == Probabilities::Written { classes } else { 0 };
-    (0..classes).map(|class| LabelFiles::probability_name(id, class, ending)).collect()
+    Ok(WindowOptions { step, mirrors: mirrors(request, runs, progress)?, ..own })
 }
 
 /// Everything that decides about a label map but the scan.
@@ -312,15 +305,18 @@ fn claim(request: &Request<'_>, scans: &[Scan], classes: usize, ending: &str) ->
     for (case, looked) in scans {
         if looked.is_ok() {
             names.push(LabelFiles::name(&case.id, ending));
-            names.extend(probability_names(request, &case.id, classes, ending));
+            names.extend(volume_names(request, &case.id, classes, ending));
         }
         inputs.extend(case.images.iter().chain(&case.mask).cloned());
     }
     Outputs::claim("predict", request.folder, &names, &inputs, request.existing)
 }
 
-/// Says where scans lack what the network was trained with.
-fn tell_masks(first: &Trained, scans: &[Scan], progress: &dyn Progress) {
+/// Says which scans they are, and where they lack what the network was trained with.
+fn tell(first: &Trained, part: Part, scans: &[Scan], progress: &dyn Progress) {
+    if part != Part::WHOLE {
+        progress.note(&format!("part {part}: {} scans", scans.len()));
+    }
     let usable: Vec<&Case> =
         scans.iter().filter(|(_, looked)| looked.is_ok()).map(|(case, _)| case).collect();
     let masked = usable.iter().filter(|case| case.mask.is_some()).count();
@@ -332,19 +328,5 @@ fn tell_masks(first: &Trained, scans: &[Scan], progress: &dyn Progress) {
             "warning: the network was trained on scans with regions of interest, inside which intensities were \
              normalised; without theirs (--masks FOLDER) scans are normalised otherwise, and lesions may be missed",
         );
-    }
-}
-
-/// Warns of a channel in which nothing can be seen.
-fn warn_constant(case: &Case, sample: &Sample, progress: &dyn Progress) {
-    for (channel, image) in sample.images.outer_iter().enumerate() {
-        let first = image.first().copied().unwrap_or(0.0);
-        if image.iter().all(|value| *value == first) {
-            let file = case.images.get(channel).unwrap_or(&case.images[0]);
-            progress.note(&format!(
-                "warning: `{}`: all voxels of channel {channel} are alike, there is nothing in it to segment",
-                file.display()
-            ));
-        }
     }
 }
