@@ -1,4 +1,4 @@
-//! `segen predict` as a job among others, and what it writes beside label maps.
+//! `segen predict` as a job among others, what it writes beside label maps, and scores for other programs.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
 
@@ -12,6 +12,7 @@ use std::sync::LazyLock;
 use common::{phantom, segen};
 use ndarray::Array3;
 use segen::image;
+use serde_json::Value;
 
 /// A data set and a run of it, trained for a few steps, that no test changes.
 struct World {
@@ -215,4 +216,54 @@ fn probabilities_and_entropy_stand_beside_label_maps_that_can_be_scored() {
     assert!(go_on(&[]).contains("were there already"));
     assert!(!go_on(&["--probabilities"]).contains("were there already"));
     assert_eq!(sizes(&exact), sizes(&short));
+}
+
+/// Lines of a table of scores, each a list of fields; none of ours has a comma in it.
+fn table(file: &Path) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(file).unwrap();
+    text.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect()
+}
+
+#[test]
+fn scores_of_single_cases_stand_in_a_table_beside_every_summary() {
+    let folder = tempfile::tempdir().unwrap();
+    let predictions = WORLD.run.join("test");
+    let (summary, named) = (folder.path().join("summary.json"), folder.path().join("mine.json"));
+    for file in [&summary, &named] {
+        fine(&["evaluate"], &[&predictions, &WORLD.dataset.join("labelsTs")], file);
+    }
+    let own = fs::read(WORLD.run.join("test/scores.csv")).unwrap();
+    assert_eq!(own, fs::read(folder.path().join("scores.csv")).unwrap());
+    assert_eq!(own, fs::read(folder.path().join("mine-scores.csv")).unwrap());
+    for part in ["test", "validation"] {
+        let json: Value =
+            serde_json::from_slice(&fs::read(WORLD.run.join(part).join("summary.json")).unwrap()).unwrap();
+        let lines = table(&WORLD.run.join(part).join("scores.csv"));
+        let (heading, lines) = lines.split_first().unwrap();
+        assert_eq!(heading[..4], ["case", "region", "label", "Dice"].map(str::to_owned));
+        let cases = json["metric_per_case"].as_array().unwrap();
+        assert_eq!(lines.len(), cases.len());
+        for (line, case) in lines.iter().zip(cases) {
+            assert_eq!(line.len(), heading.len());
+            assert!(case["prediction_file"].as_str().unwrap().contains(&line[0]), "{line:?}");
+            assert_eq!(line[1..3], ["lesion", "1"].map(str::to_owned));
+            let metrics = case["metrics"]["1"].as_object().unwrap();
+            assert_eq!(metrics.len(), heading.len() - 4, "every measure has a column");
+            for (name, value) in metrics {
+                let column = heading.iter().position(|heading| heading == name).unwrap();
+                match value.as_f64() {
+                    // Readers of JSON may be a last bit off.
+                    Some(value) => {
+                        let off = line[column].parse::<f64>().unwrap() - value;
+                        assert!(off.abs() <= 1e-12 * value.abs(), "{name}: {} {value}", line[column]);
+                    }
+                    None => assert_eq!(line[column], "", "{name}"),
+                }
+            }
+        }
+    }
+    // A table of somebody else's is not replaced.
+    fs::write(folder.path().join("scores.csv"), "mine").unwrap();
+    let said = refused(&["evaluate"], &[&predictions, &WORLD.dataset.join("labelsTs")], Some(&summary));
+    assert!(said.contains("scores.csv"), "{said}");
 }

@@ -4,6 +4,7 @@
 //! Every file is written by [`write`] (aside, brought to the disk, then renamed), every log by [`append_line`]. What
 //! goes to a place that the user chose goes through [`Outputs`] or [`OutputFile`].
 
+mod csv;
 mod identity;
 mod outputs;
 mod text;
@@ -19,6 +20,7 @@ use twox_hash::XxHash3_128;
 
 use crate::{Error, Result};
 
+pub(crate) use csv::csv_line;
 pub(crate) use identity::are_same;
 pub(crate) use outputs::split;
 pub use outputs::{Existing, MANIFEST, OutputFile, Outputs};

@@ -31,7 +31,7 @@ pub use folder::{evaluate, find_description, find_scheme, inputs};
 pub use overlap::score;
 pub use read::{ScoredCase, ScoredFolder};
 pub use scores::{Metric, Scores};
-pub use summary::{Average, CaseScores, Summary};
+pub use summary::{Average, CaseScores, Summary, scores_file};
 
 /// How cases are scored. The defaults are nnU-Net's conventions where it has one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{Metric, ScoreOptions, Scores};
 use crate::data::dataset::{LabelScheme, Region};
 use crate::error::{Error, Result};
-use crate::files::{create_folder, write_atomically};
+use crate::files::{create_folder, csv_line, write_atomically};
 
 /// The scores of one case.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,13 +110,31 @@ impl Summary {
         }
     }
 
-    /// Writes `summary.json` to `path`, making its folder where there is none.
+    /// The text of `scores.csv`: one line for every case and region with all measures, under the names that they have in
+    /// `summary.json`; what is undefined is empty.
+    pub fn to_csv(&self) -> String {
+        let names = ["case", "region", "label"].map(str::to_owned).into_iter();
+        let measures = Metric::ALL.into_iter().map(|metric| metric.key(&self.options));
+        let mut text = csv_line(names.chain(measures).chain(["HD95_penalised".to_owned()]));
+        for case in &self.cases {
+            for (region, scores) in self.regions.iter().zip(&case.scores) {
+                let names = [case.case.clone(), region.name.clone(), region_key(region)].into_iter();
+                let value = |metric| scores.get(metric).map_or(String::new(), |value: f64| value.to_string());
+                let penalised = scores.hd95_penalised.to_string();
+                text.push_str(&csv_line(names.chain(Metric::ALL.into_iter().map(value)).chain([penalised])));
+            }
+        }
+        text
+    }
+
+    /// Writes `summary.json` to `path`, making its folder where there is none, and `scores.csv` beside it.
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = self.to_json()?;
         if let Some(folder) = path.parent() {
             create_folder(folder)?;
         }
-        write_atomically(path, text.as_bytes())
+        write_atomically(path, text.as_bytes())?;
+        write_atomically(&scores_file(path), self.to_csv().as_bytes())
     }
 
     fn region_json(&self, region: usize) -> Value {
@@ -187,6 +205,16 @@ impl Serialize for Summary {
         }
         summary.serialize(serializer)
     }
+}
+
+/// Where the scores of single cases stand for a `summary.json` at `path`: in `scores.csv` beside it, or for another name
+/// `NAME.json` in `NAME-scores.csv`, so that several can lie in one folder.
+pub fn scores_file(path: &Path) -> PathBuf {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    path.with_file_name(match stem.as_str() {
+        "summary" => "scores.csv".to_owned(),
+        other => format!("{other}-scores.csv"),
+    })
 }
 
 /// The key of a region as nnU-Net writes it: the value, or the text of a Python tuple of values.

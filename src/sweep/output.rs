@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::{Comparison, Measure, Pairing, Table, TableCell, points};
-use crate::files::{Outputs, bytes_of};
+use crate::files::{Outputs, bytes_of, csv_line};
 use crate::picture::{self, Panel, Scale, Series};
 use crate::score::statistics::Interval;
 use crate::{Error, Result};
@@ -101,42 +101,45 @@ fn range(table: &Table, region: &str, measure: Measure) -> Option<(f64, f64)> {
     (low <= high).then_some(((low - room).max(0.0), (high + room).min(1.0)))
 }
 
-/// One line for every row, fraction, region and measure.
+/// One line for every row, fraction, region and measure, those of operating points after the others: these have no
+/// seeds and cases but networks, and their region is a class of the networks.
 pub fn csv(table: &Table) -> String {
-    let mut out =
-        "row,fraction,region,measure,mean,low,high,seeds,cases,undefined,generalisation_gap,held_out_mean\n"
-            .to_owned();
+    const HEADING: [&str; 13] = [
+        "row",
+        "fraction",
+        "region",
+        "measure",
+        "mean",
+        "low",
+        "high",
+        "seeds",
+        "cases",
+        "undefined",
+        "generalisation_gap",
+        "held_out_mean",
+        "networks",
+    ];
     let number = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.6}"));
+    let scored = |score: Option<Interval>| {
+        [score.map(|s| s.mean), score.map(|s| s.low), score.map(|s| s.high)].map(number)
+    };
+    let named = |row: &str, fraction: f64, region: &str, measure: &str| {
+        [row.to_owned(), fraction.to_string(), region.to_owned(), measure.to_owned()]
+    };
+    let mut out = csv_line(HEADING.map(str::to_owned));
     for c in &table.cells {
-        line(
-            &mut out,
-            format_args!(
-                "{},{},{},{},{},{},{},{},{},{},{},{}",
-                quoted(&c.row),
-                c.fraction,
-                quoted(&c.region),
-                c.measure.heading(),
-                number(c.score.map(|s| s.mean)),
-                number(c.score.map(|s| s.low)),
-                number(c.score.map(|s| s.high)),
-                c.seeds,
-                c.cases,
-                c.undefined,
-                number(c.gap),
-                number(c.held_out)
-            ),
-        );
+        let names = named(&c.row, c.fraction, &c.region, c.measure.heading());
+        let counts = [c.seeds, c.cases, c.undefined].map(|count| count.to_string());
+        let rest = [number(c.gap), number(c.held_out), String::new()];
+        out.push_str(&csv_line(names.into_iter().chain(scored(c.score)).chain(counts).chain(rest)));
+    }
+    for c in &table.points.cells {
+        let names = named(&c.row, c.fraction, &c.class, c.measure.heading());
+        let empty = std::iter::repeat_n(String::new(), 5);
+        let fields = names.into_iter().chain(scored(Some(c.score))).chain(empty);
+        out.push_str(&csv_line(fields.chain([c.networks.to_string()])));
     }
     out
-}
-
-/// As RFC 4180 has it.
-fn quoted(field: &str) -> String {
-    if field.contains([',', '"', '\n']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.to_owned()
-    }
 }
 
 /// The table for a terminal: one block for each region.

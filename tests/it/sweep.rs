@@ -489,6 +489,13 @@ fn operating_points_are_compared_with_plain_cross_entropy_pair_by_pair() {
     {
         assert!(shown.contains(part), "{part}: {shown}");
     }
+    // The same numbers for other programs, beside the scores of argmax.
+    let lines = csv(&Table::of(&results));
+    assert_eq!(lines.lines().count(), 1 + 2 * 3 * 3 + table.cells.len());
+    let columns = lines.lines().next().unwrap().split(',').count();
+    assert!(lines.lines().all(|line| line.split(',').count() == columns), "{lines}");
+    assert!(lines.contains("ce + post-hoc bias,0.1,lesion,DSC at b,0.888889,"), "{lines}");
+    assert!(lines.contains("margin,0.1,lesion,AUPRC,1.000000,1.000000,1.000000,,,,,,2\n"), "{lines}");
     // Lines of earlier versions have no histograms; their tables say nothing of them.
     let old = serde_json::to_string(&result("ce", "ce", 0, 0.1, 1, &[0.5])).unwrap();
     assert!(!old.contains("operating"));

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -6,7 +6,7 @@ use segen::data::dataset::LabelScheme;
 use segen::files::OutputFile;
 use segen::progress::Progress;
 use segen::score::{
-    EmptyRule, Masks, MissRule, MissingRule, ScoreOptions, evaluate, find_description, inputs,
+    EmptyRule, Masks, MissRule, MissingRule, ScoreOptions, evaluate, find_description, inputs, scores_file,
 };
 
 use super::{Exit, existing};
@@ -43,7 +43,8 @@ pub(crate) struct Args {
     /// Score every voxel, also where the data set has masks
     #[arg(long)]
     no_masks: bool,
-    /// Write summary.json in nnU-Net's shape to this file
+    /// Write summary.json in nnU-Net's shape to this file, and beside it scores.csv (for a file of another name
+    /// NAME-scores.csv) with one line for every case and class
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -93,17 +94,19 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
             None => Masks::Beside,
         },
     };
-    let file = match &args.output {
+    let files = match &args.output {
         Some(path) => {
             let mut inputs = inputs(&args.predictions, &args.references, &options)?;
             inputs.push(description);
-            Some(OutputFile::claim("evaluate", path, &inputs, args.existing.existing())?)
+            let claim = |path: &Path| OutputFile::claim("evaluate", path, &inputs, args.existing.existing());
+            Some((claim(path)?, claim(&scores_file(path))?))
         }
         None => None,
     };
     let summary = evaluate(&args.predictions, &args.references, &scheme, &options, output)?;
-    if let Some(file) = &file {
+    if let Some((file, scores)) = &files {
         file.write(summary.to_json()?.as_bytes())?;
+        scores.write(summary.to_csv().as_bytes())?;
     }
     if output.json() {
         output.data(&serde_json::to_string_pretty(&summary).context("could not write the summary as JSON")?);
