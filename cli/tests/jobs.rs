@@ -20,6 +20,8 @@ struct World {
     _folder: tempfile::TempDir,
     dataset: PathBuf,
     run: PathBuf,
+    /// What the training said.
+    said: String,
 }
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
@@ -39,8 +41,9 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         command.args(["--set", set]);
     }
     let done = command.output().unwrap();
-    assert!(done.status.success(), "{}", words(&done));
-    World { dataset, run, _folder: folder }
+    let said = words(&done);
+    assert!(done.status.success(), "{said}");
+    World { dataset, run, said, _folder: folder }
 });
 
 /// What a command said to people.
@@ -266,4 +269,18 @@ fn scores_of_single_cases_stand_in_a_table_beside_every_summary() {
     fs::write(folder.path().join("scores.csv"), "mine").unwrap();
     let said = refused(&["evaluate"], &[&predictions, &WORLD.dataset.join("labelsTs")], Some(&summary));
     assert!(said.contains("scores.csv"), "{said}");
+}
+
+#[test]
+fn what_a_training_will_take_is_told_before_it() {
+    for words in ["forecast: 4 steps of about", "of prepared samples", "of checkpoints", "of label maps"] {
+        assert!(WORLD.said.contains(words), "{words}: {}", WORLD.said);
+    }
+    let done = command(&["plan", "--set", "schedule.epochs=3"], &[&WORLD.dataset], None).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(
+        done.status.success() && said.contains("forecast: 750 steps of about"),
+        "{said} {}",
+        words(&done)
+    );
 }

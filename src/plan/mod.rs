@@ -18,9 +18,12 @@ use crate::{Error, Result, files};
 mod cost;
 mod decide;
 mod describe;
+mod forecast;
 mod measure;
 mod overrides;
 mod topology;
+
+pub use forecast::{CaseCounts, Forecast};
 
 /// What one training step may use.
 #[derive(Clone, Copy, Debug, PartialEq)]

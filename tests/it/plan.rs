@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use segen::config::DiceReduction;
+use segen::config::{Config, DiceReduction};
 use segen::data::dataset::{Dataset, LabelScheme, Region};
 use segen::network::{Shape, UNetShape};
-use segen::plan::{Budget, CpuBudget, Fingerprint, Intensities, Plan};
+use segen::plan::{Budget, CaseCounts, CpuBudget, Fingerprint, Intensities, Plan};
+use segen::predict::tiling::starts;
 use segen::prepare::Normalisation;
 use segen::progress::Silent;
 use serde_json::Value;
@@ -305,6 +306,37 @@ fn every_choice_has_its_reason() {
     }
     let text = hippocampus(&Budget::NNUNET).describe(400.0, 2.0);
     assert!(!text.contains("instead of"), "{text}");
+}
+
+#[test]
+fn a_forecast_counts_steps_windows_and_bytes() {
+    let plan = hippocampus(&Budget::processor(2));
+    let sets = ["schedule.steps=500", "schedule.steps_per_epoch=100", "validation.cases_per_epoch=4"];
+    let config = Config::resolve(None, &sets.map(str::to_owned)).unwrap();
+    let cases = CaseCounts { prepared: 130, validation: 52, test: 10 };
+    let forecast = plan.forecast(&config, cases, 0.6).unwrap();
+    assert_eq!((forecast.steps, forecast.step_seconds), (500, 0.6));
+    // A window is a third of a sample's share of a step; windows are where prediction puts them.
+    let shapes = plan.fingerprint.shapes.iter().zip(&plan.fingerprint.spacings);
+    let windows = shapes.map(|(shape, spacing)| {
+        let along = |axis: usize| {
+            let length = (shape[axis] as f64 * spacing[axis] / plan.spacing[axis]).round() as usize;
+            starts(length, plan.patch[axis], config.validation.step).len()
+        };
+        (0..3).map(along).product::<usize>() as f64
+    });
+    let case = windows.sum::<f64>() / plan.fingerprint.shapes.len() as f64 * 0.6 / 3.0 / plan.batch as f64;
+    let near =
+        |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 0.05, "{found} {expected}");
+    near(forecast.scoring_seconds, 62.0 * case);
+    near(forecast.training_seconds, 500.0 * 0.6 + 5.0 * 4.0 * case);
+    let all = plan.fingerprint.shapes.len() as u64;
+    assert_eq!(forecast.cache_bytes, plan.prepared_bytes() * 130 / all);
+    assert_eq!(forecast.checkpoint_bytes, 36 * plan.parameters() as u64);
+    let budget = Config::resolve(None, &["schedule.time_budget_seconds=60".to_owned()]).unwrap();
+    let forecast = plan.forecast(&budget, cases, 0.6).unwrap();
+    assert_eq!((forecast.steps, forecast.training_seconds), (100, 60.0));
+    assert!(forecast.sentence().contains("100 steps of about 0.60 s, 60 s"), "{}", forecast.sentence());
 }
 
 #[test]

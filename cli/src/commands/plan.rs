@@ -6,6 +6,7 @@ use segen::commands::train;
 use segen::config::{Config, preset};
 use segen::data::dataset::Dataset;
 use segen::files::OutputFile;
+use segen::plan::CaseCounts;
 use segen::prepare::{PreparedCase, prepare_all, refuse_inside};
 use segen::progress::Progress;
 
@@ -83,6 +84,20 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
         let kernels = segen::learn::job::kernel_settings(&config)?;
         let speed = kernels.scoped(segen_kernels::convolution_speed);
         output.data(&plan.describe(speed, config.loader.memory_gib));
+        dataset.splits.clone_from(&config.splits);
+        match dataset.fold(config.fold) {
+            Ok(fold) => {
+                let counts = CaseCounts {
+                    prepared: dataset.training.len(),
+                    validation: fold.validation.len(),
+                    test: dataset.test.iter().filter(|case| case.labels.is_some()).count(),
+                };
+                let forecast = plan.forecast(&config, counts, plan.predicted_step_seconds_here(speed))?;
+                output.data(&format!("\n{}", forecast.sentence()));
+            }
+            // The plan does not depend on it.
+            Err(error) => output.note(&format!("no forecast, because folds cannot be told: {error}")),
+        }
     }
     Ok(Exit::Done)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::config::{Config, FoldChoice};
 use crate::data::dataset::Dataset;
 use crate::files::create_folder;
-use crate::plan::Plan;
+use crate::plan::{CaseCounts, Forecast, Plan};
 use crate::prepare::PreparedCase;
 use crate::progress::Progress;
 use crate::run::{Run, Split};
@@ -78,18 +78,21 @@ pub(super) fn find_absent_classes(
     }
 }
 
+/// What the training will take, by its plan.
+///
+/// # Errors
+/// Where the network cannot take the plan's patch.
+pub(super) fn forecast(plan: &Plan, config: &Config, split: &Split, test: usize) -> Result<Forecast> {
+    let cases = CaseCounts { prepared: split.cases().len(), validation: split.validation.len(), test };
+    let step_seconds = plan.predicted_step_seconds_here(segen_kernels::convolution_speed());
+    plan.forecast(config, cases, step_seconds)
+}
+
 /// Makes sure that results can be written, and says where the disks will hardly do.
 ///
 /// # Errors
 /// Where a folder of results cannot be made or written.
-pub(super) fn find_room(
-    run: &Run,
-    cache: &Path,
-    plan: &Plan,
-    split: &Split,
-    test: usize,
-    progress: &dyn Progress,
-) -> Result<()> {
+pub(super) fn find_room(run: &Run, cache: &Path, forecast: &Forecast, progress: &dyn Progress) -> Result<()> {
     try_writing(&run.folder)?;
     // What an earlier session has made, perhaps as another user.
     for part in ["checkpoint", "validation", "test", "train"].map(|part| run.path(part)) {
@@ -97,17 +100,10 @@ pub(super) fn find_room(
             try_writing(&part)?;
         }
     }
-    // Weights and two numbers beside each, in the newest checkpoint, the one before it and the best one.
-    let checkpoints = 3 * 3 * 4 * plan.parameters() as u64;
-    let scored = (split.validation.len() + test) as u64;
-    let label_maps =
-        scored * plan.fingerprint.shapes.iter().map(|shape| voxels(*shape)).max().unwrap_or(0) / 10;
-    let used = split.train.len() + split.validation.len() + split.policy_validation.len();
-    let samples = plan.prepared_bytes() * used as u64 / plan.fingerprint.shapes.len().max(1) as u64;
     let there = std::fs::read_dir(cache).into_iter().flatten().flatten();
     let there: u64 = there.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum();
     for (folder, needed) in
-        [(run.folder.as_path(), checkpoints + label_maps), (cache, samples.saturating_sub(there))]
+        [(run.folder.as_path(), forecast.run_bytes()), (cache, forecast.cache_bytes.saturating_sub(there))]
     {
         let free = machine::free_disk_bytes(folder);
         if let Some(free) = free.filter(|free| *free < needed) {
@@ -126,10 +122,6 @@ fn try_writing(folder: &Path) -> Result<()> {
     create_folder(folder)?;
     let path = folder.join(format!(".writable.{}.tmp", std::process::id()));
     File::create(&path).and_then(|_| std::fs::remove_file(&path)).map_err(|e| Error::io("write", folder, e))
-}
-
-fn voxels(shape: [usize; 3]) -> u64 {
-    shape.iter().map(|&edge| edge as u64).product()
 }
 
 fn gib(bytes: u64) -> f64 {

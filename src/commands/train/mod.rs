@@ -312,7 +312,11 @@ fn work(
     let Basis { config, plan, split, policy, test } = basis;
     let cache = prepare::cache_folder(request.cache, dataset, &run.folder);
     let classes = &dataset.labels.names;
-    before::find_room(run, &cache, plan, split, test.len(), progress)?;
+    let forecast = before::forecast(plan, config, split, test.len())?;
+    if !run.checkpoints().exists() {
+        progress.note(&forecast.sentence());
+    }
+    before::find_room(run, &cache, &forecast, progress)?;
     let cases = cases_of(dataset, &split.cases())?;
     let prepared = prepare::prepare_all(dataset, &plan.recipe(), &cases, &cache, progress)?;
     let pick = |ids: &[String]| -> Vec<PreparedCase> {
