@@ -15,6 +15,7 @@ mod device;
 mod doctor;
 mod evaluate;
 mod existing;
+mod export;
 mod import;
 mod logits;
 mod phantom;
@@ -63,6 +64,8 @@ pub(crate) enum Command {
     Policy(policy::Args),
     /// Segment scans with one or several trained runs
     Predict(predict::Args),
+    /// Write a trained run as a model that can be given away
+    Export(export::Args),
     /// Score predictions against references
     Evaluate(evaluate::Args),
     /// See how far the logits of unseen voxels have shifted, per class
@@ -96,6 +99,7 @@ impl Command {
             Self::Train(args) => train::run(*args, output, started),
             Self::Policy(args) => policy::run(args, output),
             Self::Predict(args) => predict::run(args, output),
+            Self::Export(args) => export::run(args, output),
             Self::Evaluate(args) => evaluate::run(args, output),
             Self::Logits(args) => logits::run(args, output),
             Self::Sweep(args) => sweep::run(args, output),

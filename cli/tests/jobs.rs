@@ -1,4 +1,4 @@
-//! `segen predict` as a job among others, what it writes beside label maps, and scores for other programs.
+//! `segen predict` as a job among others, what it writes beside label maps, `segen export`, and scores for other programs.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
 
@@ -213,8 +213,9 @@ fn probabilities_and_entropy_stand_beside_label_maps_that_can_be_scored() {
     let summary = folder.path().join("summary.json");
     fine(&["evaluate"], &[&short, &WORLD.dataset.join("labelsTs")], &summary);
     // What is stored otherwise is not the same.
-    let go_on =
-        |more: &[&str]| fine(&[&["predict", "--continue"], more].concat(), &[&WORLD.run, &scans()], &exact);
+    let go_on = |more: &[&str]| {
+        fine(&[&["predict", "--continue"], &plain[..], more].concat(), &[&WORLD.run, &scans()], &exact)
+    };
     assert!(go_on(&["--probabilities=f32"]).contains("were there already"));
     assert!(go_on(&[]).contains("were there already"));
     assert!(!go_on(&["--probabilities"]).contains("were there already"));
@@ -283,4 +284,108 @@ fn what_a_training_will_take_is_told_before_it() {
         "{said} {}",
         words(&done)
     );
+}
+
+#[test]
+fn a_model_predicts_as_its_run_and_knows_nothing_of_its_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let [model, of_run, of_model] = ["model", "of-run", "of-model"].map(|name| folder.path().join(name));
+    let licence = folder.path().join("terms.txt");
+    fs::write(&licence, "Do as you like.\n").unwrap();
+    fine(&["export", "--licence", licence.to_str().unwrap()], &[&WORLD.run], &model);
+    let moved = folder.path().join("given away");
+    fs::rename(&model, &moved).unwrap();
+    let all = ["--probabilities", "--entropy", "--operating", "auto", "--mirror"];
+    for (from, out) in [(&WORLD.run, &of_run), (&moved, &of_model)] {
+        fine(&[&["predict"][..], &all].concat(), &[from, &scans()], out);
+    }
+    for folder in ["", "probabilities", "entropy"] {
+        assert_eq!(names(&of_run.join(folder)), names(&of_model.join(folder)));
+        for name in names(&of_run.join(folder)) {
+            let [one, other] = [&of_run, &of_model].map(|out| out.join(folder).join(&name));
+            assert!(one.is_dir() || fs::read(one).unwrap() == fs::read(other).unwrap(), "{name}");
+        }
+    }
+    // A prediction goes on with either: weights and settings are the same.
+    let said = fine(&[&["predict", "--continue"][..], &all].concat(), &[&moved, &scans()], &of_run);
+    assert!(said.contains("label maps were there already"), "{said}");
+    let split: Value = serde_json::from_slice(&fs::read(WORLD.run.join("split.json")).unwrap()).unwrap();
+    let cases = ["train", "validation"].into_iter().flat_map(|part| split[part].as_array().unwrap());
+    let mut secrets: Vec<String> = cases.map(|case| case.as_str().unwrap().to_owned()).collect();
+    secrets.push(WORLD.dataset.parent().unwrap().to_str().unwrap().to_owned());
+    secrets.push("optimiser.safetensors".to_owned());
+    let mut bytes = 0;
+    for name in names(&moved) {
+        let content = fs::read(moved.join(&name)).unwrap();
+        bytes += content.len();
+        for secret in &secrets {
+            let found = content.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!found, "`{secret}` in {name}");
+        }
+    }
+    let weights = fs::metadata(moved.join("weights.safetensors")).unwrap().len() as usize;
+    assert!(bytes < weights + 40_000, "{bytes} {weights}");
+    assert_eq!(fs::read_to_string(moved.join("LICENCE")).unwrap(), "Do as you like.\n");
+    let card = fs::read_to_string(moved.join("README.md")).unwrap();
+    for words in [
+        "# model\n",
+        "segen predict model scans/",
+        "| lesion | 1 |",
+        "| cases trained on | 4 |",
+        "Mean over 2 held-out",
+        "`LICENCE`",
+    ] {
+        assert!(card.contains(words), "{words}: {card}");
+    }
+}
+
+#[test]
+fn a_model_that_is_damaged_or_incomplete_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (folder.path().join("model"), folder.path().join("out"));
+    fine(&["export", "--checkpoint", "latest"], &[&WORLD.run], &model);
+    // The card may be changed.
+    fs::write(model.join("README.md"), "mine").unwrap();
+    fine(&["predict"], &[&model, &scans()], &out);
+    for name in ["weights.safetensors", "config.toml", "plan.json", "operating.json", "model.json"] {
+        let file = model.join(name);
+        let whole = fs::read(&file).unwrap();
+        let mut bytes = whole.clone();
+        let last = bytes.len() - 2;
+        bytes[last] ^= 1;
+        for (bytes, words) in [(Some(bytes), "damaged or was changed"), (None, "missing")] {
+            match bytes {
+                Some(bytes) => fs::write(&file, bytes).unwrap(),
+                None => fs::remove_file(&file).unwrap(),
+            }
+            let said = refused(&["predict"], &[&model, &scans()], Some(&out));
+            let marked = name != "model.json" || words != "missing";
+            assert!(said.contains(name) && said.contains(words) || !marked, "{name}: {said}");
+        }
+        fs::write(&file, whole).unwrap();
+    }
+    // A file that nobody has summed up is not read.
+    fs::rename(model.join("SHA256SUMS"), folder.path().join("sums")).unwrap();
+    assert!(refused(&["predict"], &[&model, &scans()], Some(&out)).contains("SHA256SUMS"));
+    fs::rename(folder.path().join("sums"), model.join("SHA256SUMS")).unwrap();
+    fine(&["predict"], &[&model, &scans()], &out);
+    let said = refused(&["predict", "--checkpoint", "best"], &[&model, &scans()], Some(&out));
+    assert!(said.contains("exported model") && said.contains("checkpoint"), "{said}");
+    for (line, paths) in [
+        (&["logits"][..], &[&*model][..]),
+        (&["report"], &[&model]),
+        (&["policy", "show", model.to_str().unwrap()], &[]),
+        (&["train", "--resume"], &[&WORLD.dataset]),
+        (&["export"], &[&model]),
+    ] {
+        let place = if line[0] == "train" { model.clone() } else { folder.path().join(line[0]) };
+        let said = refused(line, paths, Some(&place));
+        assert!(said.contains("exported model"), "{line:?}: {said}");
+    }
+    assert!(!model.join("claim.json").exists());
+    // Nothing is replaced, and no archive is made.
+    for (place, words) in [(model.clone(), "not empty"), (folder.path().join("m.zip"), "not an archive")] {
+        let said = refused(&["export"], &[&WORLD.run], Some(&place));
+        assert!(said.contains(words), "{said}");
+    }
 }

@@ -8,6 +8,7 @@ use super::trained::{Cache, Trained, Which, windows};
 use crate::data::dataset::Case;
 use crate::examine::logits::{CollectOptions, FIGURES, LogitSummary, Origin, collect, draw, file, shifts};
 use crate::files::{Existing, Outputs, bytes_of};
+use crate::learn::exported;
 use crate::predict::windows::WindowOptions;
 use crate::prepare::PreparedCase;
 use crate::progress::Progress;
@@ -72,6 +73,7 @@ pub fn claim(request: &Request<'_>) -> Result<Outputs> {
 /// Where the run or the data set cannot be read, there is no case that the run was not trained on, or a file cannot be
 /// written.
 pub fn run(request: &Request<'_>, outputs: &Outputs, progress: &dyn Progress) -> Result<LogitSummary> {
+    exported::refuse(request.run, "list of the cases that it was trained on")?;
     let trained = Trained::open(request.run, request.checkpoint)?;
     let (run, record) = (request.run, &trained.record);
     let dataset = record.dataset(request.dataset)?;

@@ -19,6 +19,7 @@ use serde::Serialize;
 use super::trained::{Cache, Trained, Which, windows};
 use crate::batch::sampler::{Sampler, Share, Sites};
 use crate::config::Conventions;
+use crate::learn::exported;
 use crate::policy::forms::{TestStart, test_time};
 use crate::policy::learn::{Drawn, Learner, decay, gradient};
 use crate::policy::operations::Context;
@@ -82,6 +83,7 @@ pub fn learn(
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Learned> {
+    exported::refuse(run, "held-out cases to learn from")?;
     let trained = Trained::open(run, Which::Latest)?;
     let Record { plan, split, .. } = &trained.record;
     let dataset = trained.record.dataset(dataset)?;

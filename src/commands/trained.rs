@@ -10,7 +10,7 @@ use segen_kernels::Device;
 use crate::data::dataset::{Case, Dataset};
 use crate::files::{Digest, create_folder};
 use crate::learn::checkpoint::{self, Checkpoint, Pointer};
-use crate::learn::job;
+use crate::learn::{exported, job};
 use crate::network::{Network, Parameter, Weights};
 use crate::predict::Segmenter;
 use crate::predict::choice::PostChoice;
@@ -57,9 +57,12 @@ impl Trained {
     /// # Errors
     /// Where there is none, its weights cannot be read or do not fit its plan, or this processor lacks its operators.
     pub fn open(run: &Run, which: Which) -> Result<Self> {
+        if exported::is_model(run) {
+            exported::check(run)?;
+        }
         let record = Record::open(run)?;
         let network = record.plan.network(&record.config.network);
-        let Checkpoint { weights, step: steps, .. } = which.read(run)?;
+        let (weights, steps) = which.weights(run)?;
         if !network.fits(&weights) {
             return Err(Error::invalid(
                 run.path("checkpoint"),
@@ -215,6 +218,18 @@ impl fmt::Display for Which {
 }
 
 impl Which {
+    /// The weights of a run or of an exported model, and the optimiser steps that they had.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; a model has no other weights than its own.
+    pub fn weights(self, run: &Run) -> Result<(Weights, u64)> {
+        match (exported::is_model(run), self) {
+            (false, _) => self.read(run).map(|checkpoint| (checkpoint.weights, checkpoint.step)),
+            (true, Self::Latest) => exported::read_weights(run),
+            (true, _) => Err(exported::lacks(run, "checkpoint but the one that was exported")),
+        }
+    }
+
     /// Reads the checkpoint of a run.
     ///
     /// # Errors

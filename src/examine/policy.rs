@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::learn::checkpoint::{Checkpoint, Pointer};
+use crate::learn::exported;
 use crate::picture::{self, Panel, Series};
 use crate::policy::Policy;
 use crate::policy::learn::Learner;
@@ -38,6 +39,7 @@ impl LearnedPolicy {
     /// # Errors
     /// Where a file of the run is missing or damaged, or the run has a policy without choices.
     pub fn of(run: &Run) -> Result<Self> {
+        exported::refuse(run, "record of its training")?;
         let first = run.policy()?;
         if first.is_empty() {
             return Err(Error::invalid(

@@ -7,6 +7,7 @@
 mod csv;
 mod identity;
 mod outputs;
+mod sha256;
 mod text;
 
 use std::fmt;
@@ -24,6 +25,7 @@ pub(crate) use csv::csv_line;
 pub(crate) use identity::are_same;
 pub(crate) use outputs::split;
 pub use outputs::{Existing, MANIFEST, OutputFile, Outputs};
+pub(crate) use sha256::sha256;
 pub use text::{broken_link, decode, is_there, read_json, read_text, read_toml, unreadable};
 
 /// Writes what `content` writes to `path`: into a temporary file beside it, brought to the disk, then renamed over

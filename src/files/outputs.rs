@@ -442,7 +442,7 @@ mod tests {
     fn several_may_write_into_one_folder() {
         let folder = &tempfile::tempdir().unwrap();
         let names: Vec<Vec<String>> =
-            (0..4).map(|part| (0..20).map(|number| format!("{part}-{number}")).collect()).collect();
+            (0..4).map(|part| (0..8).map(|number| format!("{part}-{number}")).collect()).collect();
         std::thread::scope(|scope| {
             for own in &names {
                 scope.spawn(move || {

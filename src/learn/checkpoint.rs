@@ -341,7 +341,7 @@ fn read_pointer(folder: &Path, pointer: Pointer) -> Option<String> {
     (name.starts_with("step-") && !name.contains(['/', '\\'])).then_some(name)
 }
 
-fn encode<'a>(arrays: impl Iterator<Item = (String, Vec<usize>, &'a Vec<f32>)>) -> Vec<u8> {
+pub(super) fn encode<'a>(arrays: impl Iterator<Item = (String, Vec<usize>, &'a Vec<f32>)>) -> Vec<u8> {
     let arrays: Vec<(String, Vec<usize>, Vec<u8>)> =
         arrays.map(|(n, s, v)| (n, s, v.iter().flat_map(|f| f.to_le_bytes()).collect())).collect();
     let views =
@@ -355,7 +355,7 @@ fn encode<'a>(arrays: impl Iterator<Item = (String, Vec<usize>, &'a Vec<f32>)>) 
     }
 }
 
-fn decode(path: &Path, bytes: &[u8]) -> Result<HashMap<String, Parameter>> {
+pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<HashMap<String, Parameter>> {
     let bad = |problem: String| Error::invalid(path, "safetensors", problem, "use another checkpoint");
     let file = SafeTensors::deserialize(bytes).map_err(|e| bad(e.to_string()))?;
     let mut parameters = HashMap::new();

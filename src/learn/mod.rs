@@ -5,6 +5,7 @@ pub mod cases;
 pub mod checkpoint;
 pub mod control;
 mod epoch;
+pub mod exported;
 pub mod iteration;
 pub mod job;
 pub mod loss;

@@ -216,7 +216,7 @@ fn limit(budget: &Budget) -> String {
     }
 }
 
-fn normalisation_name(normalisation: &Normalisation) -> String {
+pub(crate) fn normalisation_name(normalisation: &Normalisation) -> String {
     match normalisation {
         Normalisation::ZScore { masked: true } => "z-score inside the mask",
         Normalisation::ZScore { masked: false } => "z-score",

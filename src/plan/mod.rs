@@ -23,6 +23,7 @@ mod measure;
 mod overrides;
 mod topology;
 
+pub(crate) use describe::normalisation_name;
 pub use forecast::{CaseCounts, Forecast};
 
 /// What one training step may use.

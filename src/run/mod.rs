@@ -67,6 +67,10 @@ pub fn locate(given: &Path) -> Result<PathBuf> {
 }
 
 fn find(given: &Path, results: Option<&Path>) -> Result<PathBuf> {
+    if given.is_file() {
+        let mend = "give the folder of a run; a model that was packed must be unpacked first";
+        return Err(Error::invalid(given, "run", "is a file, not a folder", mend));
+    }
     if given.exists() {
         return Ok(given.to_owned());
     }
@@ -217,6 +221,9 @@ mod tests {
         let named = Path::new("Dataset004/run");
         assert_eq!(find(named, Some(&results)).unwrap(), results.join(named));
         assert_eq!(find(folder.path(), Some(&results)).unwrap(), folder.path());
+        std::fs::write(folder.path().join("model.tar"), "").unwrap();
+        let message = find(&folder.path().join("model.tar"), None).unwrap_err().to_string();
+        assert!(message.contains("unpacked first"), "{message}");
         for (given, results) in [
             (named.to_owned(), None),
             (PathBuf::from("Dataset004/other"), Some(&*results)),

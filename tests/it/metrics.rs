@@ -413,7 +413,9 @@ fn a_summary_is_written_whole() {
     let text = std::fs::read_to_string(&file).unwrap();
     let read: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(read, serde_json::to_value(&summary).unwrap());
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+    let table = std::fs::read_to_string(folder.path().join("scores.csv")).unwrap();
+    assert_eq!(table.lines().count(), 1 + summary.cases.len() * summary.regions.len());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4);
     summary.write(&folder.path().join("made/summary.json")).unwrap();
     let error = summary.write(&file.join("summary.json")).unwrap_err().to_string();
     assert!(error.contains("could not create") && error.contains("summary.json"), "{error}");

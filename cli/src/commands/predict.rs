@@ -37,7 +37,7 @@ enum Depth {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folder of a trained run, or its name under $nnUNet_results
+    /// Folder of a trained run or of an exported model, or its name under $nnUNet_results
     run: PathBuf,
     /// Scans: files or folders, named CASE_0000.nii.gz, CASE_0001.nii.gz, ... by channel, or CASE.nii.gz with all
     /// channels along the fourth dimension

@@ -12,6 +12,7 @@ use crate::config::{Config, FractionMode, NameOrFile, PolicyName};
 use crate::data::dataset::{self, Case, Dataset};
 use crate::learn::cases;
 use crate::learn::control::{self, Schedule};
+use crate::learn::exported;
 use crate::learn::job::{self, Job};
 use crate::learn::method::Method;
 use crate::learn::train::{Ending, Outcome};
@@ -101,6 +102,7 @@ struct Basis {
 /// with, a setting cannot be used, or a file cannot be read or written. [`Error::Stopped`] where the user asked to stop.
 pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<TrainResult> {
     let run = request.run;
+    exported::refuse(run, "optimiser and no cases: it cannot be trained on")?;
     refuse_existing(request)?;
     let _claim = Claim::take(&run.folder, "segen train")?;
     let mut dataset = Dataset::open(request.dataset)?;

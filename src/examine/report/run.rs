@@ -5,6 +5,7 @@ use super::{Figures, control, operating, overlays};
 use crate::config::Config;
 use crate::examine::logits;
 use crate::examine::policy::{self, LearnedPolicy};
+use crate::learn::exported;
 use crate::picture::{Panel, Series};
 use crate::progress::Progress;
 use crate::run::events::{Event, LogitShift, LogitsEvent, Rate, read_events};
@@ -38,6 +39,7 @@ pub(super) fn write(
             "name the folder that was given to `segen train -o` or `segen sweep -o`",
         ));
     }
+    exported::refuse(run, "record of its training")?;
     let record = Record::open(run)?;
     page.section(&format!("Run {}", run.folder.display()));
     what(page, &record)?;
