@@ -182,30 +182,6 @@ impl LabelFiles<'_> {
         self.place.write(&name, from, content)?;
         Ok(LabelFile { path, labels, mask })
     }
-
-    /// Changes a case's labels, which were written without any steps, by steps, and writes them anew where that changes
-    /// anything. `header` is that of their file.
-    ///
-    /// # Errors
-    /// Where the file cannot be written.
-    pub fn change(
-        &self,
-        id: &str,
-        labels: &mut Labels,
-        header: &image::Header,
-        mask: Option<&Labels>,
-        steps: &Steps,
-    ) -> Result<()> {
-        let before = labels.voxels.clone();
-        post::apply(steps, labels, mask);
-        if labels.voxels != before {
-            let name = Self::name(id, self.ending);
-            let path = self.place.path(&name);
-            let content = image::labels_content(&path, labels, Some(header))?;
-            self.place.write(&name, None, content)?;
-        }
-        Ok(())
-    }
 }
 
 impl Place<'_> {

@@ -1,13 +1,14 @@
 //! Cases with references: predicted, changed by the steps after a prediction, scored.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::LabelFiles;
 use super::choice::{Evidence, PostChoice};
-use super::post::Steps;
+use super::post::{self, Steps};
 use super::volumes::Volumes;
-use crate::data::dataset::Case;
-use crate::files::create_folder;
+use crate::config::PostMode;
+use crate::data::dataset::{Case, LabelScheme};
+use crate::files::{create_folder, write_atomically};
 use crate::image;
 use crate::prepare::Sample;
 use crate::progress::Progress;
@@ -46,6 +47,59 @@ pub struct Scored {
     pub failed: Vec<(String, Error)>,
 }
 
+/// Where the label maps of scored cases lie, and what they hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Maps<'a> {
+    /// Their folder; `operating.json` stands beside them.
+    pub folder: &'a Path,
+    /// What the classes are called in files.
+    pub scheme: &'a LabelScheme,
+    /// Ending of the files, with its dot.
+    pub ending: &'a str,
+}
+
+/// A case whose label map is there already, in the folder of the run that held it out.
+#[derive(Clone, Debug)]
+pub struct HeldOut<'a> {
+    /// The case.
+    pub case: &'a Case,
+    /// Its label map before any step.
+    pub map: PathBuf,
+    /// Its log-odds.
+    pub odds: CaseOdds,
+}
+
+impl Maps<'_> {
+    fn file(&self, id: &str) -> PathBuf {
+        self.folder.join(LabelFiles::name(id, self.ending))
+    }
+
+    /// The copy of a label map as it was before a step changed it.
+    fn plain(&self, id: &str) -> PathBuf {
+        self.folder.join(PLAIN).join(LabelFiles::name(id, self.ending))
+    }
+
+    /// The label map of a case as it was before any step; `changed` says whether it got steps that were chosen on other cases.
+    ///
+    /// # Errors
+    /// Where the steps changed it and no copy was kept.
+    pub fn before_steps(&self, id: &str, changed: bool) -> Result<PathBuf> {
+        match (changed, self.plain(id)) {
+            (false, _) => Ok(self.file(id)),
+            (true, plain) if plain.is_file() => Ok(plain),
+            (true, plain) => Err(Error::invalid(
+                plain,
+                "label map",
+                format!("steps have changed the label map of `{id}`, and what it was before is not there"),
+                "let `segen train --resume` predict the cases of this run again",
+            )),
+        }
+    }
+}
+
+/// Folder, beside the label maps, of those that steps have changed since, as they were before.
+const PLAIN: &str = "plain";
+
 /// Segments cases, writes the label maps into `folder`, which is the place of `files`, and scores them;
 /// `summary.json` and `operating.json` stand beside them. `load` gives the prepared sample of a case. A case that fails leaves the others as they are.
 ///
@@ -59,15 +113,68 @@ pub fn predict_and_score(
     (steps, bias): (StepsOf<'_>, BiasOf<'_>),
     progress: &dyn Progress,
 ) -> Result<Scored> {
-    create_folder(folder)?;
+    let maps = Maps { folder, scheme: files.scheme, ending: files.ending };
+    let told = |case: &Case| load(case).and_then(|sample| predict(files, &maps, case, &sample, steps));
+    let summary = folder.join("summary.json");
+    score_maps((&maps, &summary), (cases, "predicting"), &told, (steps, bias), progress)
+}
+
+/// Copies the label maps of cases that several runs held out, each once, into one folder, chooses the steps (where `post` says so)
+/// and the bias on all of them together, and scores the maps with the steps that the other cases choose; the scores go to `summary`.
+///
+/// # Errors
+/// As [`predict_and_score`].
+pub fn pool(
+    (maps, summary): (&Maps<'_>, &Path),
+    held_out: &[HeldOut<'_>],
+    post: PostMode,
+    progress: &dyn Progress,
+) -> Result<Scored> {
+    let none = Steps::new();
+    let steps = match post {
+        PostMode::Auto => StepsOf::OtherCases,
+        PostMode::Off => StepsOf::Given(&none),
+    };
+    let told = |case: &Case| {
+        let Some(held) = held_out.iter().find(|held| held.case.id == case.id) else {
+            return Err(Error::Internal { what: format!("pooling `{}`, which was not held out", case.id) });
+        };
+        let bytes = std::fs::read(&held.map).map_err(|e| Error::io("read", &held.map, e))?;
+        let (labels, _) = image::read_labels(&held.map)?;
+        write_atomically(&maps.file(&case.id), &bytes)?;
+        forget_plain(maps, &case.id)?;
+        let evidence = match (steps, &case.labels) {
+            (StepsOf::OtherCases, Some(reference)) => {
+                let (reference, _) = image::read_labels(reference)?;
+                let mask = case.mask.as_deref().map(image::read_labels).transpose()?.map(|(mask, _)| mask);
+                Some(Evidence::of(&labels, &reference, mask.as_ref(), maps.scheme))
+            }
+            _ => None,
+        };
+        Ok(Told { evidence, odds: Some(CaseOdds { bias: None, at_bias: Vec::new(), ..held.odds.clone() }) })
+    };
+    let cases: Vec<&Case> = held_out.iter().map(|held| held.case).collect();
+    let cases = (&cases[..], "pooling held-out cases");
+    score_maps((maps, summary), cases, &told, (steps, BiasOf::OtherCases), progress)
+}
+
+/// Scores cases once `tell` has written the plain label map of each.
+fn score_maps(
+    (maps, place): (&Maps<'_>, &Path),
+    (cases, what): (&[&Case], &str),
+    tell: &dyn Fn(&Case) -> Result<Told>,
+    (steps, bias): (StepsOf<'_>, BiasOf<'_>),
+    progress: &dyn Progress,
+) -> Result<Scored> {
+    create_folder(maps.folder)?;
     let (mut failed, mut evidence, mut predicted, mut odds) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    progress.begin("predicting", cases.len() as u64);
+    progress.begin(what, cases.len() as u64);
     for (number, &case) in cases.iter().enumerate() {
         if progress.is_stopped() {
-            return Err(Error::stopped(format!("while predicting, {number} of {} done", cases.len())));
+            return Err(Error::stopped(format!("while {what}, {number} of {} done", cases.len())));
         }
-        match load(case).and_then(|sample| predict(files, case, &sample, steps)) {
+        match tell(case) {
             Ok(found) => {
                 evidence.extend(found.evidence.map(|found| (case.id.clone(), found)));
                 odds.extend(found.odds);
@@ -78,7 +185,7 @@ pub fn predict_and_score(
         progress.advance(1);
     }
     progress.end();
-    let post = PostChoice::of(&evidence, files.scheme);
+    let post = PostChoice::of(&evidence, maps.scheme);
     let mut scores = Vec::new();
     progress.begin("scoring", predicted.len() as u64);
     for case in predicted {
@@ -89,7 +196,7 @@ pub fn predict_and_score(
             StepsOf::Given(steps) => steps.clone(),
             StepsOf::OtherCases => post.steps_of(&case.id),
         };
-        match finish(files, folder, case, steps, &own) {
+        match finish(maps, case, steps, &own) {
             Ok(scored) => scores.extend(scored),
             Err(error) => failed.push((case.id.clone(), error)),
         }
@@ -101,8 +208,8 @@ pub fn predict_and_score(
     {
         return Err(error);
     }
-    let summary = Summary::of(scores, files.scheme, &ScoreOptions::default());
-    summary.write(&folder.join("summary.json"))?;
+    let summary = Summary::of(scores, maps.scheme, &ScoreOptions::default());
+    summary.write(place)?;
     let choice = match bias {
         BiasOf::OtherCases => Choice::cross_fit(&mut odds),
         BiasOf::Given(bias) => {
@@ -110,7 +217,7 @@ pub fn predict_and_score(
             None
         }
     };
-    Operating::of(odds).write(&folder.join(operating::FILE))?;
+    Operating::of(odds).write(&maps.folder.join(operating::FILE))?;
     Ok(Scored { summary, post, choice, failed })
 }
 
@@ -124,12 +231,19 @@ struct Told {
 }
 
 /// Writes the label map of a case.
-fn predict(files: &LabelFiles<'_>, case: &Case, sample: &Sample, steps: StepsOf<'_>) -> Result<Told> {
+fn predict(
+    files: &LabelFiles<'_>,
+    maps: &Maps<'_>,
+    case: &Case,
+    sample: &Sample,
+    steps: StepsOf<'_>,
+) -> Result<Told> {
     let none = Steps::new();
     let own = match steps {
         StepsOf::Given(steps) => steps,
         StepsOf::OtherCases => &none,
     };
+    forget_plain(maps, &case.id)?;
     let Some(reference) = &case.labels else {
         files.write(case, sample, own, Volumes::default(), None, &mut |_| {})?;
         return Ok(Told::default());
@@ -143,23 +257,31 @@ fn predict(files: &LabelFiles<'_>, case: &Case, sample: &Sample, steps: StepsOf<
     Ok(Told { evidence, odds: Some(odds) })
 }
 
+/// Removes the copy that an earlier scoring kept of a label map.
+fn forget_plain(maps: &Maps<'_>, id: &str) -> Result<()> {
+    let plain = maps.plain(id);
+    match std::fs::remove_file(&plain) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &plain, error)),
+        _ => Ok(()),
+    }
+}
+
 /// Brings a case's label map into its final form and scores it; `None` without a reference.
-fn finish(
-    files: &LabelFiles<'_>,
-    folder: &Path,
-    case: &Case,
-    steps: StepsOf<'_>,
-    own: &Steps,
-) -> Result<Option<CaseScores>> {
-    let path = folder.join(LabelFiles::name(&case.id, files.ending));
+fn finish(maps: &Maps<'_>, case: &Case, steps: StepsOf<'_>, own: &Steps) -> Result<Option<CaseScores>> {
+    let path = maps.file(&case.id);
     let (mut labels, header) = image::read_labels(&path)?;
     let mask = case.mask.as_deref().map(image::read_labels).transpose()?.map(|(mask, _)| mask);
-    if let StepsOf::OtherCases = steps {
-        files.change(&case.id, &mut labels, &header, mask.as_ref(), own)?;
+    if let (StepsOf::OtherCases, false) = (steps, own.is_empty()) {
+        let plain = maps.plain(&case.id);
+        let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+        create_folder(&maps.folder.join(PLAIN))?;
+        write_atomically(&plain, &bytes)?;
+        post::apply(own, &mut labels, mask.as_ref());
+        image::write_labels(&path, &labels, Some(&header))?;
     }
     let Some(reference_file) = case.labels.clone() else { return Ok(None) };
     let (reference, _) = image::read_labels(&reference_file)?;
-    let scores = score(&labels, &reference, mask.as_ref(), files.scheme, &ScoreOptions::default());
+    let scores = score(&labels, &reference, mask.as_ref(), maps.scheme, &ScoreOptions::default());
     let post = own.iter().map(|(value, step)| (value.to_string(), step.to_string())).collect();
     Ok(Some(CaseScores { case: case.id.clone(), prediction_file: path, reference_file, scores, post }))
 }
