@@ -95,7 +95,7 @@ pub fn run(request: &Request<'_>, outputs: &Outputs, progress: &dyn Progress) ->
     }
     let borrowed: Vec<(Origin, &[PreparedCase])> =
         parts.iter().map(|(origin, cases)| (*origin, cases.as_slice())).collect();
-    let predictor = windows(std::slice::from_ref(&trained), WindowOptions::default(), request.device)?;
+    let predictor = windows(&[&trained], WindowOptions::default(), request.device)?;
     let collection = collect(&predictor, &borrowed, &record.labels.names, &request.options, progress)?;
     outputs.write(VOXELS, None, bytes_of(&file::bytes(&outputs.path(VOXELS), &collection)?))?;
     for (name, chart) in FIGURES.into_iter().zip(draw(&collection)?) {

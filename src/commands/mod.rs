@@ -2,6 +2,7 @@
 
 pub mod cifar;
 pub mod demo;
+pub mod ensemble;
 pub mod export;
 pub mod logits;
 pub mod operating;

@@ -1,8 +1,10 @@
 //! The operating point of a prediction: with which bias the classes are decided.
 
+use std::path::Path;
+
 use super::trained::Trained;
 use crate::progress::Progress;
-use crate::score::operating::{self, Bias};
+use crate::score::operating::{self, Bias, Choice};
 use crate::{Error, Result};
 
 /// With which bias the classes are decided.
@@ -45,32 +47,47 @@ impl OperatingPoint {
 pub(super) fn biases(point: &OperatingPoint, runs: &[Trained], progress: &dyn Progress) -> Result<Vec<Bias>> {
     let Some(first) = runs.first() else { return Ok(Vec::new()) };
     let names = &first.record.labels.names;
-    let each = |run: &Trained| match (point, &run.operating) {
-        (OperatingPoint::Argmax, _) => Ok(Bias::none(names.len() - 1)),
-        (OperatingPoint::Odds(texts), _) => Bias::parse(texts, names),
-        (OperatingPoint::Auto, Some(choice)) if choice.chosen.bias.values().len() + 1 == names.len() => {
-            progress.note(&format!(
-                "operating point of `{}`: {}, mean Dice {:.3} instead of {:.3} on the {} held-out cases that it was chosen \
-                 on",
-                run.record.run.folder.display(),
-                choice.describe(),
-                choice.chosen.dice[1],
-                choice.chosen.dice[0],
-                choice.cases.len()
-            ));
-            Ok(choice.chosen.bias.clone())
-        }
-        (OperatingPoint::Auto, choice) => Err(Error::invalid(
-            run.record.run.path(operating::FILE),
-            "--operating auto",
-            match choice {
-                Some(_) => "it was chosen for another number of classes",
-                None => "this run has chosen no operating point: that takes two held-out cases or more",
-            },
-            "give the odds yourself (--operating CLASS=ODDS), or train with --fold 0",
-        )),
-    };
-    runs.iter().map(each).collect()
+    let mut biases: Vec<Bias> = Vec::new();
+    for (number, run) in runs.iter().enumerate() {
+        let folder = &run.chosen_in.folder;
+        let bias = match (point, &run.operating) {
+            (OperatingPoint::Argmax, _) => Bias::none(names.len() - 1),
+            (OperatingPoint::Odds(texts), _) => Bias::parse(texts, names)?,
+            (OperatingPoint::Auto, Some(choice)) if choice.chosen.bias.values().len() + 1 == names.len() => {
+                // The folds of a cross-validation have one choice.
+                if number == 0 || runs[number - 1].chosen_in.folder != *folder {
+                    tell(choice, folder, progress);
+                }
+                choice.chosen.bias.clone()
+            }
+            (OperatingPoint::Auto, choice) => {
+                return Err(Error::invalid(
+                    run.chosen_in.path(operating::FILE),
+                    "--operating auto",
+                    match choice {
+                        Some(_) => "it was chosen for another number of classes",
+                        None => {
+                            "this run has chosen no operating point: that takes two held-out cases or more"
+                        }
+                    },
+                    "give the odds yourself (--operating CLASS=ODDS), or train with --fold 0",
+                ));
+            }
+        };
+        biases.push(bias);
+    }
+    Ok(biases)
+}
+
+fn tell(choice: &Choice, folder: &Path, progress: &dyn Progress) {
+    progress.note(&format!(
+        "operating point of `{}`: {}, mean Dice {:.3} instead of {:.3} on the {} held-out cases that it was chosen on",
+        folder.display(),
+        choice.describe(),
+        choice.chosen.dice[1],
+        choice.chosen.dice[0],
+        choice.cases.len()
+    ));
 }
 
 #[cfg(test)]

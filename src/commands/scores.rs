@@ -4,13 +4,13 @@ use std::path::Path;
 
 use segen_kernels::Device;
 
-use super::trained::{POST, Trained, segmenter};
+use super::trained::{POST, Trained, windows};
 use crate::config::PostMode;
 use crate::data::dataset::{Case, Dataset};
 use crate::predict::choice::PostChoice;
 use crate::predict::post::Steps;
 use crate::predict::scored::{BiasOf, Scored, StepsOf, predict_and_score};
-use crate::predict::{LabelFiles, Place};
+use crate::predict::{LabelFiles, Place, Segmenter};
 use crate::prepare::PreparedCase;
 use crate::progress::Progress;
 use crate::run::record::{Record, cases_of};
@@ -47,8 +47,7 @@ impl Trained {
         device: &Device,
         progress: &dyn Progress,
     ) -> Result<Scores> {
-        let segmenter =
-            segmenter(std::slice::from_ref(self), &[], (self.window_options(), None), device, progress)?;
+        let segmenter = windows(&[self], self.window_options(), device)?;
         let Record { run, config, plan, split, .. } = self.record.clone();
         let plain = Bias::none(segmenter.classes() - 1);
         let part =
@@ -59,7 +58,7 @@ impl Trained {
                     None => plan.recipe().prepare(dataset, case),
                 };
                 let files = LabelFiles {
-                    segmenter: segmenter.as_ref(),
+                    segmenter: &segmenter,
                     bias: &plain,
                     scheme: &dataset.labels,
                     ending: &dataset.file_ending,
@@ -118,7 +117,7 @@ fn tell_trained_on(summary: &mut Summary, folder: &Path) -> Result<()> {
 }
 
 /// Says which steps were chosen.
-fn tell(post: &PostChoice, progress: &dyn Progress) {
+pub(super) fn tell(post: &PostChoice, progress: &dyn Progress) {
     for choice in &post.values {
         progress.note(&format!(
             "after predictions, {}: {}, mean Dice {:.3} instead of {:.3} on the {} held-out cases ({:+.3} on those that \
@@ -134,7 +133,7 @@ fn tell(post: &PostChoice, progress: &dyn Progress) {
 }
 
 /// Says which bias was chosen, where it is one.
-fn tell_choice(choice: Option<&Choice>, progress: &dyn Progress) {
+pub(super) fn tell_choice(choice: Option<&Choice>, progress: &dyn Progress) {
     let Some(choice) = choice.filter(|choice| !choice.chosen.bias.is_none()) else { return };
     progress.note(&format!(
         "operating point {}: mean Dice {:.3} instead of {:.3} on the {} held-out cases ({:.3} where each gets what the \

@@ -70,21 +70,21 @@ pub struct Learned {
     pub forms: Vec<(String, f64, f64)>,
 }
 
-/// Learns a test-time policy for a run from the cases that its own policy learned from, or else from its validation
+/// Learns a test-time policy for a checkpoint of a run from the cases that its own policy learned from, or else from its validation
 /// cases; the run was trained on neither. `dataset` names the data set where it is no longer where the run found it, `cache`
 /// the folder of prepared samples (see [`Cache::find`]).
 ///
 /// # Errors
 /// Where the run or the data set cannot be read, or there is no held-out case.
 pub fn learn(
-    run: &Run,
+    (run, checkpoint): (&Run, Which),
     (dataset, cache): (Option<&Path>, Option<&Path>),
     options: &Options,
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Learned> {
     exported::refuse(run, "held-out cases to learn from")?;
-    let trained = Trained::open(run, Which::Latest)?;
+    let trained = Trained::open(run, checkpoint)?;
     let Record { plan, split, .. } = &trained.record;
     let dataset = trained.record.dataset(dataset)?;
     let named = match split.policy_validation.is_empty() {
@@ -103,7 +103,7 @@ pub fn learn(
     }
     let cache = Cache::find(cache, &trained.record, &dataset, progress)?;
     let prepared = trained.prepare(&dataset, &cases, &cache, progress)?;
-    let predictor = windows(std::slice::from_ref(&trained), WindowOptions::default(), device)?;
+    let predictor = windows(&[&trained], WindowOptions::default(), device)?;
     let start = test_time(&Context::of(plan, dataset.labels.sides()), options.start);
     let load = |index: usize| prepared[index].load();
     let (policy, updates) = teach(&predictor, (prepared.len(), &load), &start, options, progress)?;

@@ -1,26 +1,24 @@
 //! A trained run, opened in one place: by `segen predict`, `logits` and `policy test-time`, and by `segen train` for the
 //! predictions that follow its training.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use segen_kernels::Device;
 
+pub use crate::config::Which;
 use crate::data::dataset::{Case, Dataset};
 use crate::files::{Digest, create_folder};
 use crate::learn::checkpoint::{self, Checkpoint, Pointer};
 use crate::learn::{exported, job};
 use crate::network::{Network, Parameter, Weights};
-use crate::predict::Segmenter;
 use crate::predict::choice::PostChoice;
-use crate::predict::forms::TestTime;
 use crate::predict::windows::{Predictor, WindowOptions};
 use crate::prepare::{self, PreparedCase};
 use crate::progress::Progress;
 use crate::run::Run;
+use crate::run::folds::CrossValidation;
 use crate::run::record::Record;
-use crate::score::operating::{self, Bias, Choice};
+use crate::score::operating::{self, Choice};
 use crate::{Error, Result};
 
 /// A trained run.
@@ -36,10 +34,12 @@ pub struct Trained {
     pub post: PostChoice,
     /// The bias of its decision, chosen on held-out cases; none where nothing was chosen or it has no such file.
     pub operating: Option<Choice>,
+    /// The folder that both were read in: the run's own, or that of the cross-validation that it was opened with.
+    pub chosen_in: Run,
 }
 
 /// What training gives and prediction needs. A model that is no network is an arm of its own with what it was fitted
-/// to, opened by [`Trained::open`]; [`segmenter`] says how it predicts.
+/// to, opened by [`Trained::open`]; [`windows`] says how it predicts.
 #[derive(Debug)]
 pub enum Model {
     /// A network and its weights.
@@ -71,15 +71,31 @@ impl Trained {
                 "use the plan.json and config.toml that the run was trained with",
             ));
         }
-        let post = match run.path(POST).is_file() {
-            true => run.read_json(POST)?,
-            false => PostChoice::default(),
-        };
-        let operating = match run.path(operating::FILE).is_file() {
-            true => run.read_json(operating::FILE)?,
-            false => None,
-        };
-        Ok(Self { record, model: Model::Network { network, weights }, steps, post, operating })
+        let (post, operating) = chosen(run)?;
+        let model = Model::Network { network, weights };
+        Ok(Self { record, model, steps, post, operating, chosen_in: run.clone() })
+    }
+
+    /// Opens trained runs; a cross-validation among them as the runs of its folds, with the steps and the bias that it has
+    /// chosen on the held-out cases of all of them.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and where a fold is unfinished.
+    pub fn open_all(runs: &[Run], which: Which) -> Result<Vec<Self>> {
+        let mut opened = Vec::new();
+        for run in runs {
+            let Some(all) = CrossValidation::find(&run.folder)? else {
+                opened.push(Self::open(run, which)?);
+                continue;
+            };
+            let (post, operating) = chosen(run)?;
+            for fold in all.finished()? {
+                let own = Self::open(&fold, which)?;
+                let (post, operating) = (post.clone(), operating.clone());
+                opened.push(Self { post, operating, chosen_in: run.clone(), ..own });
+            }
+        }
+        Ok(opened)
     }
 
     /// Prepares cases of the run's data set, or takes them from the cache.
@@ -116,43 +132,30 @@ impl Model {
     }
 }
 
+/// What a folder says of steps and bias, if anything.
+fn chosen(run: &Run) -> Result<(PostChoice, Option<Choice>)> {
+    let post = match run.path(POST).is_file() {
+        true => run.read_json(POST)?,
+        false => PostChoice::default(),
+    };
+    let operating = match run.path(operating::FILE).is_file() {
+        true => run.read_json(operating::FILE)?,
+        false => None,
+    };
+    Ok((post, operating))
+}
+
 /// The steps after a run's predictions, in its folder.
 pub const POST: &str = "post.json";
 
-/// What predicts with a run, or with several whose probabilities are averaged. The first one's plan rules. Of several
-/// each has the bias in its place of `biases`; of a single one the probabilities stay as they are, its bias is for who
-/// decides.
+/// The sliding windows of a run's network, or of those of several of the same plan.
 ///
 /// # Errors
-/// Where a run was trained with another plan than the first, or the forms of `test_time` do not fit it.
-pub fn segmenter(
-    runs: &[Trained],
-    biases: &[Bias],
-    (options, test_time): (WindowOptions, Option<&TestTime>),
-    device: &Device,
-    progress: &dyn Progress,
-) -> Result<Box<dyn Segmenter>> {
-    let mut predictor = windows(runs, options, device)?;
-    if runs.len() > 1 {
-        predictor = predictor.with_odds(biases);
-    }
-    if let Some(test_time) = test_time {
-        let forms = test_time.forms(&runs[0].record.plan, predictor.window())?;
-        progress.note(&format!("{} passes per window instead of 1: {}", forms.len(), forms.describe()));
-        predictor = predictor.with_views(forms)?;
-    }
-    Ok(Box::new(predictor))
-}
-
-/// The sliding windows of a run's network, or of those of several.
-///
-/// # Errors
-/// Where a run was trained with another plan than the first.
-pub fn windows(runs: &[Trained], options: WindowOptions, device: &Device) -> Result<Predictor> {
-    let Some((first, others)) = runs.split_first() else {
+/// Where there is none, or a network does not go with the first one's plan.
+pub fn windows(runs: &[&Trained], options: WindowOptions, device: &Device) -> Result<Predictor> {
+    let Some(first) = runs.first() else {
         return Err(Error::config("RUN", "there is no run", "name the folder of a trained run"));
     };
-    others.iter().try_for_each(|other| same_plan(&first.record, &other.record))?;
     let networks = runs.iter().map(|run| match &run.model {
         Model::Network { network, weights } => (network.clone(), weights),
     });
@@ -161,60 +164,14 @@ pub fn windows(runs: &[Trained], options: WindowOptions, device: &Device) -> Res
     kernels.scoped(|| Predictor::new(&first.record.plan, networks.collect(), options, device))
 }
 
-/// Refuses to average runs whose samples or classes differ.
-fn same_plan(first: &Record, other: &Record) -> Result<()> {
-    let same = other.plan.spacing == first.plan.spacing
-        && other.plan.patch == first.plan.patch
-        && other.plan.normalisation == first.plan.normalisation
+/// Whether two runs see the same samples in the same windows.
+pub(super) fn same_plan(first: &Record, other: &Record) -> bool {
+    let (plan, own) = (&first.plan, &other.plan);
+    own.spacing == plan.spacing
+        && own.patch == plan.patch
+        && own.normalisation == plan.normalisation
         && other.labels == first.labels
-        && other.plan.field()? == first.plan.field()?;
-    if same {
-        return Ok(());
-    }
-    Err(Error::invalid(
-        other.run.path("plan.json"),
-        "plan",
-        format!(
-            "spacing, patch, normalisation or classes differ from those of `{}`",
-            first.run.folder.display()
-        ),
-        "average only runs that were trained with the same plan",
-    ))
-}
-
-/// Which of a run's checkpoints.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Which {
-    /// The last one.
-    #[default]
-    Latest,
-    /// The one with the best score on the validation cases.
-    Best,
-    /// That of a step, where it is still there.
-    Step(u64),
-}
-
-impl FromStr for Which {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        match (text, text.parse()) {
-            ("latest", _) => Ok(Self::Latest),
-            ("best", _) => Ok(Self::Best),
-            (_, Ok(step)) => Ok(Self::Step(step)),
-            _ => Err("write latest, best or the number of a step".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for Which {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Latest => formatter.write_str("latest"),
-            Self::Best => formatter.write_str("best"),
-            Self::Step(step) => write!(formatter, "{step}"),
-        }
-    }
+        && own.field().ok() == plan.field().ok()
 }
 
 impl Which {

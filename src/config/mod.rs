@@ -12,6 +12,7 @@ use toml::{Table, Value};
 use crate::{Error, Result, files};
 
 mod earlier;
+pub mod init;
 pub mod keys;
 pub mod loss;
 pub mod method;
@@ -26,6 +27,7 @@ pub mod published;
 pub mod sampling;
 pub mod schedule;
 
+pub use init::{InitConfig, Which};
 pub use loss::{ClassWeights, DiceReduction, LossConfig, WeightRule};
 pub use method::{MethodConfig, MethodName};
 pub use named::{NameOrFile, Named};
@@ -60,6 +62,9 @@ pub struct Config {
     pub fraction_mode: FractionMode,
     /// Whether details follow the programs that were released with the papers: see [`published`].
     pub published: bool,
+    /// Where weights begin.
+    #[serde(skip_serializing_if = "InitConfig::is_off")]
+    pub init: InitConfig,
     /// How long to train.
     pub schedule: Schedule,
     /// How weights move.
@@ -97,6 +102,7 @@ impl Default for Config {
             fraction: 1.0,
             fraction_mode: FractionMode::Random,
             published: false,
+            init: InitConfig::default(),
             schedule: Schedule::default(),
             optimiser: Optimiser::default(),
             loss: LossConfig::default(),

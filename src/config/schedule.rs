@@ -101,6 +101,15 @@ impl Schedule {
         }
     }
 
+    /// How many steps a training has, where its length says so and not its speed.
+    pub fn fixed_steps(&self) -> Option<u64> {
+        match self.length {
+            Length::Steps(steps) => Some(steps),
+            Length::Epochs(epochs) => Some(epochs * self.steps_per_epoch),
+            Length::Seconds(_) => None,
+        }
+    }
+
     pub(super) fn check(&self, problems: &mut Problems) {
         // So many steps of a millisecond take centuries; more would overflow where epochs are multiplied.
         const MOST: u64 = 1 << 40;

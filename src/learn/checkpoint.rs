@@ -16,6 +16,7 @@ use super::optimiser::OptimiserState;
 use super::policy::PolicyState;
 use crate::batch::Batch;
 use crate::files::{create_folder, folder_beside, is_temporary, publish_folder, write_atomically};
+use crate::network::transfer::Named;
 use crate::network::{Parameter, Weights};
 use crate::policy::Policy;
 use crate::policy::learn::Learner;
@@ -190,9 +191,7 @@ impl Checkpoint {
             let aside = folder_beside(&place)?;
             let write = |file: &str, bytes: &[u8]| write_atomically(&aside.path().join(file), bytes);
             let Weights { parameters, buffers } = &self.weights;
-            let weights = encode(
-                parameters.iter().chain(buffers).map(|p| (p.name.clone(), p.shape.clone(), &p.values)),
-            );
+            let weights = encode_weights(&self.weights);
             let slots = [("first", &self.optimiser.first), ("second", &self.optimiser.second)];
             let optimiser = encode(slots.into_iter().flat_map(|(slot, arrays)| {
                 let named = self.weights.parameters.iter().zip(arrays);
@@ -341,6 +340,20 @@ fn read_pointer(folder: &Path, pointer: Pointer) -> Option<String> {
     (name.starts_with("step-") && !name.contains(['/', '\\'])).then_some(name)
 }
 
+/// The bytes of a file of weights.
+pub(crate) fn encode_weights(weights: &Weights) -> Vec<u8> {
+    let all = weights.parameters.iter().chain(&weights.buffers);
+    encode(all.map(|p| (p.name.clone(), p.shape.clone(), &p.values)))
+}
+
+/// Reads a file of weights.
+///
+/// # Errors
+/// Where it cannot be read or is none.
+pub(crate) fn read_weights(path: &Path) -> Result<Named> {
+    decode(path, &std::fs::read(path).map_err(|e| Error::io("read", path, e))?)
+}
+
 pub(super) fn encode<'a>(arrays: impl Iterator<Item = (String, Vec<usize>, &'a Vec<f32>)>) -> Vec<u8> {
     let arrays: Vec<(String, Vec<usize>, Vec<u8>)> =
         arrays.map(|(n, s, v)| (n, s, v.iter().flat_map(|f| f.to_le_bytes()).collect())).collect();
@@ -355,8 +368,10 @@ pub(super) fn encode<'a>(arrays: impl Iterator<Item = (String, Vec<usize>, &'a V
     }
 }
 
-pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<HashMap<String, Parameter>> {
-    let bad = |problem: String| Error::invalid(path, "safetensors", problem, "use another checkpoint");
+pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<Named> {
+    let bad = |problem: String| {
+        Error::invalid(path, "safetensors", problem, "use the weights of another checkpoint")
+    };
     let file = SafeTensors::deserialize(bytes).map_err(|e| bad(e.to_string()))?;
     let mut parameters = HashMap::new();
     for (name, view) in file.tensors() {

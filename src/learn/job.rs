@@ -7,7 +7,7 @@ use std::time::Instant;
 use rand::Rng;
 use segen_kernels::{Device, Settings};
 
-use super::checkpoint::{Checkpoint, History, Pointer};
+use super::checkpoint::{Checkpoint, History, Pointer, read_weights};
 use super::control::Control;
 use super::epoch::Validation;
 use super::iteration::Iteration;
@@ -24,12 +24,12 @@ use crate::batch::source::SampleSource;
 use crate::config::method::Mode;
 use crate::config::published::AuxBatch;
 use crate::config::{ClassWeights, Config, DiceReduction, KernelPath, Precision, SamplingRule};
-use crate::network::Network;
+use crate::network::{Network, Weights};
 use crate::plan::Plan;
 use crate::policy::{Policy, Timeline};
 use crate::prepare::PreparedCase;
 use crate::progress::Progress;
-use crate::run::Run;
+use crate::run::{INITIAL, Run};
 use crate::{Error, Result};
 
 /// What training works on.
@@ -109,13 +109,21 @@ impl<'a> Job<'a> {
 
     /// The state of the last checkpoint that is whole.
     fn resume(&self, progress: &dyn Progress) -> Result<Option<Checkpoint>> {
-        let Some((checkpoint, damaged)) = Checkpoint::latest(&self.run.checkpoints())? else {
+        let Some((mut checkpoint, damaged)) = Checkpoint::latest(&self.run.checkpoints())? else {
             return Ok(None);
         };
         for error in damaged {
             progress.note(&format!("passed over a damaged checkpoint: {error}"));
         }
         progress.note(&format!("going on from step {}", checkpoint.step));
+        // Its configuration has another length than the checkpoint where it was lengthened since.
+        let history = &mut checkpoint.history;
+        if let Some(steps) =
+            self.config.schedule.fixed_steps().filter(|steps| *steps != history.planned_steps)
+        {
+            history.planned_steps = steps;
+            history.epochs_without_better = 0;
+        }
         Ok(Some(checkpoint))
     }
 
@@ -126,13 +134,37 @@ impl<'a> Job<'a> {
         source: &Arc<SampleSource>,
         progress: &dyn Progress,
     ) -> Result<Checkpoint> {
-        let weights = network.initialise(self.config.seed);
+        let mut weights = network.initialise(self.config.seed);
+        self.take_initial(&mut weights)?;
         let optimiser = OptimiserState::new(self.config.optimiser.kind, &weights);
         let planned_steps = self.planned_steps(network, &weights, source, progress)?;
         let history = History::new(planned_steps, self.plan.classes);
         let checkpoint = Checkpoint { step: 0, history, weights, optimiser };
         checkpoint.write(&self.run.checkpoints(), &[Pointer::Latest])?;
         Ok(checkpoint)
+    }
+
+    /// Where the run begins with weights that were not all drawn, they stand in its folder.
+    fn take_initial(&self, weights: &mut Weights) -> Result<()> {
+        let path = self.run.path(INITIAL);
+        if !path.is_file() {
+            return Ok(());
+        }
+        let mut known = read_weights(&path)?;
+        for own in weights.parameters.iter_mut().chain(&mut weights.buffers) {
+            match known.remove(&own.name).filter(|known| known.shape == own.shape) {
+                Some(known) => own.values = known.values,
+                None => {
+                    return Err(Error::invalid(
+                        path,
+                        &own.name,
+                        format!("there is none of shape {:?}, which the network of plan.json has", own.shape),
+                        "restore the file from a backup, or begin a new run",
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What cannot be trained as it is configured, found before the first step; and what the passes do.

@@ -197,7 +197,11 @@ impl Training<'_> {
         let last = self.state.step - 1;
         // The last epoch may be cut short by the end of the training.
         let steps = last % self.steps_per_epoch + 1;
-        let loss = std::mem::take(&mut self.state.history.epoch_loss_sum) / steps as f64;
+        let loss = self.state.history.epoch_loss_sum / steps as f64;
+        if steps == self.steps_per_epoch {
+            // An epoch that is cut short by the end goes on where the training is lengthened.
+            self.state.history.epoch_loss_sum = 0.0;
+        }
         let policy = self.learner.as_ref().map(PolicyLearner::policy);
         let epoch = EpochEnd { number: last / self.steps_per_epoch, loss, clock, policy };
         let better = self.epochs.end(&epoch, &mut self.state, events, progress)?;

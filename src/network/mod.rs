@@ -12,6 +12,7 @@ mod deepmedic;
 mod field;
 mod layers;
 mod shape;
+pub mod transfer;
 mod unet;
 mod weights;
 mod wide_resnet;

@@ -60,6 +60,7 @@ impl Plan {
             patch: out_of(order, reduced.fit.topology.patch),
             batch: reduced.fit.batch,
             channels,
+            channel_names: dataset.channels.clone(),
             classes,
             normalisation,
             dice: if coarse { DiceReduction::Batch } else { DiceReduction::Sample },

@@ -22,6 +22,9 @@ mod forecast;
 mod measure;
 mod overrides;
 mod topology;
+mod transfer;
+
+pub use transfer::same_names;
 
 pub(crate) use describe::normalisation_name;
 pub use forecast::{CaseCounts, Forecast};
@@ -87,6 +90,9 @@ pub struct Plan {
     pub batch: usize,
     /// Number of input channels.
     pub channels: usize,
+    /// Their names; none in plans of versions that did not write them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub channel_names: Vec<String>,
     /// Number of trained classes, background included.
     pub classes: usize,
     /// One entry per channel.
@@ -208,6 +214,10 @@ impl Plan {
         demand(edges(&self.patch, 4096), "`patch` must be three edges from 1 to 4096 voxels");
         demand((1..=65_536).contains(&self.batch), "`batch` must be from 1 to 65536");
         demand((1..=1024).contains(&self.channels), "`channels` must be from 1 to 1024");
+        demand(
+            self.channel_names.is_empty() || self.channel_names.len() == self.channels,
+            "`channel_names` must name each channel",
+        );
         demand((2..=255).contains(&self.classes), "`classes` must be from 2 to 255");
         demand(
             self.normalisation.len() == self.channels,

@@ -48,9 +48,21 @@ pub struct Manifest {
     /// Share of the epochs at whose end methods that follow a gap had their greatest strength.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_clamped: Option<f64>,
+    /// The times that it was lengthened after it had finished.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lengthened: Vec<Lengthened>,
     /// Faults and changes of the data that `--anyway` went on with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accepted: Vec<String>,
+}
+
+/// A run that had finished and was to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lengthened {
+    /// Steps that it had done.
+    pub from: u64,
+    /// Steps that it was to do in all.
+    pub to: u64,
 }
 
 /// How a run stands; in `run.json` as text.

@@ -18,6 +18,7 @@ pub use curves::draw_progress;
 pub(crate) use curves::progress_panels;
 pub use events::{Event, Events, read_events};
 
+pub mod folds;
 pub mod record;
 
 mod claim;
@@ -26,7 +27,7 @@ mod manifest;
 
 pub use claim::{Claim, Holder};
 pub use data::{Change, DataDigest};
-pub use manifest::{FORMAT, Manifest, State};
+pub use manifest::{FORMAT, Lengthened, Manifest, State};
 
 /// A folder that holds one run.
 #[derive(Clone, Debug)]
@@ -181,8 +182,13 @@ impl Run {
     }
 }
 
+/// File of the initial weights of a run that does not draw them all.
+pub const INITIAL: &str = "initial.safetensors";
+
 /// Files and folders of a run.
-const PARTS: [&str; 17] = [
+const PARTS: [&str; 19] = [
+    INITIAL,
+    "initial.json",
     "data.json",
     "schedule.json",
     "policy.toml",

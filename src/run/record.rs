@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::folds::{CrossValidation, listed};
 use super::{Manifest, Run, Split};
 use crate::config::Config;
 use crate::data::dataset::{Case, Dataset, Description, LabelScheme};
@@ -24,6 +25,8 @@ pub struct Record {
     pub policy: Policy,
     /// `run.json`.
     pub manifest: Manifest,
+    /// Names of the channels, by the `dataset.json` of the run.
+    pub channels: Vec<String>,
     /// What the network's classes are, by the `dataset.json` of the run.
     pub labels: LabelScheme,
     /// Ending of the data set's files, with its dot.
@@ -37,6 +40,14 @@ impl Record {
     /// Where there is no run, or one of its files cannot be read.
     pub fn open(run: &Run) -> Result<Self> {
         if !run.exists() {
+            if let Some(all) = CrossValidation::find(&run.folder)? {
+                return Err(Error::invalid(
+                    &run.folder,
+                    "run folder",
+                    format!("this is a cross-validation of folds {}", listed(&all.folds())),
+                    format!("name one of its folds, such as `{}`", all.run(all.folds()[0]).folder.display()),
+                ));
+            }
             return Err(Error::invalid(
                 &run.folder,
                 "run folder",
@@ -53,6 +64,7 @@ impl Record {
             policy: run.policy()?,
             manifest: run.read_json("run.json")?,
             labels: description.labels.select(&config.task.classes)?,
+            channels: description.channels,
             file_ending: description.file_ending,
             config,
         })

@@ -56,6 +56,8 @@ fn go(data: &Path, run: &Run, start: Start, config: Option<&Config>) -> Result<T
         cache: Some(&data.with_file_name("cache")),
         start,
         faults: train::Faults::Refuse,
+        plan: None,
+        length: None,
         threads: 1,
         device: &Device::Cpu,
         started: Instant::now(),

@@ -353,6 +353,8 @@ fn a_stopped_run_goes_on_to_the_same_weights_and_paints_label_values() {
             cache: None,
             start,
             faults: train::Faults::Refuse,
+            plan: None,
+            length: None,
             threads: 1,
             device: &Device::Cpu,
             started: Instant::now(),

@@ -107,6 +107,8 @@ fn a_run_records_its_shift_and_reports_it() {
         cache: None,
         start: Start::Fresh,
         faults: Faults::Refuse,
+        plan: None,
+        length: None,
         threads: 1,
         device: &device,
         started: Instant::now(),

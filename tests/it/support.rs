@@ -71,6 +71,7 @@ pub(crate) fn plan() -> segen::plan::Plan {
     let z_score = |masked| Normalisation::ZScore { masked };
     Plan {
         axis_order: "RAS+ x y z".to_owned(),
+        channel_names: Vec::new(),
         dataset: "thick slices".to_owned(),
         spacing: [0.6, 0.6, 3.0],
         patch: [256, 320, 16],

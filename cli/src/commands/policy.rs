@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 use segen::commands::test_time;
+use segen::commands::trained::Which;
 use segen::examine::policy::LearnedPolicy;
 use segen::examine::preview::{Preview, Request};
 use segen::files::OutputFile;
@@ -70,6 +71,9 @@ pub(crate) struct TestTimeArgs {
     /// Folder for prepared samples; the run's own when left out, or a temporary one where that cannot be written
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// Which weights: latest, best (on the validation cases), or the number of a step whose checkpoint is there
+    #[arg(long, value_name = "WHICH", default_value_t)]
+    checkpoint: Which,
     /// Updates, each on one patch
     #[arg(long, value_name = "N", default_value_t = 200)]
     updates: u64,
@@ -125,8 +129,13 @@ fn learn_test_time(args: &TestTimeArgs, output: &Output) -> anyhow::Result<Exit>
     let mut inputs = run.inputs();
     inputs.extend(args.dataset.clone());
     let file = OutputFile::claim("policy test-time", &args.output, &inputs, args.existing.existing())?;
-    let learned =
-        test_time::learn(&run, (args.dataset.as_deref(), args.cache.as_deref()), &options, &device, output)?;
+    let learned = test_time::learn(
+        (&run, args.checkpoint),
+        (args.dataset.as_deref(), args.cache.as_deref()),
+        &options,
+        &device,
+        output,
+    )?;
     file.write(learned.policy.to_toml().as_bytes())?;
     if output.json() {
         output.data(&serde_json::to_string_pretty(&learned)?);

@@ -37,7 +37,8 @@ enum Depth {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folder of a trained run or of an exported model, or its name under $nnUNet_results
+    /// Folder of a trained run, of a cross-validation, whose folds are averaged, or of an exported model, or its name under
+    /// $nnUNet_results
     run: PathBuf,
     /// Scans: files or folders, named CASE_0000.nii.gz, CASE_0001.nii.gz, ... by channel, or CASE.nii.gz with all
     /// channels along the fourth dimension
@@ -50,7 +51,8 @@ pub(crate) struct Args {
     /// Take no masks, also where there are some beside the scans
     #[arg(long)]
     no_masks: bool,
-    /// A further run of the same data set and plan whose probabilities are averaged in; may be given several times
+    /// A further run or cross-validation for the same classes and channels whose probabilities are averaged in, whatever its
+    /// plan; may be given several times
     #[arg(long, value_name = "RUN")]
     with: Vec<PathBuf>,
     /// Which weights: latest, best (on the validation cases), or the number of a step whose checkpoint is there

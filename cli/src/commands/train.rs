@@ -3,9 +3,10 @@ use std::time::Instant;
 
 use clap::builder::PossibleValuesParser;
 use segen::Error;
-use segen::commands::train::{self, Faults, Request, Start};
-use segen::config::{Config, MethodName, Named, PolicyName, Precision, preset};
+use segen::commands::train::{self, CrossValidated, Faults, Request, Start};
+use segen::config::{Config, Length, MethodName, Named, PolicyName, Precision, Which, preset};
 use segen::run::Run;
+use segen::run::folds::{CrossValidation, FoldList};
 
 use super::{Exit, device, quoted};
 use crate::output::Output;
@@ -14,7 +15,7 @@ use crate::output::Output;
 pub(crate) struct Args {
     /// Folder of the data set (nnU-Net v2 or MSD), or its name under $nnUNet_raw
     dataset: PathBuf,
-    /// Folder of the run
+    /// Folder of the run, or of the cross-validation
     #[arg(short, long, value_name = "RUN")]
     output: PathBuf,
     /// Settings by name; those that end in .small are for two cores
@@ -37,9 +38,24 @@ pub(crate) struct Args {
     /// Fold to hold out, or `all` to train and validate on every case
     #[arg(long, value_name = "N|all")]
     fold: Option<String>,
+    /// Cross-validation: train these folds one after the other into RUN/fold-0, RUN/fold-1, ..., and score all their held-out
+    /// cases together, as in 0-4 or 0,2,4; a time budget counts for each. `segen predict RUN` then averages the folds
+    #[arg(long, value_name = "LIST", conflicts_with = "fold")]
+    folds: Option<FoldList>,
     /// File of folds, as nnU-Net's splits_final.json, instead of the data set's own
     #[arg(long, value_name = "FILE")]
     splits: Option<PathBuf>,
+    /// Begin with the weights of a run (or of a fold, CV/fold-0), or of a file (.safetensors), instead of drawing them. The run's
+    /// plan is taken too, unless --plan or settings say otherwise; heads of other classes and channels of other names are drawn
+    #[arg(long, value_name = "RUN|FILE")]
+    init: Option<PathBuf>,
+    /// Of the run of --init, which weights: latest, best (on the validation cases), or the number of a step
+    #[arg(long, value_name = "WHICH", requires = "init")]
+    checkpoint: Option<Which>,
+    /// Take the plan of another data set (spacing, patch, batch, network; normalisation of channels of the same name), as
+    /// `segen plan -o` writes it or as it stands in a run
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
     /// Share of the fold's training cases to use; smaller shares are contained in larger ones
     #[arg(long, value_name = "F")]
     fraction: Option<f64>,
@@ -65,7 +81,8 @@ pub(crate) struct Args {
     /// Folder for prepared samples; beside the run when left out
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
-    /// Go on with the run in RUN from its last checkpoint
+    /// Go on with the run (or the cross-validation) in RUN from its last checkpoint; one that has finished is lengthened with a
+    /// larger --steps or --epochs, which count all steps from the first one
     #[arg(long)]
     resume: bool,
     /// Go on where the data set has errors, or has changed since the run began; run.json keeps the list
@@ -85,11 +102,14 @@ fn policy_help() -> String {
 
 pub(crate) fn run(args: Args, output: &Output, started: Instant) -> anyhow::Result<Exit> {
     let sets = args.settings();
-    // A resumed run needs no settings: it keeps its own.
-    let given = args.preset.is_some() || args.config.is_some() || !sets.is_empty();
+    let run = Run::at(&args.output);
+    let folds = CrossValidation::find(&run.folder)?.is_some();
+    // What goes on needs no settings: it keeps its own, perhaps but for its length.
+    let length = args.length().filter(|_| args.resume && (folds || run.exists()));
+    let only_length = length.is_some() && sets.len() == 1;
+    let given = args.preset.is_some() || args.config.is_some() || !(sets.is_empty() || only_length);
     let (preset, file) = (args.preset.as_deref(), args.config.as_deref());
     let config = given.then(|| Config::resolve_preset(preset, file, &sets)).transpose()?;
-    let run = Run::at(&args.output);
     let device = args.device.open()?;
     let request = Request {
         dataset: &args.dataset,
@@ -98,22 +118,17 @@ pub(crate) fn run(args: Args, output: &Output, started: Instant) -> anyhow::Resu
         cache: args.cache.as_deref(),
         start: if args.resume { Start::Resume } else { Start::Fresh },
         faults: if args.anyway { Faults::Accept } else { Faults::Refuse },
+        plan: None,
+        length,
         threads: rayon::current_num_threads(),
         device: &device,
         started,
     };
-    let finished = match train::run(&request, output) {
-        Err(stopped @ Error::Stopped { .. }) => {
-            let told = match run.exists() {
-                true => format!("{stopped}; go on with: {}", args.resume_command()),
-                false => {
-                    format!("{stopped}; the same command begins again, with the samples prepared so far")
-                }
-            };
-            return Err(anyhow::Error::new(stopped).context(told));
-        }
-        finished => finished?,
-    };
+    if args.folds.is_some() || (args.resume && folds && args.fold.is_none()) {
+        let folds = train::cross_validate(&request, args.folds.as_ref(), output);
+        return tell_folds(&folds.map_err(|error| args.explained(error))?, &args, output);
+    }
+    let finished = train::run(&request, output).map_err(|error| args.explained(error))?;
     let outcome = &finished.outcome;
     output.line(&format!(
         "{} of {} steps in {:.0} s of training; the run is in {}",
@@ -130,15 +145,61 @@ pub(crate) fn run(args: Args, output: &Output, started: Instant) -> anyhow::Resu
             output.data(&format!("\nTest cases\n{}", test.table()));
         }
     }
-    if !finished.failed.is_empty() {
-        output.line(&format!("{} cases could not be scored:", finished.failed.len()));
-        finished.failed.iter().for_each(|(case, error)| output.line(&format!("{case}: {error}")));
+    Ok(tell_failed(&finished.failed, output))
+}
+
+/// Prints what became of a cross-validation.
+fn tell_folds(found: &CrossValidated, args: &Args, output: &Output) -> anyhow::Result<Exit> {
+    let CrossValidated { folds, pooled, failed_folds, failed } = found;
+    let Some(pooled) = pooled else {
+        output.line(&format!("{} of {} folds failed:", failed_folds.len(), folds.len()));
+        failed_folds.iter().for_each(|(fold, error)| output.line(&format!("fold {fold}: {error}")));
+        output.line(&format!("once that is mended, go on with: {}", args.resume_command()));
         return Ok(Exit::CheckFailed);
+    };
+    output.line(&format!(
+        "{} folds, {} held-out cases, each scored by the fold that held it out; the cross-validation is in {}",
+        folds.len(),
+        pooled.cases.len(),
+        args.output.display()
+    ));
+    match output.json() {
+        true => output.data(&serde_json::to_string_pretty(pooled)?),
+        false => output.data(&pooled.table()),
     }
-    Ok(Exit::Done)
+    Ok(tell_failed(failed, output))
+}
+
+/// Names cases without scores.
+fn tell_failed(failed: &[(String, Error)], output: &Output) -> Exit {
+    if failed.is_empty() {
+        return Exit::Done;
+    }
+    output.line(&format!("{} cases could not be scored:", failed.len()));
+    failed.iter().for_each(|(case, error)| output.line(&format!("{case}: {error}")));
+    Exit::CheckFailed
 }
 
 impl Args {
+    /// Why the work ended; where it was stopped, with what goes on with it.
+    fn explained(&self, error: Error) -> anyhow::Error {
+        if !matches!(error, Error::Stopped { .. }) {
+            return error.into();
+        }
+        let folds = CrossValidation::find(&self.output).is_ok_and(|all| all.is_some());
+        let told = match folds || Run::at(&self.output).exists() {
+            true => format!("{error}; go on with: {}", self.resume_command()),
+            false => format!("{error}; the same command begins again, with the samples prepared so far"),
+        };
+        anyhow::Error::new(error).context(told)
+    }
+
+    /// The length of the training that is asked for.
+    fn length(&self) -> Option<Length> {
+        let epochs = self.epochs.map(Length::Epochs);
+        self.steps.map(Length::Steps).or(epochs).or(self.time_budget.map(Length::Seconds))
+    }
+
     /// The command that goes on with the run.
     fn resume_command(&self) -> String {
         let word = |name: &str, value: &Path| format!("{name}{}", quoted(&value.to_string_lossy()));
@@ -169,6 +230,10 @@ impl Args {
         let from =
             self.margins_from.as_ref().map(|run| if run.exists() { absolute(run) } else { run.clone() });
         add("method.auto.from", from.map(quoted));
+        let init = self.init.as_ref().map(|run| if run.exists() { absolute(run) } else { run.clone() });
+        add("init.from", init.map(quoted));
+        add("init.checkpoint", self.checkpoint.map(|which| format!("{:?}", which.to_string())));
+        add("plan.file", self.plan.as_ref().map(absolute).map(quoted));
         add("policy.name", self.policy.as_ref().map(|name| format!("{name:?}")));
         add("fold", self.fold.clone());
         add("splits", self.splits.as_ref().map(absolute).map(quoted));

@@ -107,6 +107,8 @@ pub fn run(
             cache: Some(&folder.join("cache")),
             start: Start::Resume,
             faults: Faults::Refuse,
+            plan: None,
+            length: None,
             threads,
             device,
             started: Instant::now(),

@@ -34,8 +34,8 @@ pub(super) fn for_each<T: Sync, M: Send>(
 }
 
 /// Whether there is memory to prepare a scan while one is predicted, and how much that takes, for a person.
-pub(super) fn is_possible(cases: &[Case], plan: &Plan, progress: &dyn Progress) -> bool {
-    let Some(bytes) = cases.iter().filter_map(|case| bytes(case, plan)).max().filter(|_| cases.len() > 1)
+pub(super) fn is_possible(cases: &[Case], plans: &[&Plan], progress: &dyn Progress) -> bool {
+    let Some(bytes) = cases.iter().filter_map(|case| bytes(case, plans)).max().filter(|_| cases.len() > 1)
     else {
         return false;
     };
@@ -60,13 +60,17 @@ fn fits(bytes: u64, free: u64) -> bool {
     free == 0 || bytes.saturating_mul(2) < free
 }
 
-/// What reading and preparing a scan takes at its peak: all channels as they are, all at the plan's spacing, and one of
-/// either kind at work.
-fn bytes(case: &Case, plan: &Plan) -> Option<u64> {
+/// What reading and preparing a scan for every plan takes at its peak: all channels as they are, all at the plan's spacing,
+/// and one of either kind at work.
+fn bytes(case: &Case, plans: &[&Plan]) -> Option<u64> {
     let grid = image::read_header(case.images.first()?).ok()?.grid();
     let read = grid.shape.iter().product::<usize>() as f64;
-    let scale: f64 = grid.spacing().iter().zip(&plan.spacing).map(|(own, planned)| own / planned).product();
-    Some((4.0 * (plan.channels + 1) as f64 * read * (1.0 + scale)) as u64)
+    let of = |plan: &&Plan| {
+        let scale: f64 =
+            grid.spacing().iter().zip(&plan.spacing).map(|(own, planned)| own / planned).product();
+        (4.0 * (plan.channels + 1) as f64 * read * (1.0 + scale)) as u64
+    };
+    Some(plans.iter().map(of).sum())
 }
 
 #[cfg(test)]

@@ -6,28 +6,41 @@ use serde_json::{Value, json};
 
 use super::{Known, Request};
 use crate::Result;
+use crate::commands::ensemble::{Ensemble, Prepared};
 use crate::commands::trained::Trained;
 use crate::data::dataset::Case;
 use crate::files::{Digest, Outputs};
-use crate::predict::LabelFiles;
+use crate::plan::Plan;
 use crate::predict::post::Steps;
+use crate::predict::{LabelFiles, Place, Segmenter};
 use crate::prepare::Sample;
 use crate::progress::Progress;
+use crate::score::operating::Bias;
 
 /// What all scans are made ready with.
 pub(super) struct Preparation<'a> {
     pub(super) request: &'a Request<'a>,
     pub(super) first: &'a Trained,
+    pub(super) plans: &'a [&'a Plan],
     pub(super) settings: Value,
     pub(super) outputs: &'a Outputs,
+}
+
+/// What makes a label map of a scan that was made ready.
+pub(super) struct Prediction<'a> {
+    pub(super) ensemble: &'a Ensemble,
+    /// Of a single network; several have theirs in the average.
+    pub(super) bias: &'a Bias,
+    /// What changes the label map afterwards.
+    pub(super) steps: &'a Steps,
 }
 
 /// A scan that can be predicted, or need not be.
 pub(super) enum Ready {
     /// Its label map is there as it would be.
     There(PathBuf),
-    /// Its sample, and what its files are made from.
-    Prepared(Box<Sample>, Value),
+    /// The scan for every plan, and what its files are made from.
+    Prepared(Box<Prepared>, Value),
 }
 
 impl Preparation<'_> {
@@ -39,8 +52,8 @@ impl Preparation<'_> {
         if self.request.known == Known::Skip && self.is_there(&case.id, &label_file, &from)? {
             return Ok(Ready::There(self.outputs.path(&label_file)));
         }
-        let sample = record.plan.recipe().prepare_images(&case.images, case.mask.as_deref())?;
-        Ok(Ready::Prepared(Box::new(sample), from))
+        let prepared = Prepared::of(self.plans, &case.images, case.mask.as_deref())?;
+        Ok(Ready::Prepared(Box::new(prepared), from))
     }
 
     /// Whether all files of a scan are there as they would be.
@@ -68,24 +81,36 @@ impl Preparation<'_> {
     }
 }
 
-/// Predicts a scan that was made ready; whether its label map was there already.
-pub(super) fn predict(
-    files: &LabelFiles<'_>,
-    (request, steps): (&Request<'_>, &Steps),
-    case: &Case,
-    ready: Ready,
-    progress: &dyn Progress,
-) -> Result<(PathBuf, Known)> {
-    let (sample, from) = match ready {
-        Ready::There(file) => return Ok((file, Known::Skip)),
-        Ready::Prepared(sample, from) => (sample, from),
-    };
-    warn_constant(case, &sample, progress);
-    progress.begin(&case.id, files.segmenter.passes(sample.geometry.shape) as u64);
-    let advance = &mut |passes: usize| progress.advance(passes as u64);
-    let written = files.write(case, &sample, steps, request.volumes, Some(&from), advance);
-    progress.end();
-    Ok((written?.path, Known::Again))
+impl Prediction<'_> {
+    /// Predicts a scan that was made ready; whether its label map was there already.
+    pub(super) fn predict(
+        &self,
+        preparation: &Preparation<'_>,
+        case: &Case,
+        ready: Ready,
+        progress: &dyn Progress,
+    ) -> Result<(PathBuf, Known)> {
+        let (prepared, from) = match ready {
+            Ready::There(file) => return Ok((file, Known::Skip)),
+            Ready::Prepared(prepared, from) => (prepared, from),
+        };
+        warn_constant(case, prepared.first(), progress);
+        let (segmenter, sample) = (self.ensemble.on(&prepared), prepared.sample());
+        let record = &preparation.first.record;
+        let files = LabelFiles {
+            segmenter: &segmenter,
+            bias: self.bias,
+            scheme: &record.labels,
+            ending: &record.file_ending,
+            place: Place::Claimed(preparation.outputs),
+        };
+        progress.begin(&case.id, segmenter.passes(sample.geometry.shape) as u64);
+        let advance = &mut |passes: usize| progress.advance(passes as u64);
+        let written =
+            files.write(case, sample, self.steps, preparation.request.volumes, Some(&from), advance);
+        progress.end();
+        Ok((written?.path, Known::Again))
+    }
 }
 
 /// Warns of a channel in which nothing can be seen.

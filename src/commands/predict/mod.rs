@@ -9,19 +9,21 @@ use std::path::{Path, PathBuf};
 use segen_kernels::Device;
 use serde_json::{Value, json};
 
+use super::ensemble::Ensemble;
 use super::operating::{OperatingPoint, biases};
 use super::scans::{self, Scan};
-use super::trained::{Trained, Which, segmenter};
+use super::trained::{Trained, Which};
 use crate::config::{PostMode, WINDOW_STEPS};
 use crate::data::dataset::Case;
 use crate::files::{self, Digest, Existing, Outputs, bytes_of};
+use crate::plan::Plan;
+use crate::predict::LabelFiles;
 use crate::predict::choice::PostChoice;
 use crate::predict::forms::TestTime;
 use crate::predict::mirror::Mirrors;
 use crate::predict::post::Steps;
 use crate::predict::volumes::Volumes;
 use crate::predict::windows::WindowOptions;
-use crate::predict::{LabelFiles, Place};
 use crate::progress::Progress;
 use crate::run::Run;
 use crate::run::record::Record;
@@ -29,7 +31,7 @@ use crate::score::Masks;
 use crate::score::operating::Bias;
 use crate::{Error, Result};
 
-use job::Preparation;
+use job::{Prediction, Preparation};
 pub use part::Part;
 
 /// Whether mirror images are predicted too.
@@ -53,7 +55,7 @@ pub enum Known {
 /// One `segen predict`.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// Runs whose probabilities are averaged; the first one's plan rules.
+    /// Runs, and cross-validations as the runs of their folds, whose probabilities are averaged.
     pub runs: &'a [Run],
     /// Which of their checkpoints.
     pub checkpoint: Which,
@@ -106,8 +108,7 @@ pub struct Predictions {
 /// # Errors
 /// What concerns all scans: a run that cannot be used, an output that may not be replaced, no usable scan at all.
 pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Predictions> {
-    let runs = request.runs.iter().map(|run| Trained::open(run, request.checkpoint));
-    let runs = runs.collect::<Result<Vec<_>>>()?;
+    let runs = Trained::open_all(request.runs, request.checkpoint)?;
     let Some(first) = runs.first() else {
         return Err(Error::config("RUN", "there is no run", "name the folder of a trained run"));
     };
@@ -118,32 +119,26 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Predictions
     let biases = biases(&request.operating, &runs, progress)?;
     let settings = settings(request, &runs, &options, (&steps, &biases));
     let test_time = request.test_time.as_ref();
-    let segmenter = segmenter(&runs, &biases, (options, test_time), request.device, progress)?;
+    let ensemble = Ensemble::of(&runs, &biases, (&options, test_time), request.device, progress)?;
     // Of several networks each is changed before they are averaged.
     let bias = match biases.as_slice() {
         [one] => one.clone(),
-        _ => Bias::none(segmenter.classes() - 1),
+        _ => Bias::none(ensemble.classes() - 1),
     };
     let outputs = claim(request, &scans, record.labels.classes(), &record.file_ending)?;
     tell(first, request.part, &scans, progress);
     let description: Value = record.run.read_json("dataset.json")?;
     outputs.write("dataset.json", None, bytes_of(format!("{description:#}\n").as_bytes()))?;
-    let files = LabelFiles {
-        segmenter: segmenter.as_ref(),
-        bias: &bias,
-        scheme: &record.labels,
-        ending: &record.file_ending,
-        place: Place::Claimed(&outputs),
-    };
-    let preparation = Preparation { request, first, settings, outputs: &outputs };
-    predict(&files, (request, &steps), &preparation, scans, progress)
+    let plans: Vec<&Plan> = ensemble.plans().collect();
+    let preparation = Preparation { request, first, plans: &plans, settings, outputs: &outputs };
+    let prediction = Prediction { ensemble: &ensemble, bias: &bias, steps: &steps };
+    predict(&preparation, &prediction, scans, progress)
 }
 
 /// Predicts the scans that can be used.
 fn predict(
-    files: &LabelFiles<'_>,
-    (request, steps): (&Request<'_>, &Steps),
     preparation: &Preparation<'_>,
+    prediction: &Prediction<'_>,
     scans: Vec<Scan>,
     progress: &dyn Progress,
 ) -> Result<Predictions> {
@@ -155,13 +150,13 @@ fn predict(
             Err(error) => predictions.failed.push((case.id, error)),
         }
     }
-    let ahead = ahead::is_possible(&cases, &preparation.first.record.plan, progress);
+    let ahead = ahead::is_possible(&cases, preparation.plans, progress);
     ahead::for_each(
         &cases,
         ahead,
         |case| preparation.prepare(case),
         |case, ready| {
-            let done = ready.and_then(|ready| job::predict(files, (request, steps), case, ready, progress));
+            let done = ready.and_then(|ready| prediction.predict(preparation, case, ready, progress));
             match done {
                 Ok((file, Known::Again)) => predictions.written.push(file),
                 Ok((file, Known::Skip)) => predictions.skipped.push(file),

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::scores::Scores;
 use super::trained::{Trained, Which};
-use crate::config::{Config, FractionMode, NameOrFile, PolicyName};
-use crate::data::dataset::{self, Case, Dataset};
+use crate::config::{Config, FractionMode, Length, NameOrFile, PolicyName};
+use crate::data::dataset::{self, Dataset};
 use crate::learn::cases;
 use crate::learn::control::{self, Schedule};
 use crate::learn::exported;
@@ -27,9 +27,14 @@ use crate::{Error, Result, files, machine};
 
 mod before;
 mod data;
+mod folds;
+mod settings;
+mod start;
 
-/// The policy by the length of the training.
-const AUTO: NameOrFile<PolicyName> = NameOrFile::Name(PolicyName::Auto);
+pub use folds::{CrossValidated, cross_validate};
+pub use start::plan;
+
+use settings::{AUTO, lengthen, refuse_existing, resolve};
 
 /// What to do with a run folder that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +69,10 @@ pub struct Request<'a> {
     pub start: Start,
     /// What to do with faults of the data.
     pub faults: Faults,
+    /// A plan for a run that begins, instead of one that is measured: that of the other folds.
+    pub plan: Option<&'a Plan>,
+    /// The length of the training, where a run that has finished is to be lengthened to it.
+    pub length: Option<Length>,
     /// Threads of the process, for the record.
     pub threads: usize,
     /// Where to compute.
@@ -153,7 +162,12 @@ fn begin(
     let split = split(dataset, &config)?;
     prepare::make_cache(&manifest.cache, dataset)?;
     data::check_data(request, dataset, &manifest.cache, &mut manifest.accepted, progress)?;
-    let plan = plan(dataset, &config, progress)?;
+    let source = start::source(&config)?;
+    let plan = match request.plan {
+        Some(plan) => plan.clone(),
+        None => start::plan_from(dataset, &config, source.as_ref(), progress)?,
+    };
+    start::settle_network(&mut config, &plan)?;
     before::fits_memory(&plan, &config)?;
     let step_seconds = || plan.predicted_step_seconds_here(segen_kernels::convolution_speed());
     let steps = config.schedule.expected_steps(step_seconds);
@@ -166,9 +180,13 @@ fn begin(
     let test: Vec<String> = labelled.map(|case| case.id.clone()).collect();
     let digest = DataDigest::of(dataset, config.fold, (&split.cases(), &test), None, progress)?;
     let schedule = schedule(&config, names, steps, progress)?;
+    let initial =
+        source.map(|source| source.begin((dataset, &split), &config, &plan, progress)).transpose()?;
+    start::keep_initial(run, initial.as_ref())?;
     let further: Vec<_> = [("data.json", json!(digest)), ("run.json", json!(manifest))]
         .into_iter()
         .chain(schedule.iter().map(Schedule::file))
+        .chain(initial.map(|initial| ("initial.json", initial.record)))
         .collect();
     run.set_up(&config, &plan, &split, &policy, &description(dataset)?, &further)?;
     Ok(Basis { config, plan, split, policy, test })
@@ -184,7 +202,8 @@ fn go_on(
 ) -> Result<Basis> {
     let run = request.run;
     let split: Split = run.read_json("split.json")?;
-    if let Ok(last) = run.manifest() {
+    let last = run.manifest().ok();
+    if let Some(last) = &last {
         if last.kernels_path != manifest.kernels_path {
             progress.note(&format!(
                 "warning: this run began on the `{}` instruction path and goes on on `{}`; the last digits of its \
@@ -192,7 +211,7 @@ fn go_on(
                 last.kernels_path, manifest.kernels_path
             ));
         }
-        manifest.accepted = last.accepted;
+        manifest.accepted.clone_from(&last.accepted);
     }
     let began: Option<DataDigest> = match run.path("data.json").is_file() {
         true => Some(run.read_json("data.json")?),
@@ -223,45 +242,10 @@ fn go_on(
     if began.as_ref() != Some(&now) {
         run.write_json("data.json", &now)?;
     }
+    if let Some(last) = &last {
+        lengthen(run, &config, last, manifest, progress)?;
+    }
     Ok(Basis { config, plan, split, policy: run.policy()?, test: now.test_cases() })
-}
-
-/// Leaves a run alone that is not to be gone on with.
-fn refuse_existing(request: &Request<'_>) -> Result<()> {
-    if request.start == Start::Resume || !request.run.exists() {
-        return Ok(());
-    }
-    Err(Error::invalid(
-        &request.run.folder,
-        "run folder",
-        "there is a run in it already",
-        "add --resume to go on with it, or choose another folder with -o",
-    ))
-}
-
-/// The configuration of the run: its own where it goes on, the request's where it begins.
-fn resolve(request: &Request<'_>) -> Result<Config> {
-    let run = request.run;
-    if !run.exists() {
-        return Ok(request.config.cloned().unwrap_or_default());
-    }
-    refuse_existing(request)?;
-    let own = run.config()?;
-    let same = |config: &Config| {
-        let mut config = config.clone();
-        if config.policy.name == AUTO {
-            config.policy.name.clone_from(&own.policy.name);
-        }
-        config == own
-    };
-    match request.config {
-        Some(config) if !same(config) => Err(Error::config(
-            "--resume",
-            format!("the run in `{}` was begun with another configuration", run.folder.display()),
-            "leave out -c, --set and the other options: a resumed run keeps the configuration in its config.toml",
-        )),
-        _ => Ok(own),
-    }
 }
 
 /// The schedule of another run that this one is to follow, for about `steps` steps.
@@ -290,16 +274,6 @@ fn split(dataset: &Dataset, config: &Config) -> Result<Split> {
     };
     let (train, policy_validation) = cases::set_aside(&own, config.validation_share(), config.seed)?;
     Ok(Split { train, validation: fold.validation, policy_validation })
-}
-
-/// Measures the data set and plans for it, with the configuration's overrides.
-pub fn plan(dataset: &Dataset, config: &Config, progress: &dyn Progress) -> Result<Plan> {
-    let cases: Vec<&Case> = dataset.training.iter().collect();
-    let fingerprint = Plan::measure(dataset, &cases, progress)?;
-    let mut plan = Plan::decide(dataset, fingerprint, &config.plan.budget())?;
-    config.network.apply(&mut plan)?;
-    config.plan.apply(&mut plan, &dataset.channels)?;
-    Ok(plan)
 }
 
 /// Prepares the cases, trains and scores.

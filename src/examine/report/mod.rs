@@ -10,9 +10,11 @@ use crate::files::{Existing, Outputs, bytes_of, split};
 use crate::picture::{self, Panel};
 use crate::progress::Progress;
 use crate::run::Run;
+use crate::run::folds::CrossValidation;
 
 mod compare;
 mod control;
+mod folds;
 mod operating;
 mod overlays;
 mod page;
@@ -47,21 +49,23 @@ impl Place {
         let (folder, name) = split(page)?;
         let stem = page.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let figures = format!("{stem}_figures/");
-        let inputs: Vec<PathBuf> = folders.iter().flat_map(|folder| Run::at(folder).inputs()).collect();
+        let all = with_folds(folders)?;
+        let inputs: Vec<PathBuf> = all.iter().flat_map(|folder| Run::at(folder).inputs()).collect();
         let outputs = Outputs::claim("report", folder, &[name.clone(), figures.clone()], &inputs, existing)?;
         Ok(Self { outputs, page: name, figures })
     }
 }
 
-/// Writes the report of runs and sweeps (folders, told apart by what is in them) to its place. What is not there yet,
+/// Writes the report of runs, cross-validations and sweeps (folders, told apart by what is in them) to its place. What is not there yet,
 /// such as logits, is left out.
 ///
 /// # Errors
-/// Where a folder is neither a run nor a sweep, one of its files is damaged, or the page cannot be written.
+/// Where a folder is none of these, one of its files is damaged, or the page cannot be written.
 pub fn write(folders: &[PathBuf], place: &Place, progress: &dyn Progress) -> Result<Written> {
     let mut page = Page::new("segen report");
+    let folders = with_folds(folders)?;
     progress.begin("writing the report", folders.len() as u64);
-    let runs: Vec<Run> = folders.iter().filter(|f| !is_sweep(f)).map(Run::at).collect();
+    let runs: Vec<Run> = folders.iter().map(Run::at).filter(Run::exists).collect();
     if runs.len() > 1 {
         let mut book = Figures { place, prefix: String::new() };
         compare::write(&mut page, &runs, &mut book)?;
@@ -70,6 +74,8 @@ pub fn write(folders: &[PathBuf], place: &Place, progress: &dyn Progress) -> Res
         let mut book = Figures { place, prefix: prefix(folder, number, folders.len()) };
         if is_sweep(folder) {
             sweep::write(&mut page, folder, &mut book)?;
+        } else if let Some(all) = CrossValidation::find(folder)? {
+            folds::write(&mut page, &all)?;
         } else {
             run::write(&mut page, &Run::at(folder), &mut book, progress)?;
         }
@@ -78,6 +84,18 @@ pub fn write(folders: &[PathBuf], place: &Place, progress: &dyn Progress) -> Res
     progress.end();
     let written = place.outputs.write(&place.page, None, bytes_of(page.finish().as_bytes()))?;
     Ok(Written { page: written, figures: place.outputs.path(place.figures.trim_end_matches('/')) })
+}
+
+/// The folders; after each cross-validation the runs of its folds.
+fn with_folds(folders: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for folder in folders {
+        all.push(folder.clone());
+        if let Some(folds) = CrossValidation::find(folder)? {
+            all.extend(folds.finished()?.into_iter().map(|run| run.folder));
+        }
+    }
+    Ok(all)
 }
 
 fn is_sweep(folder: &Path) -> bool {

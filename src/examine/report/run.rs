@@ -200,7 +200,7 @@ fn value(values: &std::collections::BTreeMap<String, f64>, key: &str) -> Option<
     values.iter().find(|(k, _)| *k == key || (key.ends_with('@') && k.starts_with(key))).map(|(_, v)| *v)
 }
 
-fn scores(page: &mut Page, title: &str, folder: &ScoredFolder) {
+pub(super) fn scores(page: &mut Page, title: &str, folder: &ScoredFolder) {
     let cases = folder.cases.len();
     page.heading(&format!("{title}: {cases} {}", if cases == 1 { "case" } else { "cases" }));
     let mut heading = texts(["region"]);
@@ -221,7 +221,7 @@ fn scores(page: &mut Page, title: &str, folder: &ScoredFolder) {
     page.table(&heading, &rows, 1);
 }
 
-fn per_case(page: &mut Page, folder: &ScoredFolder) {
+pub(super) fn per_case(page: &mut Page, folder: &ScoredFolder) {
     let mut heading = texts(["case", "region"]);
     heading.extend(COLUMNS.map(|(heading, _)| heading.to_owned()));
     heading.extend(texts(["lesions", "found in all"]));
