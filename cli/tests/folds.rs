@@ -314,12 +314,18 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn commands_that_take_one_run_name_the_folds_and_a_report_shows_them_all() {
+fn commands_take_the_folds_as_runs_or_ask_for_one() {
     let folder = tempfile::tempdir().unwrap();
-    let (code, said) =
-        ended(segen().arg("logits").arg(&WORLD.folds).arg("-o").arg(folder.path().join("logits")));
+    let out = folder.path().join("policy.toml");
+    let (code, said) = ended(segen().args(["policy", "test-time"]).arg(&WORLD.folds).arg("-o").arg(&out));
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("cross-validation of folds 0-2") && said.contains("fold-0"), "{said}");
+    let out = folder.path().join("logits");
+    let mut logits = segen();
+    logits.arg("logits").arg(&WORLD.folds).arg("--cache").arg(&WORLD.cache).arg("-o").arg(&out);
+    let (code, said) = ended(logits.args(["--voxels", "20", "--cases", "1", "--threads", "1"]));
+    assert_eq!(code, 0, "{said}");
+    assert!((0..3).all(|fold| out.join(format!("fold-{fold}/summary.json")).is_file()), "{said}");
     let page = folder.path().join("report.html");
     let (code, said) = ended(segen().arg("report").arg(&WORLD.folds).arg("-o").arg(&page));
     assert_eq!(code, 0, "{said}");

@@ -232,6 +232,21 @@ impl CrossValidation {
     }
 }
 
+/// The runs in folders; a cross-validation is those of its folds.
+///
+/// # Errors
+/// Where a fold is unfinished.
+pub fn runs_of(folders: &[PathBuf]) -> Result<Vec<Run>> {
+    let mut runs = Vec::new();
+    for folder in folders {
+        match CrossValidation::find(folder)? {
+            Some(all) => runs.extend(all.finished()?),
+            None => runs.push(Run::at(folder)),
+        }
+    }
+    Ok(runs)
+}
+
 /// Numbers as `0-4` where they follow each other, else with commas.
 pub(super) fn listed(folds: &[usize]) -> String {
     match folds {

@@ -10,7 +10,7 @@ use crate::output::Output;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folders of trained runs
+    /// Folders of trained runs, or of cross-validations, whose folds are looked at one by one
     #[arg(required = true)]
     run: Vec<PathBuf>,
     /// Folder for the results; of several runs, each in a folder of the run's name in it [default: RUN/logits]
@@ -44,9 +44,9 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
     let device = args.device.open()?;
     let options =
         CollectOptions { voxels: args.voxels.max(1), cases: args.cases.map(|n| n.max(1)), seed: args.seed };
-    let folders = folders(&args)?;
-    let runs =
-        args.run.iter().map(|run| Ok(Run::at(run::locate(run)?))).collect::<segen::Result<Vec<_>>>()?;
+    let named = args.run.iter().map(|run| run::locate(run)).collect::<segen::Result<Vec<_>>>()?;
+    let runs = run::folds::runs_of(&named)?;
+    let folders = folders(args.output.as_deref(), &runs)?;
     let request = |(run, folder)| Request {
         run,
         checkpoint: args.checkpoint,
@@ -86,14 +86,14 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
 }
 
 /// Where the results of each run go, if not into its own folder.
-fn folders(args: &Args) -> anyhow::Result<Vec<Option<PathBuf>>> {
-    let Some(output) = &args.output else { return Ok(vec![None; args.run.len()]) };
-    if args.run.len() == 1 {
-        return Ok(vec![Some(output.clone())]);
+fn folders(output: Option<&Path>, runs: &[Run]) -> anyhow::Result<Vec<Option<PathBuf>>> {
+    let Some(output) = output else { return Ok(vec![None; runs.len()]) };
+    if runs.len() == 1 {
+        return Ok(vec![Some(output.to_owned())]);
     }
     let mut folders = Vec::new();
-    for run in &args.run {
-        let run = std::path::absolute(run)?;
+    for run in runs {
+        let run = std::path::absolute(&run.folder)?;
         let folder = Some(output.join(run.file_name().map_or_else(|| Path::new("run"), Path::new)));
         anyhow::ensure!(
             !folders.contains(&folder),

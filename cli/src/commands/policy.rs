@@ -42,7 +42,7 @@ pub(crate) struct PreviewArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ShowArgs {
-    /// Run folders, or their names under $nnUNet_results
+    /// Run folders, or those of cross-validations, or their names under $nnUNet_results
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// `toml` prints the policy of one run as a file that another run can use
@@ -180,8 +180,8 @@ fn preview(args: &PreviewArgs, output: &Output) -> anyhow::Result<Exit> {
 }
 
 fn show(args: &ShowArgs, output: &Output) -> anyhow::Result<Exit> {
-    let runs =
-        args.runs.iter().map(|run| Ok(Run::at(run::locate(run)?))).collect::<segen::Result<Vec<_>>>()?;
+    let folders = args.runs.iter().map(|run| run::locate(run)).collect::<segen::Result<Vec<_>>>()?;
+    let runs = run::folds::runs_of(&folders)?;
     let file = match &args.output {
         Some(path) => {
             let inputs: Vec<PathBuf> = runs.iter().flat_map(Run::inputs).collect();

@@ -8,7 +8,7 @@ use crate::output::Output;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folders of runs and of sweeps, or their names under $nnUNet_results
+    /// Folders of runs, of cross-validations and of sweeps, or their names under $nnUNet_results
     #[arg(required = true)]
     folder: Vec<PathBuf>,
     /// The page; its figures are also written as SVG and PNG into NAME_figures beside it
