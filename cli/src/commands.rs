@@ -51,7 +51,7 @@ pub(crate) enum Command {
     Demo(demo::Args),
     /// Make a synthetic data set with rare lesions
     Phantom(phantom::Args),
-    /// Bring MSD, BraTS, KiTS, ATLAS or DeepMedic data into nnU-Net layout
+    /// Make a data set of any folder of scans and label files, or of a public one (MSD, BraTS, KiTS, ATLAS, DeepMedic)
     Import(import::Args),
     /// Find every fault of a data set at once
     Check(check::Args),

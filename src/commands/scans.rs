@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::data::dataset::{self, Case};
+use crate::data::dataset::{self, Case, Pairing};
 use crate::prepare::scan::same_place;
 use crate::score::Masks;
 use crate::{Error, Result, image};
@@ -11,13 +11,18 @@ use crate::{Error, Result, image};
 pub type Scan = (Case, Result<()>);
 
 /// Finds the scans among files and folders, with their masks, sorted by name, and looks at names and headers: what
-/// can be told before a scan is read is told then.
+/// can be told before a scan is read is told then. With a `pairing` raw files are scans too.
 ///
 /// # Errors
 /// As [`dataset::cases`].
-pub fn find(inputs: &[PathBuf], channels: usize, masks: &Masks) -> Result<Vec<Scan>> {
+pub fn find(
+    inputs: &[PathBuf],
+    channels: usize,
+    pairing: Option<&Pairing>,
+    masks: &Masks,
+) -> Result<Vec<Scan>> {
     let mut scans = Vec::new();
-    for (id, images) in dataset::cases(inputs, channels)? {
+    for (id, images) in dataset::cases(inputs, channels, pairing)? {
         let mut case = Case { id, images: Vec::new(), labels: None, mask: None };
         let looked = images.and_then(|images| {
             case.images = images;

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::folds::{CrossValidation, listed};
 use super::{Manifest, Run, Split};
 use crate::config::Config;
-use crate::data::dataset::{Case, Dataset, Description, LabelScheme};
+use crate::data::dataset::{Case, Dataset, Description, LabelScheme, Pairing};
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::{Error, Result};
@@ -31,6 +31,8 @@ pub struct Record {
     pub labels: LabelScheme,
     /// Ending of the data set's files, with its dot.
     pub file_ending: String,
+    /// How raw files of the data set were called before it was imported; `None` where it was not.
+    pub pairing: Option<Pairing>,
 }
 
 impl Record {
@@ -66,6 +68,7 @@ impl Record {
             labels: description.labels.select(&config.task.classes)?,
             channels: description.channels,
             file_ending: description.file_ending,
+            pairing: description.pairing,
             config,
         })
     }

@@ -333,7 +333,7 @@ fn a_broken_description_is_reported_with_all_its_problems() {
     fs::write(sound.path().join("dataset.json"), "{").unwrap();
     assert_eq!(sound.only().kind, Kind::Description);
     fs::remove_file(sound.path().join("dataset.json")).unwrap();
-    assert!(sound.only().what.contains("dataset.json"));
+    assert!(sound.only().what.contains("no data set yet") && sound.only().mend.contains("segen import"));
     assert!(check(Path::new("/nowhere/at/all"), &Silent).is_err());
 }
 

@@ -7,7 +7,7 @@ use ndarray::Array3;
 use segen::config::FoldChoice;
 use segen::data::check::{Kind, Severity, check};
 use segen::data::dataset::Dataset;
-use segen::data::import::{Found, Layout, Part, recognise, write};
+use segen::data::import::{Found, Layout, Options, Part, recognise, write};
 use segen::image::nifti;
 use segen::image::volume::{Grid, Image, Labels, Volume};
 use segen::progress::Silent;
@@ -54,7 +54,7 @@ impl Download {
     }
 
     fn recognise(&self) -> segen::Result<Found> {
-        recognise(&self.source(), &Silent)
+        recognise(&self.source(), &Options::default(), &Silent)
     }
 
     /// Imports everything; the result must be sound but for warnings.
@@ -400,7 +400,9 @@ fn deepmedic_configurations_are_followed_and_not_executed() {
     assert_eq!(folds.len(), 1);
     assert_eq!(dataset.fold(FoldChoice::Number(0)).unwrap().validation, ["pat3"]);
     // The file of the training by itself.
-    let alone = recognise(&download.source().join("config/train/trainConfig.cfg"), &Silent).unwrap();
+    let alone =
+        recognise(&download.source().join("config/train/trainConfig.cfg"), &Options::default(), &Silent)
+            .unwrap();
     assert_eq!((alone.count(Part::Training), alone.count(Part::Test)), (4, 0));
     // A case that is in both lists stays where it came first.
     let both = "../../../data/pat3/Flair.nii.gz\n../../../data/pat0/Flair.nii.gz\n";
@@ -470,10 +472,14 @@ fn unknown_layouts_and_damaged_files_are_errors() {
     assert!(download.refusal().contains("there is no file"));
     download.image("scan1.nii.gz", 0);
     let message = download.refusal();
-    assert!(message.contains("none of the known names") && message.contains("scan1.nii.gz"), "{message}");
-    assert!(recognise(Path::new("/nowhere/at/all"), &Silent).is_err());
+    assert!(
+        message.contains("none of the 1 NIfTI files looks like one: scan1.nii.gz")
+            && message.contains("--label-files WORD"),
+        "{message}"
+    );
+    assert!(recognise(Path::new("/nowhere/at/all"), &Options::default(), &Silent).is_err());
     download.image("case_00000/imaging.nii.gz", 0);
-    assert!(download.refusal().contains("none of the 1 cases has labels"));
+    assert!(download.refusal().contains("none of the 1 cases is one with labels"));
     download.text("case_00000/segmentation.nii.gz", "no image at all");
     assert!(download.refusal().contains("segmentation.nii.gz"));
     let mut cropped = labels(&[0, 1, 2]);
@@ -526,7 +532,7 @@ fn real_brats_2013_patients_are_imported_as_folders_and_through_lists() {
     assert_eq!(by_lists.labels.classes(), 5);
 
     let target = tempfile::tempdir().unwrap();
-    let found = recognise(&original, &Silent).unwrap();
+    let found = recognise(&original, &Options::default(), &Silent).unwrap();
     assert_eq!(found.layout, Layout::Brats2013);
     write(&found, target.path(), &Silent).unwrap();
     let report = check(target.path(), &Silent).unwrap();

@@ -34,7 +34,7 @@ impl Scans {
             Ok(images) => images.iter().map(|path| name(path)).collect::<Vec<_>>().join(" "),
             Err(error) => format!("! {error}"),
         };
-        match cases(&inputs, channels) {
+        match cases(&inputs, channels, None) {
             Ok(found) => found
                 .iter()
                 .map(|(case, images)| format!("{case}: {}", of(images)))

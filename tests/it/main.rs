@@ -23,6 +23,7 @@ mod method;
 mod metrics;
 mod networks;
 mod nifti;
+mod pairing;
 mod phantom;
 mod plan;
 mod plant;

@@ -40,8 +40,8 @@ pub(crate) struct Args {
     /// Folder of a trained run, of a cross-validation, whose folds are averaged, or of an exported model, or its name under
     /// $nnUNet_results
     run: PathBuf,
-    /// Scans: files or folders, named CASE_0000.nii.gz, CASE_0001.nii.gz, ... by channel, or CASE.nii.gz with all
-    /// channels along the fourth dimension
+    /// Scans: files or folders, named CASE_0000.nii.gz, CASE_0001.nii.gz, ... by channel, CASE.nii.gz with all channels
+    /// along the fourth dimension, or as the files were that the run's data set was imported from
     #[arg(required = true)]
     input: Vec<PathBuf>,
     /// Folder of regions of interest, CASE.nii.gz, for a run that was trained on a data set with masks [default:

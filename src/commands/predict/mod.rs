@@ -113,7 +113,8 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Predictions
         return Err(Error::config("RUN", "there is no run", "name the folder of a trained run"));
     };
     let record = &first.record;
-    let scans = request.part.take(scans::find(request.inputs, record.plan.channels, request.masks)?);
+    let scans = scans::find(request.inputs, record.plan.channels, record.pairing.as_ref(), request.masks)?;
+    let scans = request.part.take(scans);
     let options = options(request, &runs, progress)?;
     let steps = steps(request, &runs, progress);
     let biases = biases(&request.operating, &runs, progress)?;

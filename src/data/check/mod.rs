@@ -140,7 +140,7 @@ pub fn check(folder: &Path, progress: &dyn Progress) -> Result<Report> {
     let folder = Dataset::locate(folder)?;
     let path = folder.join("dataset.json");
     let mut faults = Vec::new();
-    let (dataset, declared) = match Description::read(&path) {
+    let (dataset, declared) = match Description::of_folder(&folder) {
         Ok((description, problems)) => {
             faults
                 .extend(problems.into_iter().map(|problem| words::fault(Kind::Description, &path, problem)));

@@ -11,6 +11,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::labels::{self, Labels};
+use super::template::Pairing;
 use super::{LabelScheme, Problem};
 use crate::image::{ENDING, ENDINGS, endings_in_words, stem};
 use crate::{Error, Result, files};
@@ -26,6 +27,8 @@ pub(crate) struct Description {
     /// `numTraining`, where it is there and a number.
     pub(crate) training_count: Option<u64>,
     pub(crate) files: Files,
+    /// How the files were called before they were imported, where they were.
+    pub(crate) pairing: Option<Pairing>,
 }
 
 /// Where the files of the cases are named.
@@ -73,13 +76,31 @@ impl Description {
         Ok((description, problems))
     }
 
+    /// Reads the `dataset.json` of a data set.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; where there is none, with the way to get one.
+    pub(crate) fn of_folder(folder: &Path) -> Result<(Self, Vec<Problem>)> {
+        let path = folder.join("dataset.json");
+        if files::is_there(&path) {
+            return Self::read(&path);
+        }
+        Err(Error::invalid(
+            path,
+            "file",
+            "is not there, so the folder is no data set yet",
+            format!("make one of it: segen import {} -o Dataset001_Name", quoted(folder)),
+        ))
+    }
+
     fn parse(object: &Map<String, Value>, problems: &mut Vec<Problem>) -> Self {
         let channels = channels(object, problems);
         let Labels { scheme, declared } = labels::parse(object, problems);
         let (files, listed_ending) = files(object, problems);
         let file_ending = ending(object, listed_ending, problems);
         let training_count = object.get("numTraining").and_then(Value::as_u64);
-        Self { channels, labels: scheme, declared, file_ending, training_count, files }
+        let pairing = pairing(object, channels.len(), problems);
+        Self { channels, labels: scheme, declared, file_ending, training_count, files, pairing }
     }
 }
 
@@ -106,6 +127,16 @@ impl Description {
                 }
             }
         }
+    }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "_-./:=+@%,".contains(c);
+    match text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
     }
 }
 
@@ -140,6 +171,21 @@ fn channels(object: &Map<String, Value>, problems: &mut Vec<Problem>) -> Vec<Str
         ));
     }
     by_number.into_values().collect()
+}
+
+fn pairing(object: &Map<String, Value>, channels: usize, problems: &mut Vec<Problem>) -> Option<Pairing> {
+    const FIX: &str = "write {\"images\": [\"{case}/t1\", ... one per channel], \"labels\": \"{case}/seg\"}, or remove the \
+                       key: it says how raw files were called, for `segen predict`";
+    let value = object.get("pairing")?;
+    match serde_json::from_value::<Pairing>(value.clone()) {
+        Ok(pairing) if [1, channels].contains(&pairing.images.len()) => return Some(pairing),
+        Ok(pairing) => {
+            let problem = format!("has {} image(s) for {channels} channel(s)", pairing.images.len());
+            problems.push(Problem::new("pairing", problem, FIX));
+        }
+        Err(error) => problems.push(Problem::new("pairing", error.to_string(), FIX)),
+    }
+    None
 }
 
 /// The files that are endings_in_words, and the ending of the first of them.

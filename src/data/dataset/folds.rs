@@ -116,6 +116,24 @@ pub(crate) fn cross_validation(ids: &[String]) -> Result<Vec<Fold>> {
         .collect())
 }
 
+/// [`cross_validation`] over patients instead of cases: `patients` has the patient of each of the sorted `ids`. Patients
+/// count in the order of their first cases, so that where each has one the folds are those of the cases.
+pub(crate) fn by_patient(ids: &[String], patients: &[String]) -> Result<Vec<Fold>> {
+    let mut known = HashSet::new();
+    let order: Vec<String> = patients.iter().filter(|patient| known.insert(*patient)).cloned().collect();
+    let folds = cross_validation(&order)?;
+    let cases = |side: &[String]| -> Vec<String> {
+        let side: HashSet<&String> = side.iter().collect();
+        ids.iter()
+            .zip(patients)
+            .filter(|(_, patient)| side.contains(patient))
+            .map(|(id, _)| id.clone())
+            .collect()
+    };
+    let fold = |fold: &Fold| Fold { train: cases(&fold.train), validation: cases(&fold.validation) };
+    Ok(folds.iter().map(fold).collect())
+}
+
 /// nnU-Net's split for a fold beyond the list: 80 % in random order against the rest.
 pub(crate) fn random_split(ids: &[String], number: usize) -> Result<Fold> {
     let count = splittable(ids)?;
@@ -153,4 +171,41 @@ fn plural(count: usize) -> String {
 fn shortened(names: &[&str]) -> String {
     let shown = names.iter().take(5).copied().collect::<Vec<_>>().join(", ");
     if names.len() > 5 { format!("{shown}, ... ({} in all)", names.len()) } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(count: usize) -> Vec<String> {
+        (0..count).map(|number| format!("p{number:02}")).collect()
+    }
+
+    #[test]
+    fn patients_with_one_case_each_give_the_folds_of_the_cases() {
+        let ids = names(13);
+        // Other names, in another order.
+        let patients: Vec<String> = (0..13).rev().map(|number| format!("q{number:02}")).collect();
+        assert_eq!(by_patient(&ids, &patients).unwrap(), cross_validation(&ids).unwrap());
+    }
+
+    #[test]
+    fn no_patient_is_on_both_sides_and_no_case_is_lost() {
+        let ids = names(20);
+        let patients: Vec<String> = (0..20).map(|number| format!("q{}", number * number % 7)).collect();
+        let folds = by_patient(&ids, &patients).unwrap();
+        assert!(problems(&folds, &ids).is_empty());
+        let mut held_out = Vec::new();
+        for fold in &folds {
+            let of = |side: &[String]| -> HashSet<&String> {
+                side.iter().map(|id| &patients[ids.iter().position(|other| other == id).unwrap()]).collect()
+            };
+            assert!(of(&fold.train).is_disjoint(&of(&fold.validation)), "{fold:?}");
+            assert_eq!(fold.train.len() + fold.validation.len(), 20);
+            held_out.extend(fold.validation.clone());
+        }
+        held_out.sort();
+        assert_eq!(held_out, ids);
+        assert!(by_patient(&ids, &vec!["q".to_owned(); 20]).is_err());
+    }
 }

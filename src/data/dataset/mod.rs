@@ -19,8 +19,10 @@ mod folds;
 mod inputs;
 mod labels;
 mod legacy_random;
+mod place;
 mod selection;
 mod sides;
+mod template;
 
 use std::path::{Path, PathBuf};
 
@@ -29,9 +31,13 @@ use serde::{Deserialize, Serialize};
 pub(crate) use description::{Description, Files};
 pub(crate) use discovery::{PLACES, UNREADABLE_NAME, entries, file_name};
 pub use folds::Fold;
+pub(crate) use folds::by_patient;
 pub use inputs::{Cases, cases, file_of};
 pub(crate) use labels::RENUMBER;
+pub(crate) use place::{Place, Role, SEPARATORS, Section, folders, role};
 pub use sides::{Sides, left_right_pairs};
+pub(crate) use template::{Captured, Part};
+pub use template::{Pairing, Template};
 
 use crate::config::FoldChoice;
 use crate::{Error, Result};
@@ -158,7 +164,7 @@ impl Dataset {
     pub fn open(folder: &Path) -> Result<Self> {
         let folder = Self::locate(folder)?;
         let path = folder.join("dataset.json");
-        let (description, problems) = Description::read(&path)?;
+        let (description, problems) = Description::of_folder(&folder)?;
         if let Some(first) = problems.first() {
             return Err(first.error(&path, problems.len() - 1));
         }

@@ -32,11 +32,17 @@ pub(super) fn find(tree: &Tree) -> Result<Option<Found>> {
     let channels = ["T1", "T1ce", "T2", "Flair"];
     let mut found = Found::new(naming.layout, &tree.root, &channels, Classes::plain(&[]));
     let mut cases: BTreeMap<(String, &Path), ()> = BTreeMap::new();
+    // Where no case has one of the four it is no BraTS, but somebody's choice of its channels.
+    let is_there = |ending: &&str| tree.images().any(|(_, _, name)| stem(name).ends_with(*ending));
+    let whole = naming.channels.iter().all(is_there);
     for (_, folder, name) in tree.images() {
         let endings = naming.channels.iter().chain([&naming.labels]);
         if let Some(id) = endings.filter_map(|ending| stem(name).strip_suffix(ending)).next() {
             cases.insert((id.to_owned(), folder), ());
         }
+    }
+    if !whole && cases.len() > 1 {
+        return Ok(None);
     }
     for (id, folder) in cases.into_keys() {
         let file = |ending: &str| {

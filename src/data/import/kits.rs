@@ -20,7 +20,8 @@ pub(super) fn find(tree: &Tree) -> Result<Option<Found>> {
         .filter(|(_, folder, name)| is_case(&file_name(folder)) && known(name))
         .map(|(_, folder, _)| folder)
         .collect();
-    if folders.is_empty() {
+    // A segmentation alone is anybody's.
+    if !folders.iter().any(|folder| tree.beside(folder).any(|(_, name)| stem(name) == "imaging")) {
         return Ok(None);
     }
     let mut found = Found::new(Layout::Kits, &tree.root, &["CT"], Classes::plain(&[]));

@@ -1,6 +1,7 @@
-//! Brings public data sets, as they are downloaded, into nnU-Net v2 layout.
+//! Brings public data sets, as they are downloaded, and folders of one's own into nnU-Net v2 layout.
 //!
-//! [`recognise`] looks at names and label values and says what it found; [`write`] copies. Voxels are not touched:
+//! [`recognise`] looks at names and label values and says what it found; [`write`] copies. Public data sets are known by
+//! their names; any other folder is paired by name (`pairing`). Voxels are not touched:
 //! a compressed file is copied byte for byte, a plain one is compressed. Only what nnU-Net's layout asks for is
 //! computed: channels of 4-D files become files, label values are renumbered, several lesion masks are united.
 //! Whatever does not fit is an error that names it, before anything is written, and the data set appears under its
@@ -12,8 +13,13 @@ mod decathlon;
 mod deepmedic;
 mod kits;
 mod literal;
+mod options;
+mod pairing;
+mod patients;
 mod source;
 mod survey;
+mod table;
+mod verify;
 mod write;
 
 use std::fmt;
@@ -21,13 +27,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::dataset::Fold;
+use super::dataset::{Fold, Pairing};
 use crate::progress::Progress;
 use crate::{Error, Result};
 
+pub use options::{CaseFrom, ChannelChoice, NewValue, Options, ValueChoice};
+pub use patients::{GroupBy, Pattern};
 pub use write::{vacant, write};
 
-/// The public layouts that are recognised.
+/// The layouts that are recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {
@@ -45,6 +53,12 @@ pub enum Layout {
     Atlas,
     /// DeepMedic's lists of paths, or the `.cfg` that names them.
     DeepMedic,
+    /// Any other folder whose files' names tell the case.
+    Names,
+    /// Any other folder with a folder for every case.
+    CaseFolders,
+    /// Any other folder with names as BIDS has them.
+    Bids,
 }
 
 /// A data set that was recognised. Nothing is written yet.
@@ -60,10 +74,27 @@ pub struct Found {
     pub classes: Classes,
     /// The cases, sorted by name.
     pub cases: Vec<FoundCase>,
-    /// Folds that the source prescribes; empty where it does not.
+    /// Folds that the source or the patients prescribe; empty where none do.
     pub splits: Vec<Fold>,
+    /// How the files are called, where they were paired by name.
+    pub pairing: Option<Pairing>,
+    /// Every value of the label files; none where several masks are united.
+    pub values: Vec<ValueCount>,
     /// What a person should know: guesses, files that are left out.
     pub notes: Vec<String>,
+}
+
+/// A value of the label files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ValueCount {
+    /// As it is in the files.
+    pub value: u8,
+    /// Voxels of all files that have it.
+    pub voxels: u64,
+    /// Number of files with such voxels.
+    pub files: usize,
+    /// What it becomes.
+    pub becomes: u8,
 }
 
 /// Classes or regions by name, in nnU-Net's terms and after renumbering.
@@ -136,27 +167,23 @@ pub enum Values {
 /// Says how `source` is laid out and what is in it: a folder, or a DeepMedic `.cfg` file.
 ///
 /// # Errors
-/// Where the layout is not known, or a file is missing, unreadable or has values that do not belong to it.
-pub fn recognise(source: &Path, progress: &dyn Progress) -> Result<Found> {
+/// Where files could be paired in several ways, or one is missing, unreadable or has values that do not belong to it.
+pub fn recognise(source: &Path, options: &Options, progress: &dyn Progress) -> Result<Found> {
     let source = std::fs::canonicalize(source).map_err(|error| Error::io("open", source, error))?;
     let mut found = if source.is_file() {
         deepmedic::config(&source)?
-    } else if source.join("dataset.json").is_file() {
+    } else if source.join("dataset.json").is_file() && options.case_from.is_none() {
         decathlon::find(&source)?
     } else {
-        let tree = source::Tree::read(&source)?;
-        let finders: [Finder; 5] = [deepmedic::find, kits::find, brats::find, brats::find_2013, atlas::find];
-        let mut found = None;
-        for find in finders {
-            found = find(&tree)?;
-            if found.is_some() {
-                break;
-            }
-        }
-        let mut found = found.ok_or_else(|| tree.unknown())?;
-        found.notes.extend(tree.note());
-        found
+        in_folder(&source, options)?
     };
+    if let (None, Some(option)) = (&found.pairing, options.of_ordinary_folders()) {
+        return Err(Error::config(
+            option,
+            format!("this is {}, whose files and values have their own meaning", found.layout),
+            "leave the option out, or add --case-from name, folder or bids to read it as any other folder",
+        ));
+    }
     found.cases.sort_by(|a, b| a.id.cmp(&b.id));
     found.check_names()?;
     survey::headers(&found, progress)?;
@@ -165,9 +192,36 @@ pub fn recognise(source: &Path, progress: &dyn Progress) -> Result<Found> {
         Layout::Brats2017 | Layout::Brats2023 => brats::classify(&mut found, &values)?,
         Layout::Kits => kits::classify(&mut found, &values)?,
         Layout::DeepMedic => deepmedic::classify(&mut found, &values)?,
+        Layout::Names | Layout::CaseFolders | Layout::Bids => {
+            pairing::classify(&mut found, &values, &options.values)?;
+        }
         Layout::Decathlon | Layout::Brats2013 | Layout::Atlas => {}
     }
     found.check_values(&values)?;
+    found.count_values(&values);
+    match &options.group_by {
+        Some(group_by) => patients::group(&mut found, group_by)?,
+        None if found.layout == Layout::Bids => patients::group_subjects(&mut found)?,
+        None => {}
+    }
+    Ok(found)
+}
+
+/// A public data set by its names, else any other folder.
+fn in_folder(source: &Path, options: &Options) -> Result<Found> {
+    let tree = source::Tree::read(source)?;
+    let finders: &[Finder] = match options.case_from {
+        Some(_) => &[],
+        None => &[deepmedic::find, kits::find, brats::find, brats::find_2013, atlas::find],
+    };
+    for find in finders {
+        if let Some(mut found) = find(&tree)? {
+            found.notes.extend(tree.note());
+            return Ok(found);
+        }
+    }
+    let mut found = pairing::find(&tree, options)?;
+    found.notes.extend(tree.note());
     Ok(found)
 }
 
@@ -177,66 +231,40 @@ type Finder = fn(&source::Tree) -> Result<Option<Found>>;
 impl Found {
     fn new(layout: Layout, source: &Path, channels: &[&str], classes: Classes) -> Self {
         let channels = channels.iter().map(|name| (*name).to_owned()).collect();
-        let (cases, splits, notes) = (Vec::new(), Vec::new(), Vec::new());
-        Self { layout, source: source.to_owned(), channels, classes, cases, splits, notes }
+        Self {
+            layout,
+            source: source.to_owned(),
+            channels,
+            classes,
+            cases: Vec::new(),
+            splits: Vec::new(),
+            pairing: None,
+            values: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// Number of cases in one part.
     pub fn count(&self, part: Part) -> usize {
         self.cases.iter().filter(|case| case.part == part).count()
     }
+}
 
-    /// Names become names of files, and each may stand once. A set without training cases is of no use.
-    fn check_names(&self) -> Result<()> {
-        for pair in self.cases.windows(2) {
-            if pair[0].id == pair[1].id {
-                let files = [&pair[0], &pair[1]].map(|case| case.images.first().display().to_string());
-                return Err(Error::invalid(
-                    &self.source,
-                    format!("case `{}`", pair[0].id),
-                    format!("is there twice: {}", files.join(" and ")),
-                    "rename or remove one of them",
-                ));
-            }
-        }
-        if self.count(Part::Training) == 0 {
-            return Err(Error::invalid(
-                &self.source,
-                self.layout.to_string(),
-                format!("none of the {} cases has labels", self.cases.len()),
-                "give the folder of the training cases",
-            ));
-        }
-        Ok(())
-    }
-
-    /// Every value must be one that the classes know.
-    fn check_values(&self, values: &survey::ValuesByFile) -> Result<()> {
-        for case in &self.cases {
-            let Some(labels) = &case.labels else { continue };
-            let allowed: Vec<u8> = match &labels.values {
-                Values::Unite => continue,
-                Values::Renumber(pairs) => pairs.iter().map(|(old, _)| *old).collect(),
-                Values::Keep => self.classes.values(),
-            };
-            for file in &labels.files {
-                let unknown = values.get(file).into_iter().flatten().find(|value| !allowed.contains(value));
-                if let Some(unknown) = unknown {
-                    let allowed: Vec<String> = allowed.iter().map(u8::to_string).collect();
-                    return Err(Error::invalid(
-                        file,
-                        "labels",
-                        format!(
-                            "has the value {unknown}, but {} has only {}",
-                            self.layout,
-                            allowed.join(", ")
-                        ),
-                        "fix the file, or bring the set into nnU-Net layout by hand if its values mean something else",
-                    ));
-                }
-            }
-        }
-        Ok(())
+impl Found {
+    /// How often every value is there and what it becomes.
+    fn count_values(&mut self, values: &survey::ValuesByFile) {
+        let renumbered = self.cases.iter().find_map(|case| match &case.labels.as_ref()?.values {
+            Values::Renumber(pairs) => Some(pairs.clone()),
+            _ => None,
+        });
+        let becomes = |value: u8| {
+            let pairs = renumbered.iter().flatten();
+            pairs.clone().find(|(old, _)| *old == value).map_or(value, |(_, new)| *new)
+        };
+        let counts = survey::totals(values).into_iter();
+        self.values = counts
+            .map(|(value, (voxels, files))| ValueCount { value, voxels, files, becomes: becomes(value) })
+            .collect();
     }
 }
 
@@ -273,6 +301,14 @@ impl Images {
             Self::Volumes(file, _) => file,
         }
     }
+
+    /// All files.
+    fn paths(&self) -> &[PathBuf] {
+        match self {
+            Self::Files(files) => files,
+            Self::Volumes(file, _) => std::slice::from_ref(file),
+        }
+    }
 }
 
 impl LabelSource {
@@ -291,47 +327,9 @@ impl fmt::Display for Layout {
             Self::Kits => "KiTS",
             Self::Atlas => "ATLAS",
             Self::DeepMedic => "DeepMedic lists",
+            Self::Names => "files paired by their names",
+            Self::CaseFolders => "a folder for every case",
+            Self::Bids => "BIDS",
         })
-    }
-}
-
-/// What was found, as a table.
-impl fmt::Display for Found {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 5;
-        let (training, test) = (self.count(Part::Training), self.count(Part::Test));
-        writeln!(out, "{} in {}", self.layout, self.source.display())?;
-        writeln!(out, "cases     {training} for training, {test} for test")?;
-        let channels: Vec<String> =
-            self.channels.iter().enumerate().map(|(number, name)| format!("{number} {name}")).collect();
-        writeln!(out, "channels  {}", channels.join(", "))?;
-        let labels: Vec<String> =
-            self.classes.labels.iter().map(|(name, values)| format!("{name} {values:?}")).collect();
-        writeln!(out, "labels    {}", labels.join(", "))?;
-        if let Some(Values::Renumber(pairs)) =
-            self.cases.iter().find_map(|case| Some(&case.labels.as_ref()?.values))
-        {
-            let pairs: Vec<String> = pairs
-                .iter()
-                .filter(|(old, new)| old != new)
-                .map(|(old, new)| format!("{old} becomes {new}"))
-                .collect();
-            writeln!(out, "values    {}", pairs.join(", "))?;
-        }
-        writeln!(out, "masks     {}", self.cases.iter().filter(|case| case.mask.is_some()).count())?;
-        if !self.splits.is_empty() {
-            writeln!(out, "folds     {} as the source prescribes", self.splits.len())?;
-        }
-        let inside = |path: &Path| path.strip_prefix(&self.source).unwrap_or(path).display().to_string();
-        for case in self.cases.iter().take(SHOWN) {
-            let labels =
-                case.labels.as_ref().and_then(|labels| labels.files.first()).map(|file| inside(file));
-            let (first, labels) = (inside(case.images.first()), labels.unwrap_or_else(|| "no labels".into()));
-            writeln!(out, "  {}  <-  {first} ...  |  {labels}", case.id)?;
-        }
-        if self.cases.len() > SHOWN {
-            writeln!(out, "  and {} more", self.cases.len() - SHOWN)?;
-        }
-        self.notes.iter().try_for_each(|note| writeln!(out, "note: {note}"))
     }
 }

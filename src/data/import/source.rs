@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::data::dataset::{entries, file_name};
-use crate::image::{ENDINGS, channel_name, single_stem, stem};
+use crate::image::{ENDINGS, single_stem, stem};
 use crate::{Error, Result};
 
 /// All files below a folder, sorted, hidden ones left out.
@@ -76,35 +76,6 @@ impl Tree {
     pub(super) fn beside(&self, folder: &Path) -> impl Iterator<Item = (&Path, &str)> {
         let files = self.images.get(folder).map_or(&[][..], Vec::as_slice);
         files.iter().map(|(path, name)| (path.as_path(), name.as_str()))
-    }
-
-    /// What to say where no recogniser knows the folder.
-    pub(super) fn unknown(&self) -> Error {
-        let shown: Vec<String> = self
-            .files
-            .iter()
-            .take(3)
-            .map(|path| path.strip_prefix(&self.root).unwrap_or(path).display().to_string())
-            .collect();
-        let problem = match shown.len() {
-            0 => "there is no file".to_owned(),
-            _ => format!(
-                "none of the known names is among its {} files, such as {}",
-                self.files.len(),
-                shown.join(", ")
-            ),
-        };
-        Error::invalid(
-            &self.root,
-            "layout",
-            problem,
-            format!(
-                "known are MSD (dataset.json), BraTS (*_t1ce.nii.gz, *-t1c.nii.gz, OTMultiClass.nii.gz), KiTS \
-             (case_00000/imaging.nii.gz), ATLAS (*_T1w.nii.gz, *_t1w_*stx.nii.gz) and DeepMedic (trainConfig.cfg, \
-             trainChannels_*.cfg); name other data {} and write a dataset.json by hand",
-                channel_name("CASE", 0, ENDINGS[0])
-            ),
-        )
     }
 }
 

@@ -1,6 +1,6 @@
 //! Looks into the files of a data set before anything is written.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -11,8 +11,8 @@ use crate::image::{self, endings_in_words, single_stem};
 use crate::progress::Progress;
 use crate::{Error, Result};
 
-/// Which label values each label file has.
-pub(super) type ValuesByFile = HashMap<PathBuf, BTreeSet<u8>>;
+/// Which label values each label file has, and how many voxels of each.
+pub(super) type ValuesByFile = HashMap<PathBuf, BTreeMap<u8, u64>>;
 
 /// Sees that every header can be read, that files have as many volumes as they should, and that all files of a
 /// case have the same shape. (Where they lie is for [`crate::data::check`] to judge.)
@@ -79,17 +79,29 @@ pub(super) fn labels(found: &Found, progress: &dyn Progress) -> Result<ValuesByF
         .par_iter()
         .map(|file| {
             let (labels, _) = image::read_labels(file)?;
-            let mut present = [false; 256];
-            labels.voxels.iter().for_each(|value| present[usize::from(*value)] = true);
+            let mut counts = [0; 256];
+            labels.voxels.iter().for_each(|value| counts[usize::from(*value)] += 1);
             progress.advance(1);
-            Ok(((*file).clone(), (0..=255).filter(|value| present[usize::from(*value)]).collect()))
+            let counts = (0..=255).zip(counts).filter(|(_, count)| *count > 0);
+            Ok(((*file).clone(), counts.collect()))
         })
         .collect();
     progress.end();
     outcome
 }
 
-/// All values of all files, with one file that has each.
+/// All values of all files.
 pub(super) fn all_values(values: &ValuesByFile) -> BTreeSet<u8> {
-    values.values().flatten().copied().collect()
+    totals(values).into_keys().collect()
+}
+
+/// Voxels of every value, and the number of files that have it.
+pub(super) fn totals(values: &ValuesByFile) -> BTreeMap<u8, (u64, usize)> {
+    let mut totals: BTreeMap<u8, (u64, usize)> = BTreeMap::new();
+    for (value, count) in values.values().flatten() {
+        let (voxels, files) = totals.entry(*value).or_default();
+        *voxels += count;
+        *files += 1;
+    }
+    totals
 }

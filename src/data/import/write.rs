@@ -213,6 +213,9 @@ fn description(found: &Found) -> Value {
     if let Some(order) = &found.classes.regions_class_order {
         description["regions_class_order"] = json!(order);
     }
+    if let Some(pairing) = &found.pairing {
+        description["pairing"] = json!(pairing);
+    }
     if !found.classes.label_names.is_empty() {
         let names = found.classes.label_names.iter().map(|(value, name)| (value.to_string(), json!(name)));
         description["label_names"] = Value::Object(names.collect());
