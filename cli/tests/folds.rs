@@ -382,3 +382,24 @@ fn what_is_no_cross_validation_is_refused() {
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("a run of a single fold"), "{said}");
 }
+
+#[test]
+fn a_fold_that_fails_leaves_the_others_and_further_folds_are_taken_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("cv");
+    let mut diverges = train(&WORLD.dataset, &out, &WORLD.cache);
+    let (code, said) = ended(diverges.args(["--folds", "0-1", "--set", "optimiser.learning_rate=1e30"]));
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("2 of 2 folds failed") && said.contains("fold 1: training diverged"), "{said}");
+    assert!(said.contains("go on with: segen train") && !out.join("summary.json").exists(), "{said}");
+    let (code, said) = predict(&out, &folder.path().join("out"), &[]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("fold 0 (failed: training diverged"), "{said}");
+    let all = folder.path().join("all");
+    copy(&WORLD.folds, &all);
+    let (code, said) = ended(resume(&all).args(["--folds", "0-3"]));
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(said.matches("trained and scored already").count(), 3, "{said}");
+    assert!(scores(&all.join("summary.json")).len() > scores(&WORLD.folds.join("summary.json")).len());
+    assert_eq!(json(&all.join("folds.json"))["pooled"].as_object().unwrap().len(), 4);
+}
