@@ -355,6 +355,8 @@ fn channels_that_do_not_fit_are_named_with_the_file_that_is_missing() {
     let source = Source::new(&["P0/t1", "P0/brain_mask", "P1/t1", "P1/brain_mask"]);
     let _ = ["P0/wmh", "P1/wmh"].map(|file| source.labels(file, &[0, 1]));
     has(&source.refusal(&any()), &["channel `wmh`", "the values 0, 1 alone", "--label-files wmh"]);
+    source.labels("P0/wmh", &[0]);
+    has(&source.refusal(&any()), &["P1/wmh.nii.gz has the values 0, 1 alone"]);
     assert_eq!(source.pairs(&label_files("wmh"))[0], "P0: P0/t1 | P0/wmh");
     assert_eq!(source.pairs(&channels("t1,wmh"))[0], "P0: P0/t1 P0/wmh | P0/brain_mask");
 }
@@ -545,6 +547,17 @@ fn an_imported_folder_is_sound_and_keeps_how_its_files_were_called() {
     assert_eq!(names("P7"), ["P7/t1.nii.gz", "P7/flair.nii.gz"]);
     assert_eq!(names("c"), ["named/c_0000.nii.gz", "named/c_0001.nii.gz"]);
     has(&found["P6"].as_ref().unwrap_err().to_string(), &["P6/flair.nii.gz", "no file P6/t1.nii.gz"]);
+    // Names that end in digits, beside their label files.
+    let files = ["images/s_0000", "masks/s_0000", "images/s_0012", "masks/s_0012", "images/s_0013"];
+    let digits = Source::new(&files);
+    let description = fs::read_to_string(digits.import(&any()).folder.join("dataset.json")).unwrap();
+    let description: serde_json::Value = serde_json::from_str(&description).unwrap();
+    let by_name = serde_json::from_value(description["pairing"].clone()).unwrap();
+    let scans = cases(&[digits.path()], 1, Some(&by_name)).unwrap();
+    assert_eq!(scans.keys().collect::<Vec<_>>(), ["s_0000", "s_0012", "s_0013"]);
+    assert!(
+        scans.values().all(|images| images.as_ref().unwrap()[0].starts_with(digits.path().join("images")))
+    );
     // One patient's folder.
     assert_eq!(cases(&[new.path().join("P5")], 2, Some(&pairing)).unwrap().len(), 1);
 }

@@ -49,8 +49,8 @@ pub(super) fn fault(dataset: &Dataset, folds: &[Fold]) -> Option<Fault> {
         patients.len(),
         example.join(", ")
     );
-    let mend = "where they are, write splits_final.json with all scans of a patient on one side; scores are too \
-                good otherwise";
+    let mend = "where they are, write splits_final.json with all scans of a patient on one side (`segen import --group-by` \
+                does); scores are too good otherwise";
     let path = dataset.splits_file().unwrap_or_else(|| dataset.folder.join("imagesTr"));
     Some(Fault::warning(Kind::Patient, &path, what, mend).at(format!("folds {}", all.join(", "))))
 }

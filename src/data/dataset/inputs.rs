@@ -83,18 +83,18 @@ struct Sorted {
 
 impl Sorted {
     fn take(&mut self, path: PathBuf, pairing: Option<&Pairing>) {
+        let raw = pairing.map(|pairing| (pairing, place(&path)));
+        if raw.as_ref().is_some_and(|(pairing, place)| pairing.is_labels(place)) {
+            return;
+        }
         let name = file_name(&path);
         if let Some((case, channel)) = split_channel(stem(&name)) {
             let files = self.numbered.entry(case.to_owned()).or_default();
             files.entry(channel).or_default().push(path);
             return;
         }
-        match pairing.map(|pairing| (pairing, place(&path))) {
-            Some((pairing, place)) if pairing.is_labels(&place) => {}
-            Some((pairing, place)) => match pairing.channel(&place) {
-                Some((channel, case)) => self.raw.push(Raw { path, channel, case }),
-                None => self.others.push(path),
-            },
+        match raw.and_then(|(pairing, place)| pairing.channel(&place)) {
+            Some((channel, case)) => self.raw.push(Raw { path, channel, case }),
             None => self.others.push(path),
         }
     }
@@ -109,12 +109,12 @@ struct Raw {
 
 impl Raw {
     /// All files; `None` where one of them is called otherwise.
-    fn of(pairing: &Pairing, mut paths: impl Iterator<Item = PathBuf>) -> Option<Vec<Self>> {
-        let read = |scans: Vec<Self>, path: PathBuf| {
+    fn of(pairing: &Pairing, paths: impl Iterator<Item = PathBuf>) -> Option<Vec<Self>> {
+        let read = |path: PathBuf| {
             let (channel, case) = pairing.channel(&place(&path))?;
-            Some([scans, vec![Self { path, channel, case }]].into_iter().flatten().collect())
+            Some(Self { path, channel, case })
         };
-        paths.try_fold(Vec::new(), read)
+        paths.map(read).collect()
     }
 
     /// The files of each case in channel order.

@@ -1,6 +1,7 @@
 //! Which channels a data set has, and the file of each.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::readings::{File, Key};
 use super::{CaseFiles, Context, Scans, expected, some};
@@ -226,32 +227,21 @@ impl Chosen {
         Ok(())
     }
 
-    /// Looks at the scans of one case: a label file with a name that nothing tells must not become a channel.
+    /// Looks at the scans of some cases: a label file with a name that nothing tells must not become a channel.
     fn check_content(&self, context: &Context<'_>, scans: &Scans<'_>) -> Result<()> {
-        /// More values than a channel of a scan is likely to have.
-        const FEW: usize = 8;
-        let Some((key, channels)) = scans.cases.iter().next() else { return Ok(()) };
+        /// A label file may be empty, but hardly that of each of so many cases.
+        const CASES: usize = 5;
         if self.templates.len() < 2 {
             return Ok(());
         }
-        for (file, name) in self.files(context, key, channels)?.into_iter().zip(&self.names) {
-            let header = image::read_header(&file.path)?;
-            if header.volumes() > 1 {
-                continue;
-            }
-            let (image, _) = image::read_image(&file.path)?;
-            let mut values: BTreeSet<i64> = BTreeSet::new();
-            let whole = image.voxels.iter().all(|value| {
-                values.insert(*value as i64);
-                value.fract() == 0.0 && values.len() <= FEW
-            });
-            if whole && values.len() > 1 {
-                let values: Vec<String> = values.iter().map(i64::to_string).collect();
+        for (key, channels) in scans.cases.iter().take(CASES) {
+            for (file, name) in self.files(context, key, channels)?.into_iter().zip(&self.names) {
+                let Some(values) = label_values(&file.path)? else { continue };
                 let others: Vec<&str> =
                     self.names.iter().filter(|other| *other != name).map(String::as_str).collect();
                 return Err(context.error(
                     format!("channel `{name}`"),
-                    format!("{} has the values {} alone, as label files have", file.shown, values.join(", ")),
+                    format!("{} has the values {values} alone, as label files have", file.shown),
                     format!(
                         "if these are the labels say --label-files {name}; --channels {} leaves them out; --channels {} \
                          takes them for a channel",
@@ -286,4 +276,21 @@ impl Chosen {
         };
         Some(note)
     }
+}
+
+/// The values of a file that has few of them, and these whole numbers.
+fn label_values(path: &Path) -> Result<Option<String>> {
+    /// More values than a channel of a scan is likely to have.
+    const FEW: usize = 8;
+    if image::read_header(path)?.volumes() > 1 {
+        return Ok(None);
+    }
+    let (image, _) = image::read_image(path)?;
+    let mut values: BTreeSet<i64> = BTreeSet::new();
+    let whole = image.voxels.iter().all(|value| {
+        values.insert(*value as i64);
+        value.fract() == 0.0 && values.len() <= FEW
+    });
+    let words: Vec<String> = values.iter().map(i64::to_string).collect();
+    Ok((whole && values.len() > 1).then(|| words.join(", ")))
 }

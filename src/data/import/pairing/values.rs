@@ -182,7 +182,8 @@ fn refuse_gaps(found: &Found, classes: &[u8], values: &ValuesByFile) -> Result<(
         format!("the label files have the values {}; {gap} is no class", seen.join(", ")),
         format!(
             "classes are numbered 1, 2, 3, ...: say what the values mean, for example --label {next}={gap} (a value may \
-             become 0, or that of another class) or --label {next}=NAME for every value"
+             become 0, or that of another class), or --label {next}=NAME for every value, where NAME may be `background` or \
+             `ignore`"
         ),
     ))
 }
