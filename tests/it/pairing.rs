@@ -127,6 +127,46 @@ fn has(message: &str, parts: &[&str]) {
 }
 
 #[test]
+fn scans_and_labels_of_a_case_may_lie_apart_in_folders_of_its_name() {
+    for name in ["", "{case}_"] {
+        let of = |case: &str| {
+            let name = name.replace("{case}", case);
+            [format!("raw/{case}/{name}t1"), format!("drawn/{case}/{name}seg")]
+        };
+        let files = ["p1", "p2", "p10"].map(of).concat();
+        let source = Source::new(&files.iter().map(String::as_str).collect::<Vec<_>>());
+        let expected = ["p1", "p10", "p2"].map(|case| format!("{case}: {}", of(case).join(" | ")));
+        assert_eq!(source.pairs(&any()), expected);
+        // Names that predict takes, too.
+        let pairing = source.find(&any()).unwrap().pairing.unwrap();
+        let text = serde_json::to_value(&pairing).unwrap().to_string();
+        assert!(text.contains(&format!("raw/{{case}}/{name}t1")), "{text}");
+    }
+    // Two sites have a p1 each.
+    let source = Source::new(&["a/p1/t1", "a/p1/seg", "b/p1/t1", "b/p1/seg"]);
+    assert_eq!(source.pairs(&any()), ["a_p1: a/p1/t1 | a/p1/seg", "b_p1: b/p1/t1 | b/p1/seg"]);
+}
+
+#[test]
+fn bids_labels_may_end_with_a_word_that_is_given() {
+    let source = Source::new(&[]);
+    for (number, case) in ["sub-a_ses-1", "sub-b_ses-1"].into_iter().enumerate() {
+        let folder = case.replace('_', "/");
+        source.image(&format!("{folder}/dwi/{case}_adc"), number);
+        source.labels(&format!("derivatives/{folder}/{case}_msk"), &[0, 1]);
+        source.labels(&format!("derivatives/{folder}/{case}_core"), &[0, 1]);
+    }
+    let expected = |word: &str| {
+        ["a", "b"].map(|s| {
+            let case = format!("sub-{s}_ses-1");
+            format!("{case}: sub-{s}/ses-1/dwi/{case}_adc | derivatives/sub-{s}/ses-1/{case}_{word}")
+        })
+    };
+    assert_eq!(source.pairs(&any()), expected("msk"));
+    assert_eq!(source.pairs(&label_files("core")), expected("core"));
+}
+
+#[test]
 fn folders_of_scans_and_of_labels_are_paired_by_name() {
     let source = Source::new(&["images/p0", "masks/p0", "images/p1", "masks/p1", "images/p2"]);
     let expected = ["p0: images/p0 | masks/p0", "p1: images/p1 | masks/p1", "p2: images/p2 | - test"];

@@ -32,13 +32,15 @@ const IMAGE_WORDS: [&str; 12] = [
     "image", "images", "img", "imgs", "scan", "scans", "volume", "volumes", "vol", "vols", "input", "inputs",
 ];
 /// Words for segmentations.
-const LABEL_WORDS: [&str; 39] = [
+const LABEL_WORDS: [&str; 41] = [
     "label",
     "labels",
     "lbl",
     "lbls",
     "mask",
     "masks",
+    "msk",
+    "msks",
     "seg",
     "segs",
     "segm",

@@ -38,7 +38,7 @@ impl Files {
             Some(from) => from == CaseFrom::Bids,
             None => {
                 names.iter().all(|(_, name)| subject_and_session(name).is_some())
-                    && names.iter().any(|(_, name)| is_bids_labels(name))
+                    && names.iter().any(|(_, name)| is_bids_labels(name) || is_asked_for(name, options))
             }
         };
         let common = common(&names);
@@ -120,6 +120,12 @@ fn is_bids_labels(name: &str) -> bool {
     let suffix = name.rsplit('_').next().unwrap_or_default();
     name.split('_').any(|entity| entity.starts_with("label-"))
         || suffix.split('-').any(|word| role(word) == Some(Role::Label))
+}
+
+/// Whether a name ends with the word for label files that was given.
+fn is_asked_for(name: &str, options: &Options) -> bool {
+    let last = name.rsplit(SEPARATORS).next().unwrap_or_default();
+    options.label_files.as_deref().is_some_and(|word| last.eq_ignore_ascii_case(word))
 }
 
 /// Whether all words of a text are for labels: `lesion_mask`.

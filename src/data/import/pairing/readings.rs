@@ -61,7 +61,9 @@ impl File {
         let all: Vec<(Captured, Vec<Part>)> = match from {
             CaseFrom::Bids => self.by_entities().into_iter().collect(),
             CaseFrom::Folder => {
-                (1..=self.place.folders.len()).rev().map(|depth| self.by_folder(depth)).collect()
+                let depths = || (1..=self.place.folders.len()).rev();
+                let apart = depths().filter(|depth| *depth > 1).map(|depth| self.by_folder(depth, 0));
+                depths().map(|depth| self.by_folder(depth, depth - 1)).chain(apart).collect()
             }
             CaseFrom::Name => {
                 let names = self.names();
@@ -72,9 +74,9 @@ impl File {
         all.into_iter().map(reading).collect()
     }
 
-    /// Folders of a template: the first `depth` of those that tell no role are captured, the last of them as the case
-    /// where `case`. Those that tell labels stand for themselves; those of scans are left out.
-    fn folders(&self, depth: usize, case: bool) -> Vec<Part> {
+    /// Folders of a template: of those that tell no role the first so many are captured, and the one in place `case`,
+    /// counted from 1, is the case. Those that tell labels stand for themselves; those of scans are left out.
+    fn folders(&self, captured: usize, case: Option<usize>) -> Vec<Part> {
         let mut seen = 0;
         let mut parts = Vec::new();
         for (name, told) in &self.place.all {
@@ -84,10 +86,8 @@ impl File {
                 None => {
                     seen += 1;
                     parts.push(match seen {
-                        _ if case && seen == depth => {
-                            Part::Case { before: String::new(), after: String::new() }
-                        }
-                        _ if seen <= depth => Part::Folder,
+                        _ if case == Some(seen) => Part::Case { before: String::new(), after: String::new() },
+                        _ if seen <= captured => Part::Folder,
                         _ => Part::Literal(name.clone()),
                     });
                 }
@@ -96,11 +96,12 @@ impl File {
         parts
     }
 
-    /// The case is the folder at this depth.
-    fn by_folder(&self, depth: usize) -> (Captured, Vec<Part>) {
-        let mut folders = self.place.folders[..depth].to_vec();
-        let case = folders.pop().unwrap_or_default();
-        let mut parts = self.folders(depth, true);
+    /// The case is the folder at this depth, with so many folders before it. Without them scans and labels may lie apart:
+    /// `raw/p0/t1`, `drawn/p0/seg`.
+    fn by_folder(&self, depth: usize, captured: usize) -> (Captured, Vec<Part>) {
+        let folders = self.place.folders[..captured].to_vec();
+        let case = self.place.folders[depth - 1].clone();
+        let mut parts = self.folders(captured, Some(depth));
         parts.push(match after_name(&self.place.name, &case) {
             Some(after) => Part::Case { before: String::new(), after: after.to_owned() },
             None => Part::Literal(self.place.name.clone()),
@@ -111,7 +112,13 @@ impl File {
     /// The case is the range of the name, with so many folders before it.
     fn by_name(&self, depth: usize, [start, end]: [usize; 2]) -> (Captured, Vec<Part>) {
         let text = &self.place.name;
-        let mut parts = self.folders(depth, false);
+        let mut parts = self.folders(depth, None);
+        // A folder of each case, which its name repeats: `raw/p0/p0_t1`.
+        for part in &mut parts {
+            if *part == Part::Literal(text[start..end].to_owned()) {
+                *part = Part::Case { before: String::new(), after: String::new() };
+            }
+        }
         parts.push(Part::Case { before: text[..start].to_owned(), after: text[end..].to_owned() });
         let captured =
             Captured { folders: self.place.folders[..depth].to_vec(), case: text[start..end].to_owned() };
