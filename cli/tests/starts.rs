@@ -132,6 +132,19 @@ fn a_run_begins_with_the_plan_and_the_weights_of_another() {
     let (code, said) = ended(begin().arg("--resume"));
     assert_eq!(code, 0, "{said}");
     assert_eq!(weights(&last(&again)), weights(&last(&run)));
+    // An exported model is a start as its run is, as long as it is whole.
+    let model = folder.path().join("model");
+    let (code, said) = ended(segen().arg("export").arg(&WORLD.run).arg("-o").arg(&model));
+    assert_eq!(code, 0, "{said}");
+    let begin = |name: &str| {
+        let mut command = train(&WORLD.dataset, &folder.path().join(name), &WORLD.cache, 1);
+        ended(command.arg("--init").arg(&model).args(["--fold", "1"]))
+    };
+    assert_eq!(begin("of-model").0, 0);
+    assert_eq!(weights(&folder.path().join("of-model/initial.safetensors")), start);
+    fs::write(model.join("plan.json"), "{}").unwrap();
+    let (code, said) = begin("of-damaged");
+    assert!(code == 2 && said.contains("plan.json") && said.contains("copy the model again"), "{said}");
 }
 
 #[test]

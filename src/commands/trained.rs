@@ -57,9 +57,7 @@ impl Trained {
     /// # Errors
     /// Where there is none, its weights cannot be read or do not fit its plan, or this processor lacks its operators.
     pub fn open(run: &Run, which: Which) -> Result<Self> {
-        if exported::is_model(run) {
-            exported::check(run)?;
-        }
+        exported::check(run)?;
         let record = Record::open(run)?;
         let network = record.plan.network(&record.config.network);
         let (weights, steps) = which.weights(run)?;

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::config::{Config, NetworkConfig, NetworkKind};
 use crate::data::dataset::{Case, Dataset};
 use crate::files::{are_same, bytes_of};
-use crate::learn::checkpoint::{Checkpoint, encode_weights, read_weights};
+use crate::learn::checkpoint::{encode_weights, read_weights};
+use crate::learn::exported;
 use crate::network::transfer::{Known, Named};
 use crate::plan::{Plan, same_names};
 use crate::progress::Progress;
@@ -34,8 +35,9 @@ pub(super) fn source(config: &Config) -> Result<Option<Source>> {
         return Ok(Some(Source { place: from.clone(), weights: read_weights(from)?, run: None }));
     }
     let place = run::locate(from)?;
+    exported::check(&Run::at(&place))?;
     let record = Record::open(&Run::at(&place))?;
-    let Checkpoint { weights, step, .. } = config.init.checkpoint.read(&record.run)?;
+    let (weights, step) = config.init.checkpoint.weights(&record.run)?;
     let all = weights.parameters.into_iter().chain(weights.buffers);
     let weights = all.map(|one| (one.name.clone(), one)).collect();
     Ok(Some(Source { place, weights, run: Some((record, step)) }))
