@@ -69,3 +69,79 @@ fn answer(other: &clap::Error) -> ExitCode {
         _ => commands::Exit::Error.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::{Path, PathBuf};
+
+    /// Words of a shell line; quotes keep words together.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+        for letter in line.chars() {
+            match (letter, quote) {
+                (_, Some(open)) if letter == open => quote = None,
+                ('"' | '\'', None) => {
+                    quote = Some(letter);
+                    word.get_or_insert_default();
+                }
+                (_, None) if letter.is_whitespace() => words.extend(word.take()),
+                _ => word.get_or_insert_default().push(letter),
+            }
+        }
+        words.extend(word);
+        words
+    }
+
+    /// Whole commands of a page: lines of shell blocks, and what stands in backticks in tables and text.
+    fn commands_of(page: &str) -> Vec<String> {
+        let mut commands = Vec::new();
+        let mut shell = false;
+        let joined = page.replace("\\\n", " ");
+        for line in joined.lines() {
+            match line.trim_start().strip_prefix("```") {
+                Some(language) => shell = language == "sh",
+                None if shell => commands.push(line.split(" #").next().unwrap_or(line).trim().to_owned()),
+                None => commands.extend(line.split('`').skip(1).step_by(2).map(str::to_owned)),
+            }
+        }
+        // What is left out, a name of a command alone, and what a shell fills in cannot be read as it stands.
+        let whole = |command: &String| {
+            command.starts_with("segen ")
+                && command.split(' ').count() > 2
+                && !["...", "$", "COMMAND", "|", "RUN/", "MASKS"].iter().any(|part| command.contains(part))
+        };
+        commands.retain(whole);
+        commands
+    }
+
+    /// Texts name an option without all that a command needs, or a value in capitals.
+    fn is_sketch(error: &clap::Error) -> bool {
+        use clap::error::ErrorKind::{InvalidValue, MissingRequiredArgument, ValueValidation};
+        matches!(error.kind(), InvalidValue | MissingRequiredArgument | ValueValidation)
+    }
+
+    #[test]
+    fn every_command_in_the_documentation_is_one() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut pages: Vec<PathBuf> = vec![root.join("README.md")];
+        for folder in ["docs", "docs/methods"] {
+            let files = std::fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+            pages.extend(files.filter(|path| path.extension().is_some_and(|ending| ending == "md")));
+        }
+        let (mut count, mut faults) = (0, Vec::new());
+        for page in pages {
+            for command in commands_of(&std::fs::read_to_string(&page).unwrap()) {
+                count += 1;
+                if let Err(error) = Arguments::try_parse_from(words(&command))
+                    && error.use_stderr()
+                    && (!is_sketch(&error) || page.ends_with("coming-from-nnunet.md"))
+                {
+                    faults.push(format!("{}: {command}\n{error}", page.display()));
+                }
+            }
+        }
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+        assert!(count > 100, "{count} commands are too few: they are not found");
+    }
+}
