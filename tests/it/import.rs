@@ -105,31 +105,6 @@ fn ids(dataset: &Dataset, part: Part) -> Vec<&str> {
     cases.iter().map(|case| case.id.as_str()).collect()
 }
 
-/// A NIfTI-1 file of 16-bit numbers with several volumes.
-fn four_dimensional(volumes: usize, value: impl Fn(usize) -> i16) -> Vec<u8> {
-    let mut bytes = vec![0_u8; 352];
-    let mut put = |at: usize, part: &[u8]| bytes[at..at + part.len()].copy_from_slice(part);
-    put(0, &348_i32.to_le_bytes());
-    for (index, size) in [4, 6, 5, 4, volumes as i16, 1, 1, 1].into_iter().enumerate() {
-        put(40 + 2 * index, &size.to_le_bytes());
-    }
-    put(70, &4_i16.to_le_bytes());
-    put(72, &16_i16.to_le_bytes());
-    for (index, size) in [1.0_f32, 1.0, 1.25, 2.5, 1.0].into_iter().enumerate() {
-        put(76 + 4 * index, &size.to_le_bytes());
-    }
-    put(108, &352_f32.to_le_bytes());
-    put(254, &1_i16.to_le_bytes());
-    for (row, values) in grid().affine.iter().enumerate() {
-        for (column, value) in values.iter().enumerate() {
-            put(280 + 16 * row + 4 * column, &(*value as f32).to_le_bytes());
-        }
-    }
-    put(344, b"n+1\0");
-    bytes.extend((0..6 * 5 * 4 * volumes).flat_map(|index| value(index).to_le_bytes()));
-    bytes
-}
-
 #[test]
 fn decathlon_images_are_split_into_channels() {
     let download = Download::new();
@@ -151,7 +126,7 @@ fn decathlon_images_are_split_into_channels() {
         // Not compressed in spite of the name: content decides.
         fs::write(
             download.place(&format!("{folder}/B_00{number}.nii.gz")),
-            four_dimensional(3, value(number)),
+            support::four_dimensional(&grid(), 3, value(number)),
         )
         .unwrap();
         download.labels(&format!("labelsTr/B_00{number}.nii.gz"), &[0, 1, 2]);
@@ -492,7 +467,8 @@ fn unknown_layouts_and_damaged_files_are_errors() {
             .contains("[6, 4, 4] voxels, but the first image of case `case_00000` has [6, 5, 4]")
     );
     download.labels("case_00000/segmentation.nii.gz", &[0, 1, 2]);
-    fs::write(download.place("case_00000/imaging.nii.gz"), four_dimensional(2, |_| 1)).unwrap();
+    fs::write(download.place("case_00000/imaging.nii.gz"), support::four_dimensional(&grid(), 2, |_| 1))
+        .unwrap();
     assert!(download.refusal().contains("has 2 volume(s) where 1 should be"));
 }
 

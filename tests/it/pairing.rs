@@ -11,6 +11,8 @@ use segen::image::nifti;
 use segen::image::volume::{Grid, Volume};
 use segen::progress::Silent;
 
+use crate::support;
+
 /// A folder of somebody's.
 struct Source(tempfile::TempDir);
 
@@ -98,6 +100,11 @@ impl Source {
 
 fn grid() -> Grid {
     Grid::with_spacing([6, 5, 4], [1.0, 1.25, 2.5])
+}
+
+/// Of voxels of a file with several volumes.
+fn number(index: usize) -> i16 {
+    (index * 7 % 3001) as i16
 }
 
 fn any() -> Options {
@@ -523,40 +530,16 @@ fn no_fold_has_a_patient_on_both_sides() {
 fn one_file_with_all_channels_is_split() {
     let source = Source::new(&["masks/p0", "masks/p1"]);
     for name in ["p0", "p1"] {
-        fs::write(source.place(&format!("images/{name}.nii")), four_dimensional(3)).unwrap();
+        fs::write(source.place(&format!("images/{name}.nii")), support::four_dimensional(&grid(), 3, number))
+            .unwrap();
     }
     assert_eq!(source.pairs(&any())[0], "p0: images/p0 x3 | masks/p0");
     assert_eq!(source.find(&channels("T1,T2,FLAIR")).unwrap().channels, ["T1", "T2", "FLAIR"]);
     has(&source.refusal(&channels("T1")), &["one file with 3 channels, and 1 are named"]);
     let dataset = source.import(&any());
     assert_eq!(dataset.training[1].images.len(), 3);
-    fs::write(source.place("images/p1.nii"), four_dimensional(2)).unwrap();
+    fs::write(source.place("images/p1.nii"), support::four_dimensional(&grid(), 2, number)).unwrap();
     has(&source.refusal(&any()), &["p1.nii", "has 2 volume(s) where 3 should be"]);
-}
-
-/// A NIfTI-1 file of 16-bit numbers with several volumes, in the place of [`grid`].
-fn four_dimensional(volumes: usize) -> Vec<u8> {
-    let mut bytes = vec![0_u8; 352];
-    let mut put = |at: usize, part: &[u8]| bytes[at..at + part.len()].copy_from_slice(part);
-    put(0, &348_i32.to_le_bytes());
-    for (index, size) in [4, 6, 5, 4, volumes as i16, 1, 1, 1].into_iter().enumerate() {
-        put(40 + 2 * index, &size.to_le_bytes());
-    }
-    put(70, &4_i16.to_le_bytes());
-    put(72, &16_i16.to_le_bytes());
-    for (index, size) in [1.0_f32, 1.0, 1.25, 2.5, 1.0].into_iter().enumerate() {
-        put(76 + 4 * index, &size.to_le_bytes());
-    }
-    put(108, &352_f32.to_le_bytes());
-    put(254, &1_i16.to_le_bytes());
-    for (row, values) in grid().affine.iter().enumerate() {
-        for (column, value) in values.iter().enumerate() {
-            put(280 + 16 * row + 4 * column, &(*value as f32).to_le_bytes());
-        }
-    }
-    put(344, b"n+1\0");
-    bytes.extend((0..6 * 5 * 4 * volumes).flat_map(|index| ((index * 7 % 3001) as i16).to_le_bytes()));
-    bytes
 }
 
 #[test]

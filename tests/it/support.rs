@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use segen::image::volume::Grid;
+
 /// The folder of committed reference data.
 pub(crate) fn data(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
@@ -91,4 +93,29 @@ pub(crate) fn plan() -> segen::plan::Plan {
             masked_cases: 0,
         },
     }
+}
+
+/// A NIfTI-1 file of 16-bit numbers with several volumes of 6 x 5 x 4 voxels of 1 x 1.25 x 2.5 mm.
+pub(crate) fn four_dimensional(grid: &Grid, volumes: usize, value: impl Fn(usize) -> i16) -> Vec<u8> {
+    let mut bytes = vec![0_u8; 352];
+    let mut put = |at: usize, part: &[u8]| bytes[at..at + part.len()].copy_from_slice(part);
+    put(0, &348_i32.to_le_bytes());
+    for (index, size) in [4, 6, 5, 4, volumes as i16, 1, 1, 1].into_iter().enumerate() {
+        put(40 + 2 * index, &size.to_le_bytes());
+    }
+    put(70, &4_i16.to_le_bytes());
+    put(72, &16_i16.to_le_bytes());
+    for (index, size) in [1.0_f32, 1.0, 1.25, 2.5, 1.0].into_iter().enumerate() {
+        put(76 + 4 * index, &size.to_le_bytes());
+    }
+    put(108, &352_f32.to_le_bytes());
+    put(254, &1_i16.to_le_bytes());
+    for (row, values) in grid.affine.iter().enumerate() {
+        for (column, value) in values.iter().enumerate() {
+            put(280 + 16 * row + 4 * column, &(*value as f32).to_le_bytes());
+        }
+    }
+    put(344, b"n+1\0");
+    bytes.extend((0..6 * 5 * 4 * volumes).flat_map(|index| value(index).to_le_bytes()));
+    bytes
 }

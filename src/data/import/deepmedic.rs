@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::literal::Assignments;
 use super::source::Tree;
-use super::survey::{ValuesByFile, all_values};
+use super::survey::{ValuesByFile, values_of_classes};
 use super::{Classes, Found, FoundCase, Images, LabelSource, Layout, Part, Values};
 use crate::data::dataset::{Fold, file_name};
 use crate::image::stem;
@@ -300,20 +300,8 @@ fn ids(lists: &Lists, first: &[Option<PathBuf>]) -> Result<Vec<String>> {
 /// # Errors
 /// Where there are so many values that the files can be no label maps.
 pub(super) fn classify(found: &mut Found, values: &ValuesByFile) -> Result<()> {
-    /// More classes than the finest public label map has.
-    const MOST: usize = 200;
-    let mut present = all_values(values);
+    let mut present = values_of_classes(&found.source, values)?;
     present.remove(&0);
-    if present.len() > MOST {
-        let most =
-            values.iter().max_by_key(|(_, values)| values.len()).map_or(&*found.source, |(file, _)| file);
-        return Err(Error::invalid(
-            most,
-            "labels",
-            format!("the label files have {} different values", present.len()),
-            "give label maps: this looks like an image, a map of probabilities or a mask with smooth edges",
-        ));
-    }
     let classes = present.len().max(1);
     let names: Vec<String> = (1..=classes).map(|class| format!("class {class}")).collect();
     found.classes = Classes::plain(&names.iter().map(String::as_str).collect::<Vec<_>>());

@@ -95,6 +95,26 @@ pub(super) fn all_values(values: &ValuesByFile) -> BTreeSet<u8> {
     totals(values).into_keys().collect()
 }
 
+/// All values of the label files of a source.
+///
+/// # Errors
+/// Where there are so many that the files can be no label maps.
+pub(super) fn values_of_classes(source: &Path, values: &ValuesByFile) -> Result<BTreeSet<u8>> {
+    /// More than the finest public label map has.
+    const MOST: usize = 200;
+    let present = all_values(values);
+    if present.len() <= MOST {
+        return Ok(present);
+    }
+    let most = values.iter().max_by_key(|(_, values)| values.len()).map_or(source, |(file, _)| file);
+    Err(Error::invalid(
+        most,
+        "labels",
+        format!("the label files have {} different values", present.len()),
+        "give label maps: this looks like an image, a map of probabilities or a mask with smooth edges",
+    ))
+}
+
 /// Voxels of every value, and the number of files that have it.
 pub(super) fn totals(values: &ValuesByFile) -> BTreeMap<u8, (u64, usize)> {
     let mut totals: BTreeMap<u8, (u64, usize)> = BTreeMap::new();

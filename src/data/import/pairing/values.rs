@@ -3,12 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::super::options::{NewValue, ValueChoice};
-use super::super::survey::{ValuesByFile, totals};
+use super::super::survey::{ValuesByFile, totals, values_of_classes};
 use super::super::{Classes, Found, Values};
 use crate::{Error, Result};
-
-/// More classes than the finest public label map has.
-const MOST: usize = 200;
 
 /// Numbers the classes: as `choices` say; a mask of 0 and one other value as 0 and 1; else as they are.
 ///
@@ -19,17 +16,7 @@ pub(in super::super) fn classify(
     values: &ValuesByFile,
     choices: &[ValueChoice],
 ) -> Result<()> {
-    let present: Vec<u8> = totals(values).into_keys().collect();
-    if present.len() > MOST {
-        let most =
-            values.iter().max_by_key(|(_, values)| values.len()).map_or(&*found.source, |(file, _)| file);
-        return Err(Error::invalid(
-            most,
-            "labels",
-            format!("the label files have {} different values", present.len()),
-            "give label maps: this looks like an image, a map of probabilities or a mask with smooth edges",
-        ));
-    }
+    let present: Vec<u8> = values_of_classes(&found.source, values)?.into_iter().collect();
     let foreground: Vec<u8> = present.iter().copied().filter(|value| *value != 0).collect();
     let Numbers { mut map, names } = match (choices, foreground.as_slice()) {
         ([], []) => {
