@@ -17,12 +17,13 @@ use crate::examine::report;
 use crate::files::{Existing, OutputFile};
 use crate::progress::Progress;
 use crate::run::{Claim, Run};
+use crate::score::operating::Decision;
 
 mod overlay;
 mod rows;
 
 use overlay::Workshop;
-pub use rows::{Decision, Means, Row, table};
+pub use rows::{Means, Row, table};
 
 /// One of the two trainings.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::rows::{Decision, Subject};
+use super::rows::Subject;
 use crate::commands::operating::OperatingPoint;
 use crate::commands::predict::{self, Known, Mirror, Part};
 use crate::commands::trained::Which;
@@ -16,7 +16,7 @@ use crate::predict::volumes::Volumes;
 use crate::progress::Silent;
 use crate::run::Run;
 use crate::score::Masks;
-use crate::score::operating::{self, CaseOdds, Operating};
+use crate::score::operating::{self, CaseOdds, Decision, Operating};
 use crate::{Error, Result};
 use segen_kernels::Device;
 
@@ -142,8 +142,5 @@ fn chosen(subjects: &[Subject<'_>], counts: &[Operating]) -> Vec<String> {
 }
 
 fn dice(odds: &CaseOdds, decision: Decision) -> Option<f64> {
-    match decision {
-        Decision::Argmax => odds.classes.first()?.at(operating::ZERO).dice(),
-        Decision::Chosen => odds.at_bias.first()?.dice(),
-    }
+    odds.counts(0, decision)?.dice()
 }

@@ -4,18 +4,8 @@
 use serde::Serialize;
 
 use crate::run::Run;
-use crate::score::operating::{self, ClassOdds, Counts, Operating, ZERO};
+use crate::score::operating::{self, ClassOdds, Counts, Decision, Operating, ZERO};
 use crate::{Error, Result};
-
-/// How the classes of a row are decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Decision {
-    /// The largest probability.
-    Argmax,
-    /// With the bias that held-out cases chose; each of these gets the one that the others chose.
-    Chosen,
-}
 
 /// Means over cases, 0 to 1. What is undefined in a case (no lesion, nothing predicted) is left out; `None` where it is
 /// undefined in all.
@@ -69,9 +59,9 @@ pub(super) fn rows(subjects: &[Subject<'_>]) -> Result<Vec<Row>> {
         rows.push(Row {
             method,
             decision,
-            seen: means(&read("train")?, decision),
-            unseen: means(&unseen, decision),
-            test: means(&read("test")?, decision),
+            seen: means(&read("train")?, &joined.class, decision),
+            unseen: means(&unseen, &joined.class, decision),
+            test: means(&read("test")?, &joined.class, decision),
             at_precision: least.and_then(|least| joined.sensitivity_at(least)),
             area: joined.average_precision(),
         });
@@ -91,24 +81,13 @@ fn joined(counts: &Operating, run: &Run) -> Result<ClassOdds> {
     })
 }
 
-fn means(counts: &Operating, decision: Decision) -> Means {
-    let counts: Vec<Counts> = counts
-        .cases
-        .iter()
-        .filter_map(|case| match decision {
-            Decision::Argmax => case.classes.first().map(|class| class.at(ZERO)),
-            Decision::Chosen => case.at_bias.first().copied(),
-        })
-        .collect();
-    let mean = |measure: fn(Counts) -> Option<f64>| {
-        let defined: Vec<f64> = counts.iter().filter_map(|&counts| measure(counts)).collect();
-        (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64)
-    };
+fn means(counts: &Operating, class: &str, decision: Decision) -> Means {
+    let mean = |score| counts.mean(class, decision, score);
     Means {
         sensitivity: mean(Counts::sensitivity),
         precision: mean(Counts::precision),
         dice: mean(Counts::dice),
-        cases: counts.len(),
+        cases: counts.cases.len(),
     }
 }
 

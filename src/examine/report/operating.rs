@@ -5,7 +5,7 @@ use super::page::{Page, number, texts};
 use crate::Result;
 use crate::picture::{Cloud, Mark, Panel, Series};
 use crate::run::Run;
-use crate::score::operating::{self, CaseOdds, Choice, ClassOdds, Counts, Operating, THRESHOLDS, ZERO};
+use crate::score::operating::{self, Choice, ClassOdds, Counts, Decision, Operating, THRESHOLDS, ZERO};
 
 /// One network's counts on cases of one kind, under the name of its line.
 pub(super) type Curve = (String, Operating);
@@ -86,20 +86,12 @@ fn table(page: &mut Page, curves: &[Curve]) {
     let mut rows = Vec::new();
     for (part, odds) in curves {
         for class in odds.classes() {
-            let of_case = |case: &CaseOdds| case.classes.iter().position(|own| own.class == class.class);
-            let mean = |counts: &dyn Fn(&CaseOdds, usize) -> Option<Counts>,
-                        score: fn(Counts) -> Option<f64>| {
-                let values = odds.cases.iter().filter_map(|case| score(counts(case, of_case(case)?)?));
-                let values: Vec<f64> = values.collect();
-                number((!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64))
-            };
-            let plain = |case: &CaseOdds, class: usize| Some(case.classes[class].at(ZERO));
-            let biased = |case: &CaseOdds, class: usize| case.at_bias.get(class).copied();
             let scores = [Counts::dice, Counts::sensitivity, Counts::precision];
             let mut row = vec![class.class.clone(), format!("{} {part}", odds.cases.len())];
             row.push(number(class.average_precision()));
-            row.extend(scores.map(|score| mean(&plain, score)));
-            row.extend(scores.map(|score| mean(&biased, score)));
+            for decision in [Decision::Argmax, Decision::Chosen] {
+                row.extend(scores.map(|score| number(odds.mean(&class.class, decision, score))));
+            }
             rows.push(row);
         }
     }

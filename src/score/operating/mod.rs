@@ -52,6 +52,16 @@ pub struct CaseOdds {
     pub at_bias: Vec<Counts>,
 }
 
+/// How the classes of cases were decided that have been scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// The largest probability.
+    Argmax,
+    /// With the bias that held-out cases chose; each of these gets the one that the others chose.
+    Chosen,
+}
+
 /// `operating.json` beside a `summary.json`: the counts of its cases.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Operating {
@@ -90,6 +100,14 @@ impl CaseOdds {
             ([class], _) => Some(vec![class.at(histogram::edge_of_bias(bias.values()[0]))]),
             (_, Some(joint)) => Some(joint.at(bias.values())),
             (_, None) => None,
+        }
+    }
+
+    /// What is found, invented and missed of a foreground class, counted from 0; `None` where no bias was chosen.
+    pub fn counts(&self, class: usize, decision: Decision) -> Option<Counts> {
+        match decision {
+            Decision::Argmax => self.classes.get(class).map(|class| class.at(ZERO)),
+            Decision::Chosen => self.at_bias.get(class).copied(),
         }
     }
 
@@ -140,6 +158,16 @@ impl Operating {
             cases.collect::<Result<Vec<_>>>()?.join(",\n")
         );
         files::write_atomically(path, text.as_bytes())
+    }
+
+    /// Mean of a score of a class over the cases in which it is defined.
+    pub fn mean(&self, class: &str, decision: Decision, score: fn(Counts) -> Option<f64>) -> Option<f64> {
+        let of_case = |case: &CaseOdds| {
+            let place = case.classes.iter().position(|own| own.class == class)?;
+            score(case.counts(place, decision)?)
+        };
+        let values: Vec<f64> = self.cases.iter().filter_map(of_case).collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     }
 
     /// The counts of every class, summed over the cases: what the curves of a network are drawn from.

@@ -6,7 +6,7 @@ use rand::RngExt;
 
 use super::PointMeasure;
 use crate::rng::generator;
-use crate::score::operating::{CaseOdds, ClassOdds, Counts, ZERO};
+use crate::score::operating::{CaseOdds, ClassOdds, Counts, Decision, ZERO};
 use crate::sweep::CellResult;
 
 /// Replicates of the bootstrap; each draws curves anew.
@@ -166,11 +166,8 @@ impl Network<'_> {
         let (mut sum, mut count) = (0.0, 0);
         for (place, case) in &self.cases {
             let Some(own) = case.classes.iter().position(|own| own.class == class) else { continue };
-            let counts = match plain {
-                true => Some(case.classes[own].at(ZERO)),
-                false => case.at_bias.get(own).copied(),
-            };
-            if let Some(value) = counts.and_then(score) {
+            let decision = if plain { Decision::Argmax } else { Decision::Chosen };
+            if let Some(value) = case.counts(own, decision).and_then(score) {
                 sum += times[*place] as f64 * value;
                 count += times[*place];
             }
