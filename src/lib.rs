@@ -33,6 +33,7 @@ pub mod policy;
 pub mod run;
 pub mod batch;
 pub mod predict;
+pub mod classic;
 pub mod learn;
 pub mod sweep;
 pub mod examine;

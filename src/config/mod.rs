@@ -11,6 +11,7 @@ use toml::{Table, Value};
 
 use crate::{Error, Result, files};
 
+pub mod classical;
 mod earlier;
 pub mod init;
 pub mod keys;
@@ -27,6 +28,7 @@ pub mod published;
 pub mod sampling;
 pub mod schedule;
 
+pub use classical::ClassicalConfig;
 pub use init::{InitConfig, Which};
 pub use loss::{ClassWeights, DiceReduction, LossConfig, WeightRule};
 pub use method::{MethodConfig, MethodName};
@@ -73,6 +75,9 @@ pub struct Config {
     pub loss: LossConfig,
     /// What counters overfitting to rare classes.
     pub method: MethodConfig,
+    /// The methods that are fitted, not trained.
+    #[serde(skip_serializing_if = "ClassicalConfig::is_default")]
+    pub classical: ClassicalConfig,
     /// Where patches are cut.
     pub sampling: Sampling,
     /// How patches are augmented.
@@ -107,6 +112,7 @@ impl Default for Config {
             optimiser: Optimiser::default(),
             loss: LossConfig::default(),
             method: MethodConfig::default(),
+            classical: ClassicalConfig::default(),
             sampling: Sampling::default(),
             policy: PolicyConfig::default(),
             task: TaskConfig::default(),
@@ -199,6 +205,7 @@ impl Config {
         self.schedule.check(&mut problems);
         self.optimiser.check(&mut problems);
         self.loss.check(&mut problems);
+        self.classical.check(&mut problems);
         self.sampling.check(&mut problems);
         self.network.check(&mut problems);
         self.plan.check(&mut problems);
