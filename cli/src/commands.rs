@@ -10,6 +10,7 @@ use crate::stop::Manner;
 
 mod check;
 mod cifar;
+mod crf;
 mod demo;
 mod device;
 mod doctor;
@@ -66,6 +67,8 @@ pub(crate) enum Command {
     Predict(predict::Args),
     /// Write a trained run as a model that can be given away
     Export(export::Args),
+    /// Fit a fully connected random field to what a run predicts
+    Crf(crf::Args),
     /// Score predictions against references
     Evaluate(evaluate::Args),
     /// See how far the logits of unseen voxels have shifted, per class
@@ -100,6 +103,7 @@ impl Command {
             Self::Policy(args) => policy::run(args, output),
             Self::Predict(args) => predict::run(args, output),
             Self::Export(args) => export::run(args, output),
+            Self::Crf(args) => crf::run(args, output),
             Self::Evaluate(args) => evaluate::run(args, output),
             Self::Logits(args) => logits::run(args, output),
             Self::Sweep(args) => sweep::run(args, output),

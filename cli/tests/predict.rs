@@ -567,3 +567,71 @@ fn copy(from: &Path, to: &Path) {
         }
     }
 }
+
+/// A random field is fitted on cases set aside, applied, and changes nothing where it weighs nothing.
+#[test]
+fn a_random_field_is_fitted_on_cases_set_aside_and_refines_predictions() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = phantom(folder.path(), 8, "24,24,24");
+    let (run, cache) = (folder.path().join("run"), folder.path().join("cache"));
+    train(&dataset, &run, &cache, &["fold=all", "policy.validation_share=0.5"]);
+    let scan = |number: &str| dataset.join("imagesTr").join(number);
+    let mut names: Vec<_> =
+        fs::read_dir(dataset.join("imagesTr")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    let scan = scan(names[0].to_str().unwrap());
+    let crf = |more: &[&str]| {
+        let done = segen().arg("crf").arg(&run).args(["--threads", "1"]).args(more).output().unwrap();
+        (done.status.code(), words(&done))
+    };
+    let (code, said) = predict(&run, &[&scan], &folder.path().join("unfitted"), &["--crf"]);
+    assert!(code == Some(2) && said.contains("crf.toml") && said.contains("segen crf"), "{said}");
+    let done = segen().arg("crf").arg(&WORLD.run).output().unwrap();
+    let said = words(&done);
+    assert!(
+        done.status.code() == Some(2) && said.contains("split.json") && said.contains("0 cases"),
+        "{said}"
+    );
+    let (code, said) = crf(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    let fitted = fs::read_to_string(run.join("crf.toml")).unwrap();
+    let number = |key: &str| -> Vec<f64> {
+        let line = fitted.lines().skip_while(|line| !line.starts_with(key)).take(3).collect::<String>();
+        let list = line.split(['[', ']']).nth(1).unwrap();
+        list.split(',').filter_map(|text| text.trim().parse().ok()).collect()
+    };
+    let dice = number("dice");
+    assert!(dice.len() == 2 && dice[1] >= dice[0], "{fitted}");
+    assert_eq!(fitted.matches("\"atlas_").count(), 4, "{fitted}");
+    // A file that somebody changed is not replaced.
+    fs::write(run.join("crf.toml"), fitted.replace("iterations = 5", "iterations = 3")).unwrap();
+    let (code, said) = crf(&[]);
+    assert!(code == Some(2) && said.contains("crf.toml"), "{said}");
+
+    let map = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        let (code, said) = predict(&run, &[&scan], &out, more);
+        assert_eq!(code, Some(0), "{said}");
+        let label = fs::read_dir(&out).unwrap().map(|e| e.unwrap().path());
+        let mut label: Vec<PathBuf> =
+            label.filter(|path| path.to_string_lossy().ends_with(".nii.gz")).collect();
+        fs::read(label.swap_remove(0)).unwrap()
+    };
+    let weightless = folder.path().join("weightless.toml");
+    let none: String = fitted
+        .lines()
+        .map(|line| match line.split(" = ").next() {
+            Some("weight") => "weight = 0.0\n".to_owned(),
+            Some("enabled") => "enabled = true\n".to_owned(),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    fs::write(&weightless, &none).unwrap();
+    let plain = map("plain", &[]);
+    let file = format!("--crf={}", weightless.display());
+    assert_eq!(map("weightless", &[&file]), plain);
+    assert_ne!(map("default", &["--crf=default"]), plain);
+    fs::write(&weightless, none.replace("classes = 2", "classes = 9")).unwrap();
+    let (code, said) = predict(&run, &[&scan], &folder.path().join("others"), &[&file]);
+    assert!(code == Some(2) && said.contains("9 classes"), "{said}");
+}

@@ -7,8 +7,10 @@ use ndarray::{Array4, ArrayView4, s};
 use segen_kernels::Device;
 
 use super::trained::{Trained, same_plan, windows};
+use crate::image::crf::Settings;
 use crate::plan::Plan;
 use crate::predict::Segmenter;
+use crate::predict::field::Refined;
 use crate::predict::forms::TestTime;
 use crate::predict::windows::WindowOptions;
 use crate::prepare::{Geometry, Restorer, Sample};
@@ -109,6 +111,23 @@ impl Ensemble {
         Ok(Self { classes: first.segmenter.classes(), groups })
     }
 
+    /// With a random field after the average.
+    ///
+    /// # Errors
+    /// Of several plans, whose average lies on the scan's own grid, without prepared images.
+    pub fn refined(mut self, settings: Settings) -> Result<Self> {
+        let Some(Group { plan, segmenter, share }) = self.groups.pop().filter(|_| self.groups.is_empty())
+        else {
+            return Err(Error::config(
+                "--crf",
+                "the runs have different plans, and a random field needs the images of one",
+                "leave --crf out, or average runs of one plan",
+            ));
+        };
+        self.groups.push(Group { plan, segmenter: Box::new(Refined::new(segmenter, settings)), share });
+        Ok(self)
+    }
+
     /// Number of classes, background included.
     pub fn classes(&self) -> usize {
         self.classes
@@ -156,6 +175,10 @@ impl Segmenter for OnScan<'_> {
     fn passes(&self, _: [usize; 3]) -> usize {
         let each = self.ensemble.groups.iter().zip(&self.prepared.samples);
         each.map(|(group, sample)| group.segmenter.passes(sample.geometry.shape)).sum()
+    }
+
+    fn take_notes(&self) -> Vec<String> {
+        self.ensemble.groups.iter().flat_map(|group| group.segmenter.take_notes()).collect()
     }
 
     /// Of several plans the average takes memory for classes x the scan's box, 4 bytes each.

@@ -1,6 +1,7 @@
 //! The commands, one file each, under the names that the command line gives them.
 
 pub mod cifar;
+pub mod crf;
 pub mod demo;
 pub mod ensemble;
 pub mod export;

@@ -1,6 +1,7 @@
 //! A scan: its voxels and where they lie.
 
 pub mod components;
+pub mod crf;
 pub mod distance;
 mod format;
 pub mod nifti;

@@ -21,6 +21,7 @@ use crate::score::operating::{Bias, CaseOdds};
 use crate::{Result, files};
 
 pub mod choice;
+pub mod field;
 pub mod forms;
 pub mod mirror;
 pub mod post;
@@ -52,6 +53,11 @@ pub trait Segmenter: std::fmt::Debug {
         planes: &mut dyn FnMut(ArrayView4<f32>),
         advance: &mut dyn FnMut(usize),
     );
+
+    /// What the user is to know of the samples predicted since the last call, each with the sample's name.
+    fn take_notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Turns prepared samples into label files.

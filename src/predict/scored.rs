@@ -114,7 +114,11 @@ pub fn predict_and_score(
     progress: &dyn Progress,
 ) -> Result<Scored> {
     let maps = Maps { folder, scheme: files.scheme, ending: files.ending };
-    let told = |case: &Case| load(case).and_then(|sample| predict(files, &maps, case, &sample, steps));
+    let told = |case: &Case| {
+        let told = load(case).and_then(|sample| predict(files, &maps, case, &sample, steps));
+        files.segmenter.take_notes().iter().for_each(|note| progress.note(note));
+        told
+    };
     let summary = folder.join("summary.json");
     score_maps((&maps, &summary), (cases, "predicting"), &told, (steps, bias), progress)
 }

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use segen::commands::crf;
 use segen::commands::operating::OperatingPoint;
 use segen::commands::predict::{self, Known, Mirror, Part, Predictions, Request};
 use segen::commands::trained::Which;
@@ -74,6 +75,10 @@ pub(crate) struct Args {
     /// What is averaged over the forms
     #[arg(long, value_name = "WHAT", requires = "test_policy", default_value = "probabilities")]
     average: Averaged,
+    /// Refine probabilities by a fully connected random field: the one that `segen crf RUN` fitted, `=default` for usual
+    /// values, or `=FILE` of the form of its crf.toml
+    #[arg(long, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "run")]
+    crf: Option<String>,
     /// How classes are decided: argmax, the largest probability; auto, with the bias that was best on the run's
     /// held-out cases; or CLASS=ODDS, a factor above 0 for a class's probability (2 finds more of it, 0.5 invents less),
     /// several with commas between [default: argmax]
@@ -131,6 +136,11 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
         step: args.step,
         mirror: if args.mirror { Mirror::Trained } else { Mirror::Off },
         test_time: policy.map(|policy| TestTime { policy, top: args.top, average }),
+        field: args.crf.as_deref().map(|which| match which {
+            "run" => crf::Choice::Run,
+            "default" => crf::Choice::Default,
+            file => crf::Choice::File(file.into()),
+        }),
         operating: OperatingPoint::read(&args.operating)?,
         post: match args.post {
             Post::Auto => PostMode::Auto,

@@ -106,6 +106,7 @@ impl Workshop<'_> {
             step: None,
             mirror: Mirror::Off,
             test_time: None,
+            field: None,
             operating: OperatingPoint::Odds(vec![bias.describe(&names)]),
             post: PostMode::Off,
             volumes: Volumes::default(),

@@ -109,6 +109,7 @@ impl Prediction<'_> {
         let written =
             files.write(case, sample, self.steps, preparation.request.volumes, Some(&from), advance);
         progress.end();
+        segmenter.take_notes().iter().for_each(|note| progress.note(note));
         Ok((written?.path, Known::Again))
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use segen_kernels::Device;
 use serde_json::{Value, json};
 
+use super::crf;
 use super::ensemble::Ensemble;
 use super::operating::{OperatingPoint, biases};
 use super::scans::{self, Scan};
@@ -16,6 +17,7 @@ use super::trained::{Trained, Which};
 use crate::config::{PostMode, WINDOW_STEPS};
 use crate::data::dataset::Case;
 use crate::files::{self, Digest, Existing, Outputs, bytes_of};
+use crate::image::crf::Settings;
 use crate::plan::Plan;
 use crate::predict::LabelFiles;
 use crate::predict::choice::PostChoice;
@@ -72,6 +74,8 @@ pub struct Request<'a> {
     pub mirror: Mirror,
     /// Test-time policy, instead of mirroring.
     pub test_time: Option<TestTime>,
+    /// A random field after the prediction.
+    pub field: Option<crf::Choice>,
     /// How classes are decided.
     pub operating: OperatingPoint,
     /// Whether the steps that the runs ship change the label maps.
@@ -118,9 +122,16 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Predictions
     let options = options(request, &runs, progress)?;
     let steps = steps(request, &runs, progress);
     let biases = biases(&request.operating, &runs, progress)?;
-    let settings = settings(request, &runs, &options, (&steps, &biases));
+    let field = request.field.as_ref().map(|field| field.settings(record, progress)).transpose()?.flatten();
+    let settings = settings(request, &runs, (&options, field.as_ref()), (&steps, &biases));
     let test_time = request.test_time.as_ref();
-    let ensemble = Ensemble::of(&runs, &biases, (&options, test_time), request.device, progress)?;
+    let mut ensemble = Ensemble::of(&runs, &biases, (&options, test_time), request.device, progress)?;
+    if let Some(field) = field {
+        if request.operating == OperatingPoint::Auto {
+            progress.note("the operating point was chosen on predictions without a random field");
+        }
+        ensemble = ensemble.refined(field)?;
+    }
     // Of several networks each is changed before they are averaged.
     let bias = match biases.as_slice() {
         [one] => one.clone(),
@@ -203,7 +214,7 @@ fn options(request: &Request<'_>, runs: &[Trained], progress: &dyn Progress) -> 
 fn settings(
     request: &Request<'_>,
     runs: &[Trained],
-    options: &WindowOptions,
+    (options, field): (&WindowOptions, Option<&Settings>),
     (steps, biases): (&Steps, &[Bias]),
 ) -> Value {
     let trained = |run: &Trained| {
@@ -219,12 +230,17 @@ fn settings(
             "top": test_time.top, "average": test_time.average,
         })
     });
-    json!({
+    let mut settings = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "runs": runs.iter().map(trained).collect::<Vec<_>>(),
         "step": options.step, "mirror": options.mirrors.names(), "test_time": forms, "post": steps,
         "operating": biases,
-    })
+    });
+    // Without one as in earlier versions, so that their label maps still count as made from the same.
+    if let Some(field) = field {
+        settings["field"] = json!(field);
+    }
+    settings
 }
 
 /// The mirror images that all runs were trained with.
