@@ -1,6 +1,6 @@
 //! Changes of one channel of a patch that look at neighbours: smoothing and simulated low resolution.
 
-use super::vectorised::{lerp, vectorised};
+use crate::image::vectorised::{lerp, vectorised};
 
 /// Gaussian smoothing with a sigma in voxels per axis; the patch is continued by reflection about its outer
 /// voxels. The kernel has the odd length nearest to 6 sigma + 1/2 and sums to 1, as in batchgeneratorsv2.

@@ -4,7 +4,7 @@
 //! on the vector width: every instruction set gives the same bits.
 
 use super::Side;
-use super::vectorised::vectorised;
+use crate::image::vectorised::vectorised;
 
 /// Mean, standard deviation (of the sample, n - 1) and range of a channel.
 #[derive(Clone, Copy, Debug, PartialEq)]

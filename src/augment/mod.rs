@@ -19,7 +19,6 @@ mod histogram;
 mod intensity;
 mod magnitude;
 mod read;
-mod vectorised;
 
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;

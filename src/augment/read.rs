@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::affine::{Map, ONE};
-use super::vectorised::{lerp, vectorised};
+use crate::image::vectorised::{lerp, vectorised};
 
 /// What a patch is read from: a sample, or a box of it that holds all that the patch sees.
 #[derive(Clone, Copy, Debug)]

@@ -4,8 +4,10 @@ pub mod components;
 pub mod crf;
 pub mod distance;
 mod format;
+pub mod gaussian;
 pub mod nifti;
 pub mod resample;
+pub(crate) mod vectorised;
 pub mod volume;
 
 pub use format::{

@@ -7,7 +7,7 @@
 /// again for every voxel. The bound is `FnMut` because the shim that calls a closure once is not inlined.
 /// Rust never contracts or reorders floating-point operations, so results do not depend on the choice.
 #[inline(always)]
-pub(super) fn vectorised<R>(work: impl FnMut() -> R) -> R {
+pub(crate) fn vectorised<R>(work: impl FnMut() -> R) -> R {
     struct Work<F>(F);
     impl<R, F: FnMut() -> R> pulp::NullaryFnOnce for Work<F> {
         type Output = R;
@@ -22,7 +22,7 @@ pub(super) fn vectorised<R>(work: impl FnMut() -> R) -> R {
 
 /// `out = below + (above - below) * w`, voxel by voxel.
 #[inline(always)]
-pub(super) fn lerp(out: &mut [f32], below: &[f32], above: &[f32], w: f32) {
+pub(crate) fn lerp(out: &mut [f32], below: &[f32], above: &[f32], w: f32) {
     for (out, (below, above)) in out.iter_mut().zip(below.iter().zip(above)) {
         *out = below + (above - below) * w;
     }
