@@ -25,28 +25,66 @@ const NARROWEST: f64 = 0.6;
 pub fn gaussian(volume: ArrayView3<'_, f32>, spacing: [f64; 3], sigma: f64, order: [u8; 3]) -> Array3<f32> {
     let dim = volume.dim();
     let shape = [dim.0, dim.1, dim.2];
-    let [along_x, along_y, along_z] =
-        std::array::from_fn(|axis| Kernel::new(sigma, spacing[axis], order[axis], shape[axis]));
+    let kernels = std::array::from_fn(|axis| {
+        Kernel::new(sigma / spacing[axis], order[axis], spacing[axis], shape[axis])
+    });
+    filter(volume, &kernels)
+}
+
+/// `volume` (x, y, z) smoothed by a Gaussian with a sigma in voxels per axis, as in [`gaussian`].
+pub(crate) fn smooth(volume: ArrayView3<'_, f32>, sigma: [f64; 3]) -> Array3<f32> {
+    let dim = volume.dim();
+    let shape = [dim.0, dim.1, dim.2];
+    filter(volume, &std::array::from_fn(|axis| Kernel::new(sigma[axis], 0, 1.0, shape[axis])))
+}
+
+/// Smooths a field of vectors (x, y, z; z fastest) in place, as [`smooth`] does each of its components.
+pub(crate) fn smooth_vectors(
+    field: &mut [[f32; 4]],
+    scratch: &mut [[f32; 4]],
+    shape: [usize; 3],
+    sigma: [f64; 3],
+) {
+    let kernels: [Kernel; 3] = std::array::from_fn(|axis| Kernel::new(sigma[axis], 0, 1.0, shape[axis]));
+    if !field.is_empty() && !kernels.iter().all(Kernel::is_identity) {
+        within_planes(field.as_flattened(), scratch.as_flattened_mut(), shape, 4, &kernels);
+        across_planes(scratch.as_flattened(), field.as_flattened_mut(), shape, &kernels[0]);
+    }
+}
+
+fn filter(volume: ArrayView3<'_, f32>, kernels: &[Kernel; 3]) -> Array3<f32> {
+    let dim = volume.dim();
+    let shape = [dim.0, dim.1, dim.2];
     let volume = volume.as_standard_layout();
     let Some(voxels) = volume.as_slice().filter(|voxels| !voxels.is_empty()) else {
         return Array3::zeros(dim);
     };
-    let plane = shape[1] * shape[2];
     let mut out = vec![0.0; voxels.len()];
-    out.par_chunks_mut(plane).zip(voxels.par_chunks(plane)).for_each_init(
-        || vec![0.0; plane],
-        |rows, (out, voxels)| {
-            along_z.along_rows(voxels, rows, shape[2]);
-            along_y.across(rows, out, shape[1], 0..shape[1]);
-        },
-    );
-    if !along_x.is_identity() {
+    within_planes(voxels, &mut out, shape, 1, kernels);
+    if !kernels[0].is_identity() {
         let source = std::mem::replace(&mut out, vec![0.0; voxels.len()]);
-        out.par_chunks_mut(plane).enumerate().for_each(|(x, out)| {
-            along_x.across(&source, out, shape[0], x..x + 1);
-        });
+        across_planes(&source, &mut out, shape, &kernels[0]);
     }
     Array3::from_shape_vec(dim, out).unwrap_or_else(|_| panic!("as many voxels as the shape says"))
+}
+
+/// Along z and y. A voxel holds `lanes` numbers that follow each other.
+fn within_planes(source: &[f32], out: &mut [f32], shape: [usize; 3], lanes: usize, kernels: &[Kernel; 3]) {
+    let plane = shape[1] * shape[2] * lanes;
+    out.par_chunks_mut(plane).zip(source.par_chunks(plane)).for_each_init(
+        || vec![0.0; plane],
+        |rows, (out, source)| {
+            kernels[2].along_rows(source, rows, shape[2], lanes);
+            kernels[1].across(rows, out, shape[1], 0..shape[1]);
+        },
+    );
+}
+
+/// Along x.
+fn across_planes(source: &[f32], out: &mut [f32], shape: [usize; 3], kernel: &Kernel) {
+    out.par_chunks_mut(source.len() / shape[0]).enumerate().for_each(|(x, out)| {
+        kernel.across(source, out, shape[0], x..x + 1);
+    });
 }
 
 /// The weights of one axis.
@@ -58,11 +96,11 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn new(sigma: f64, spacing: f64, order: u8, length: usize) -> Self {
+    /// Of a sigma in voxels, `order` times differentiated, in units of `spacing`, for `length` voxels.
+    fn new(voxels: f64, order: u8, spacing: f64, length: usize) -> Self {
         assert!(order <= 2, "derivatives are of order 0, 1 or 2");
         let per_voxel = spacing.powi(-i32::from(order));
         let behind = if order == 1 { -1.0 } else { 1.0 };
-        let voxels = sigma / spacing;
         let weights: Vec<f64> = if length == 1 {
             vec![if order == 0 { 1.0 } else { 0.0 }]
         } else if voxels < NARROWEST {
@@ -90,24 +128,26 @@ impl Kernel {
         self.weights.len() - 1
     }
 
-    /// Sums along rows of `length` voxels that follow each other in memory.
-    fn along_rows(&self, source: &[f32], out: &mut [f32], length: usize) {
+    /// Sums along rows of `length` voxels that follow each other in memory, each of `lanes` numbers.
+    fn along_rows(&self, source: &[f32], out: &mut [f32], length: usize, lanes: usize) {
         if self.is_identity() {
             out.copy_from_slice(source);
             return;
         }
-        let reach = self.reach();
-        let mut padded = vec![0.0; length + 2 * reach];
-        let starts: Vec<usize> = (0..=2 * reach).collect();
-        let inside: Vec<usize> =
-            (0..padded.len()).map(|at| reflect(at as i64 - reach as i64, length)).collect();
+        let (reach, row) = (self.reach(), length * lanes);
+        let mut padded = vec![0.0; row + 2 * reach * lanes];
+        let starts: Vec<usize> = (0..=2 * reach).map(|tap| tap * lanes).collect();
+        let beyond: Vec<(usize, usize)> = (0..reach)
+            .chain(reach + length..length + 2 * reach)
+            .map(|at| (at * lanes, reflect(at as i64 - reach as i64, length) * lanes))
+            .collect();
         vectorised(
             #[inline(always)]
             || {
-                for (out, source) in out.chunks_exact_mut(length).zip(source.chunks_exact(length)) {
-                    padded[reach..reach + length].copy_from_slice(source);
-                    for at in (0..reach).chain(reach + length..length + 2 * reach) {
-                        padded[at] = source[inside[at]];
+                for (out, source) in out.chunks_exact_mut(row).zip(source.chunks_exact(row)) {
+                    padded[reach * lanes..][..row].copy_from_slice(source);
+                    for &(at, inside) in &beyond {
+                        padded[at..at + lanes].copy_from_slice(&source[inside..inside + lanes]);
                     }
                     self.sum(out, &padded, &starts);
                 }
@@ -118,6 +158,10 @@ impl Kernel {
     /// Sums across the `length` equally long lines of `source`, for the lines in `wanted`, which `out` holds.
     fn across(&self, source: &[f32], out: &mut [f32], length: usize, wanted: std::ops::Range<usize>) {
         let width = source.len() / length;
+        if self.is_identity() {
+            out.copy_from_slice(&source[wanted.start * width..wanted.end * width]);
+            return;
+        }
         let reach = self.reach();
         let mut starts = vec![0; 2 * reach + 1];
         vectorised(

@@ -6,6 +6,7 @@ pub mod distance;
 mod format;
 pub mod gaussian;
 pub mod nifti;
+pub mod register;
 pub mod resample;
 pub(crate) mod vectorised;
 pub mod volume;

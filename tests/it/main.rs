@@ -29,6 +29,7 @@ mod plan;
 mod plant;
 mod policy;
 mod prepare;
+mod register;
 mod regions;
 mod resample;
 mod sampler;
