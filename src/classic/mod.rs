@@ -7,6 +7,11 @@
 //! Every method is one file or folder with one function from a [`Region`] and its settings to probabilities. Formulas
 //! and defaults are those of the papers that each file names; what is chosen on training cases is chosen by the fit.
 
+pub mod graph_cut;
+pub mod intensity;
+pub mod resolve;
+pub mod stencil;
+
 use ndarray::{Array4, ArrayView4};
 
 /// The part of a prepared case that a method works on: a box of its voxels, outside of which all is background.

@@ -6,6 +6,7 @@
 mod augment;
 mod check;
 mod cifar;
+mod classical_energy;
 mod class_specific;
 mod config;
 mod control;

@@ -1,0 +1,165 @@
+//! The classical methods that minimise an energy, against plain NumPy and against the properties that they must have.
+//! References: `tests/reference/make_classical_energy.py`.
+
+use std::path::Path;
+
+use segen::classic::graph_cut::energy::{ALL, Energy, FACES, Penalty};
+use segen::classic::graph_cut::max_flow::Network;
+use segen::classic::graph_cut::minimise;
+use serde_json::Value;
+
+fn reference() -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/classical_energy.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// A hash of a place, in [0, 1).
+fn noise(x: usize, y: usize, z: usize) -> f64 {
+    let mut n = (x as u32).wrapping_mul(73_856_093)
+        ^ (y as u32).wrapping_mul(19_349_663)
+        ^ (z as u32).wrapping_mul(83_492_791);
+    n = (n ^ (n >> 13)).wrapping_mul(1_274_126_177);
+    n ^= n >> 16;
+    f64::from(n % 65536) / 65536.0
+}
+
+/// The places of a box, z fastest.
+fn places([nx, ny, nz]: [usize; 3]) -> impl Iterator<Item = [usize; 3]> {
+    (0..nx).flat_map(move |x| (0..ny).flat_map(move |y| (0..nz).map(move |z| [x, y, z])))
+}
+
+fn integers<T: TryFrom<i64>>(value: &Value) -> Vec<T> {
+    value.as_array().unwrap().iter().map(|n| T::try_from(n.as_i64().unwrap()).ok().unwrap()).collect()
+}
+
+#[test]
+fn the_flow_of_the_textbook_is_found() {
+    // Four inner nodes, each a neighbour of all others where corners count.
+    let at = [0, 1, 2, 3];
+    let mut network = Network::<26>::new([2, 2, 1], &ALL);
+    for (node, source) in [(at[0], 16), (at[1], 13), (at[2], -20), (at[3], -4)] {
+        network.add_terminal(node, source);
+    }
+    let place = |node: u32| [(node / 2) as i32, (node % 2) as i32, 0];
+    let capacities = [(0, 1, 0, 4), (0, 2, 12, 0), (1, 2, 0, 9), (1, 3, 14, 0), (2, 3, 0, 7)];
+    for (from, to, there, back) in capacities {
+        let away: [i32; 3] = std::array::from_fn(|a| place(to)[a] - place(from)[a]);
+        match ALL.iter().position(|line| *line == away) {
+            Some(k) => network.set_edge(from, k, there, back),
+            None => {
+                let k = ALL.iter().position(|line| *line == away.map(|d| -d)).unwrap();
+                network.set_edge(to, k, back, there);
+            }
+        }
+    }
+    assert_eq!(network.solve(), reference()["textbook_flow"].as_i64().unwrap());
+}
+
+/// Data terms of `noise`, in millionths.
+fn small_energy(classes: usize, lambda: f64) -> Energy {
+    let shape = [3, 2, 2];
+    let whole = |cost: f64| (cost * 1e6).round() as i32;
+    let data = (0..classes)
+        .map(|k| places(shape).map(|[x, y, z]| whole(noise(x + 10 * k, y + 10 * k, z + 10 * k))).collect());
+    let penalty = Penalty::Even([1.0, 1.0, 2.0].iter().map(|s| whole(lambda / s)).collect());
+    Energy { shape, lines: &FACES, data: data.collect(), penalty }
+}
+
+#[test]
+fn expansion_ends_where_brute_force_says() {
+    for entry in reference()["expansion"].as_array().unwrap() {
+        let lambda = entry["lambda"].as_f64().unwrap();
+        for classes in [2, 3] {
+            let energy = small_energy(classes, lambda);
+            if classes == 3 {
+                assert_eq!(energy.cheapest(), integers::<u8>(&entry["start"]));
+            }
+            let labels = minimise(&energy);
+            let value = energy.value(&labels) as f64 / 1e6;
+            let (least, best) = (format!("minimum of {classes}"), format!("labels of {classes}"));
+            if classes == 3 && lambda == 0.25 {
+                // Expansion in this order stops above the minimum.
+                assert!((value - 4.142_379_760_74).abs() < 2e-5, "{value}");
+                assert_eq!(labels, [1, 1, 1, 0, 1, 1, 0, 0, 1, 1, 0, 0]);
+            } else {
+                assert!((value - entry[least].as_f64().unwrap()).abs() < 2e-5, "{lambda} {classes} {value}");
+                assert_eq!(labels, integers::<u8>(&entry[best]), "{lambda} {classes}");
+            }
+        }
+    }
+}
+
+/// Two classes, a noisy ball.
+fn ball(shape: [usize; 3], centre: [f64; 3], z: f64, (radius, width): (f64, f64), costs: [i32; 3]) -> Energy {
+    let share = |place: [usize; 3]| {
+        let away = std::array::from_fn::<f64, 3, _>(|a| place[a] as f64 - centre[a]);
+        let r = (away[0] * away[0] + away[1] * away[1] + z * z * away[2] * away[2]).sqrt();
+        let [x, y, z] = place;
+        (0.5 / (1.0 + ((r - radius) / width).exp()) + 0.5 * noise(x, y, z)).clamp(1e-4, 1.0 - 1e-4)
+    };
+    let whole = |q: f64| (-1000.0 * q.ln()).round() as i32;
+    let data = vec![
+        places(shape).map(|place| whole(1.0 - share(place))).collect(),
+        places(shape).map(|place| whole(share(place))).collect(),
+    ];
+    Energy { shape, lines: &FACES, data, penalty: Penalty::Even(costs.to_vec()) }
+}
+
+#[test]
+fn the_best_cut_of_a_noisy_ball_is_that_of_pymaxflow() {
+    let expected = &reference()["cut"];
+    let energy = ball([24, 22, 20], [11.0, 10.0, 9.0], 2.0, (7.0, 2.0), [800, 800, 400]);
+    let sums: Vec<i64> = energy.data.iter().map(|costs| costs.iter().map(|&c| i64::from(c)).sum()).collect();
+    assert_eq!(sums, integers::<i64>(&expected["sums"]));
+    let labels = minimise(&energy);
+    assert_eq!(energy.value(&labels), expected["energy"].as_i64().unwrap());
+    assert_eq!(labels.iter().filter(|&&l| l == 1).count() as u64, expected["voxels"].as_u64().unwrap());
+}
+
+#[test]
+fn a_large_cut_is_that_of_pymaxflow() {
+    let expected = &reference()["large_cut"];
+    let energy = ball([128; 3], [63.5; 3], 1.0, (35.0, 6.0), [800; 3]);
+    let labels = minimise(&energy);
+    assert_eq!(energy.value(&labels), expected["energy"].as_i64().unwrap());
+    assert_eq!(labels.iter().filter(|&&l| l == 1).count() as u64, expected["voxels"].as_u64().unwrap());
+}
+
+#[test]
+fn expansions_never_raise_the_energy_and_leave_no_better_move_of_one_voxel() {
+    for (seed, lines) in (0..40_usize).flat_map(|seed| [(seed, &FACES[..]), (seed, &ALL[..])]) {
+        let shape = [3 + seed % 3, 2 + seed % 2, 1 + seed % 4];
+        let cost = |k: usize, scale: f64| {
+            move |[x, y, z]: [usize; 3]| (noise(x + 97 * seed, y + 13 * k, z) * scale) as i32
+        };
+        let energy = Energy {
+            shape,
+            lines: if lines.len() == 3 { &FACES } else { &ALL },
+            data: (0..3 + seed % 2).map(|k| places(shape).map(cost(k, 1000.0)).collect()).collect(),
+            penalty: Penalty::Each(
+                (0..lines.len()).map(|k| places(shape).map(cost(50 + k, 300.0)).collect()).collect(),
+            ),
+        };
+        let mut labels = energy.cheapest();
+        let mut value = energy.value(&labels);
+        loop {
+            let before = value;
+            for class in 0..energy.data.len() as u8 {
+                let moved = energy.expand(&mut labels, class);
+                let after = energy.value(&labels);
+                assert!(if moved { after < value } else { after == value }, "{seed}: {value} to {after}");
+                value = after;
+            }
+            if value == before {
+                break;
+            }
+        }
+        for i in 0..labels.len() {
+            for class in 0..energy.data.len() as u8 {
+                let mut other = labels.clone();
+                other[i] = class;
+                assert!(energy.value(&other) >= value, "{seed}: voxel {i} would rather be {class}");
+            }
+        }
+    }
+}
