@@ -9,6 +9,7 @@
 
 pub mod graph_cut;
 pub mod intensity;
+pub mod mrf;
 pub mod resolve;
 pub mod stencil;
 

@@ -3,9 +3,13 @@
 
 use std::path::Path;
 
+use ndarray::{Array4, ArrayView4};
+use segen::classic::Region;
 use segen::classic::graph_cut::energy::{ALL, Energy, FACES, Penalty};
 use segen::classic::graph_cut::max_flow::Network;
 use segen::classic::graph_cut::minimise;
+use segen::classic::intensity::{Component, Intensity, Mixture};
+use segen::classic::mrf::{Field, Model};
 use serde_json::Value;
 
 fn reference() -> Value {
@@ -160,6 +164,67 @@ fn expansions_never_raise_the_energy_and_leave_no_better_move_of_one_voxel() {
                 other[i] = class;
                 assert!(energy.value(&other) >= value, "{seed}: voxel {i} would rather be {class}");
             }
+        }
+    }
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|n| n.as_f64().unwrap()).collect()
+}
+
+#[test]
+fn the_random_field_learns_as_in_numpy() {
+    let (shape, spacing, expected) = ([8, 7, 6], [1.0, 1.0, 2.0], &reference()["markov"]);
+    let truth = |[x, y, _]: [usize; 3]| if x < 3 { 0 } else { 1 + usize::from(y >= 4) };
+    let image = places(shape).map(|p| {
+        let [x, y, z] = p;
+        let noise = 40.0 * (noise(x, y, z) - 0.5) + 20.0 * (noise(x + 100, y, z) - 0.5);
+        ([20.0, 50.0, 90.0][truth(p)] + noise) as f32
+    });
+    let images = Array4::from_shape_vec((1, 8, 7, 6), image.collect()).unwrap();
+    let prior = Array4::from_elem((3, 8, 7, 6), 1.0_f32 / 3.0);
+    let none = ArrayView4::from_shape((0, 8, 7, 6), &[]).unwrap();
+    let region = Region { images: images.view(), prior: prior.view(), likelihood: none, spacing };
+    let class = |mean| Mixture {
+        components: vec![Component { weight: 1.0, mean: vec![mean], covariance: vec![225.0] }],
+    };
+    let intensity = Intensity { classes: [25.0, 55.0, 85.0].map(class).to_vec(), variance: vec![900.0] };
+    let mut model = Model::new(&region, intensity, 0.0);
+    let mut field = Field::new(shape, spacing, 0.6, 3);
+    model.costs(&mut field);
+    field.cheapest();
+    // Ours counts the prior and the constant of a Gaussian.
+    let constant = 336.0 * (0.5 * std::f64::consts::TAU.ln() + 3.0_f64.ln());
+    let check = |field: &Field, entry: &Value| {
+        let energy = entry["energy"].as_f64().unwrap();
+        assert!(
+            (field.energy() - constant - energy).abs() < 1e-2,
+            "{} and {energy}",
+            field.energy() - constant
+        );
+        let count = |k: u8| field.labels().iter().filter(|&&label| label == k).count() as i64;
+        assert_eq!([0, 1, 2].map(count).to_vec(), integers::<i64>(&entry["voxels"]));
+    };
+    check(&field, &expected["start"]);
+    for cycle in 1..=10 {
+        model.costs(&mut field);
+        let sweeps = field.settle(20);
+        let posterior = field.probabilities();
+        let entry = expected.get(cycle.to_string());
+        if let Some(entry) = entry {
+            check(&field, entry);
+            assert_eq!(sweeps as u64, entry["sweeps"].as_u64().unwrap());
+            for (k, p) in numbers(&entry["posterior"]).into_iter().enumerate() {
+                assert!((f64::from(posterior[[k, 3, 4, 3]]) - p).abs() < 1e-5);
+            }
+        }
+        model.learn(&field);
+        let Some(entry) = entry else { continue };
+        let found = model.intensity.classes.iter().map(|mixture| &mixture.components[0]);
+        let values = numbers(&entry["means"]).into_iter().zip(numbers(&entry["deviations"]));
+        for (component, (mean, deviation)) in found.zip(values) {
+            assert!((component.mean[0] - mean).abs() < 1e-3, "{} and {mean}", component.mean[0]);
+            assert!((component.covariance[0].sqrt() - deviation).abs() < 1e-3);
         }
     }
 }

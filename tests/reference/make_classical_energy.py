@@ -322,7 +322,7 @@ def main():
         "nets": surface_nets((25, 25, 25), (1, 1, 1), (12, 12, 12)),
         "nets_thick": surface_nets((25, 25, 15), (1, 1, 2), (12, 12, 7)),
     }
-    (DATA / "classical_energy.json").write_text(json.dumps(values, indent=1) + "\n")
+    (DATA / "classical_energy.json").write_text(json.dumps(values) + "\n")
 
 
 if __name__ == "__main__":
