@@ -7,8 +7,11 @@
 //! Every method is one file or folder with one function from a [`Region`] and its settings to probabilities. Formulas
 //! and defaults are those of the papers that each file names; what is chosen on training cases is chosen by the fit.
 
+pub mod chan_vese;
+mod edges;
 pub mod graph_cut;
 pub mod intensity;
+pub mod level_set;
 pub mod mrf;
 pub mod resolve;
 pub mod stencil;

@@ -5,11 +5,14 @@ use std::path::Path;
 
 use ndarray::{Array4, ArrayView4};
 use segen::classic::Region;
+use segen::classic::chan_vese::{Evidence, Surface};
 use segen::classic::graph_cut::energy::{ALL, Energy, FACES, Penalty};
 use segen::classic::graph_cut::max_flow::Network;
 use segen::classic::graph_cut::minimise;
 use segen::classic::intensity::{Component, Intensity, Mixture};
+use segen::classic::level_set::{BAND, Front};
 use segen::classic::mrf::{Field, Model};
+use segen::classic::stencil::Grid;
 use serde_json::Value;
 
 fn reference() -> Value {
@@ -170,6 +173,139 @@ fn expansions_never_raise_the_energy_and_leave_no_better_move_of_one_voxel() {
 
 fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|n| n.as_f64().unwrap()).collect()
+}
+
+/// `found` at some places, its sum and how many voxels are inside, against an entry of the reference; `tolerance` is
+/// that of a voxel, and so many voxels may be on the other side.
+fn compare(found: &[f32], at: &[usize], inside: usize, entry: &Value, tolerance: f64, others: usize) {
+    for (&i, value) in at.iter().zip(numbers(&entry["values"])) {
+        assert!((f64::from(found[i]) - value).abs() < tolerance, "voxel {i}: {} and {value}", found[i]);
+    }
+    let sum: f64 = found.iter().map(|&value| f64::from(value)).sum();
+    let expected = entry["sum"].as_f64().unwrap();
+    assert!((sum - expected).abs() < tolerance * found.len() as f64, "sum {sum} and {expected}");
+    let expected = entry["inside"].as_u64().unwrap() as usize;
+    assert!(inside.abs_diff(expected) <= others, "{inside} voxels inside and {expected}");
+}
+
+struct LevelSet {
+    grid: Grid,
+    stop: Vec<f32>,
+    start: Vec<bool>,
+}
+
+impl LevelSet {
+    fn new(spacing: [f64; 3], sharpness: f32) -> Self {
+        let shape = [12, 11, 10];
+        let grid = Grid::new(shape, spacing);
+        let image = places(shape).map(|[x, y, z]| {
+            let away = [x as f64 - 5.0, y as f64 - 5.0, z as f64 - 4.0];
+            let r = (0..3).map(|a| (away[a] * spacing[a]).powi(2)).sum::<f64>().sqrt();
+            (1.0 / (1.0 + (-(3.5 - r) / 0.5).exp()) + 0.05 * noise(x, y, z)) as f32
+        });
+        let image: Vec<f32> = image.collect();
+        let square = |i| grid.gradient(&image, i).iter().map(|d| d * d).sum::<f32>();
+        let stop = (0..grid.len()).map(|i| 1.0 / (1.0 + sharpness * square(i))).collect();
+        let start =
+            places(shape).map(|[x, y, z]| (3..8).contains(&x) && (3..8).contains(&y) && (3..6).contains(&z));
+        let start = start.collect();
+        Self { grid, stop, start }
+    }
+
+    fn front(&self, radius: Option<usize>) -> Front<'_> {
+        Front::new(&self.grid, &self.stop, &self.start, radius)
+    }
+}
+
+#[test]
+fn level_sets_evolve_as_in_numpy_and_within_a_band_end_the_same() {
+    let at = [[5, 5, 4], [2, 5, 4], [8, 5, 4], [0, 0, 0]].map(|[x, y, z]: [usize; 3]| (x * 11 + y) * 10 + z);
+    for (name, spacing) in [("level_set", [1.0, 1.0, 1.0]), ("level_set_thick", [1.0, 1.0, 2.0])] {
+        let (case, expected) = (LevelSet::new(spacing, 100.0), &reference()[name]);
+        let (mut whole, mut band) = (case.front(None), case.front(Some(BAND)));
+        let (mu, lambda, nu) = (0.2, 0.5, -0.75);
+        let step = whole.step(mu, lambda, nu);
+        assert!((step - expected["step"].as_f64().unwrap()).abs() < 1e-9, "{step}");
+        for iteration in 1..=200_usize {
+            whole.evolve(step, mu, lambda, nu);
+            band.evolve(step, mu, lambda, nu);
+            if let Some(entry) = expected.get(iteration.to_string()) {
+                let inside = whole.phi.iter().filter(|&&phi| phi < 0.0).count();
+                let (tolerance, others) = if iteration < 200 { (2e-4, 0) } else { (0.02, 2) };
+                compare(&whole.phi, &at, inside, entry, tolerance, others);
+            }
+        }
+        let differ =
+            |a: &[f32], b: &[f32]| a.iter().zip(b).filter(|(a, b)| (**a < 0.0) != (**b < 0.0)).count();
+        assert_eq!(differ(&whole.phi, &band.phi), 0, "{name}");
+        let labels = integers::<u8>(&expected["labels"]);
+        let wrong =
+            whole.phi.iter().zip(labels).filter(|(phi, label)| (**phi < 0.0) != (*label == 1)).count();
+        assert!(wrong <= 2, "{wrong}");
+    }
+}
+
+#[test]
+fn a_strong_balloon_leaks_and_a_strong_curvature_collapses() {
+    for (name, sharpness, lambda, steps) in
+        [("level_set_leak", 100.0, 0.5, 200), ("level_set_collapse", 25.0, 2.0, 100)]
+    {
+        let (case, expected) = (LevelSet::new([1.0; 3], sharpness), &reference()[name]);
+        let mut front = case.front(None);
+        for _ in 0..steps {
+            front.evolve(expected["step"].as_f64().unwrap(), 0.2, lambda, -1.0);
+        }
+        let inside = front.phi.iter().filter(|&&phi| phi < 0.0).count();
+        let entry = expected[steps.to_string()]["inside"].as_u64().unwrap() as usize;
+        assert!(inside.abs_diff(entry) <= if entry == 0 { 0 } else { 3 }, "{inside} and {entry}");
+    }
+}
+
+/// Runs Chan and Vese's evolution on an image whose values are scaled to 0 to 1.
+fn chan_vese(name: &str, grid: Grid, mut image: Vec<f64>, start: Vec<f64>, at: &[usize]) {
+    let (low, high) = image.iter().fold((f64::MAX, f64::MIN), |(low, high), &y| (low.min(y), high.max(y)));
+    image.iter_mut().for_each(|y| *y = (*y - low) / (high - low));
+    let images = [image];
+    let evidence = Evidence { images: &images, fixed: None };
+    let mut surface = Surface { domain: vec![true; grid.len()], grid: &grid, phi: start };
+    let expected = &reference()[name];
+    for iteration in 1..=100 {
+        let (_, means) = surface.evolve(&evidence, 0.25);
+        let Some(entry) = expected.get(iteration.to_string()) else { continue };
+        let inside = surface.phi.iter().filter(|&&phi| phi > 0.0).count();
+        let phi: Vec<f32> = surface.phi.iter().map(|&phi| phi as f32).collect();
+        compare(&phi, at, inside, entry, 3e-4, 0);
+        for (mean, expected) in means[0].into_iter().zip(numbers(&entry["means"])) {
+            assert!((mean - expected).abs() < 1e-6, "{iteration}: mean {mean} and {expected}");
+        }
+    }
+}
+
+/// The sine of the starts' waves.
+fn wave(i: usize) -> f64 {
+    (std::f64::consts::PI * i as f64 / 5.0).sin()
+}
+
+#[test]
+fn regions_evolve_as_in_scikit_image_on_a_plane() {
+    let shape = [16, 14, 1];
+    let block = |[x, y, _]: [usize; 3]| f64::from(u8::from((4..11).contains(&x) && (3..9).contains(&y)));
+    let image: Vec<f64> = places(shape).map(|p| block(p) + 0.2 * noise(p[0], p[1], 0)).collect();
+    let start: Vec<f64> = places(shape).map(|[x, y, _]| wave(x) * wave(y)).collect();
+    let at = [[0, 0], [7, 5], [3, 3], [15, 13]].map(|[x, y]: [usize; 2]| x * 14 + y);
+    chan_vese("chan_vese_flat", Grid::new(shape, [1.0; 3]), image.clone(), start.clone(), &at);
+    chan_vese("chan_vese_flat", Grid::new([1, 16, 14], [1.0; 3]), image, start, &at);
+}
+
+#[test]
+fn regions_evolve_as_in_numpy_in_space() {
+    let shape = [12, 10, 8];
+    let inside = |[x, y, z]: [usize; 3]| (3..9).contains(&x) && (3..7).contains(&y) && (2..6).contains(&z);
+    let image = places(shape).map(|p| f64::from(u8::from(inside(p))) + 0.3 * noise(p[0], p[1], p[2]));
+    let start = places(shape).map(|[x, y, z]| wave(x) * wave(y) * wave(z));
+    let at = [[6, 5, 4], [0, 0, 0], [3, 3, 2], [11, 9, 7]].map(|[x, y, z]: [usize; 3]| (x * 10 + y) * 8 + z);
+    let grid = Grid::new(shape, [1.0, 1.0, 2.0]);
+    chan_vese("chan_vese_solid", grid, image.collect(), start.collect(), &at);
 }
 
 #[test]
