@@ -65,7 +65,7 @@ pub(crate) enum Command {
     Policy(policy::Args),
     /// Segment scans with one or several trained runs
     Predict(predict::Args),
-    /// Write a trained run as a model that can be given away
+    /// Write a trained run or cross-validation as a model that can be given away
     Export(export::Args),
     /// Fit a fully connected random field to what a run predicts
     Crf(crf::Args),

@@ -403,3 +403,129 @@ fn a_fold_that_fails_leaves_the_others_and_further_folds_are_taken_in() {
     assert!(scores(&all.join("summary.json")).len() > scores(&WORLD.folds.join("summary.json")).len());
     assert_eq!(json(&all.join("folds.json"))["pooled"].as_object().unwrap().len(), 4);
 }
+
+/// Every file below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn all_folds_are_exported_as_one_model_that_predicts_as_they_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let export = |from: &Path, to: &Path| ended(segen().arg("export").arg(from).arg("-o").arg(to));
+    let (code, said) = export(&WORLD.folds, &place("made"));
+    assert_eq!(code, 0, "{said}");
+    let model = place("given away");
+    fs::rename(place("made"), &model).unwrap();
+    // The same bytes, of all together and of a fold alone, with all that was chosen.
+    for (from, to, all) in [
+        (WORLD.folds.clone(), model.clone(), "all"),
+        (WORLD.folds.join("fold-1"), model.join("fold-1"), "one"),
+    ] {
+        let [of_folds, of_model] = ["folds", "model"].map(|name| place(&format!("{name}-{all}")));
+        for (from, out) in [(&from, &of_folds), (&to, &of_model)] {
+            let (code, said) = predict(from, out, &["--probabilities", "--operating", "auto"]);
+            assert_eq!(code, 0, "{said}");
+        }
+        assert!(!label_maps(&of_folds).is_empty());
+        assert_eq!(label_maps(&of_folds), label_maps(&of_model));
+        let probabilities = |out: &Path| label_maps(&out.join("probabilities"));
+        assert_eq!(probabilities(&of_folds), probabilities(&of_model));
+    }
+    let (code, said) =
+        predict(&model, &place("folds-all"), &["--probabilities", "--operating", "auto", "--continue"]);
+    assert!(code == 0 && said.contains("were there already"), "{said}");
+    // Nothing of the data and the training but what predicts.
+    let record = json(&WORLD.folds.join("folds.json"));
+    let held_out =
+        record["held_out"].as_object().unwrap().values().flat_map(|cases| cases.as_array().unwrap());
+    let mut secrets: Vec<String> = held_out.map(|case| case.as_str().unwrap().to_owned()).collect();
+    assert_eq!(secrets.len(), 6);
+    secrets.push(WORLD.dataset.parent().unwrap().to_str().unwrap().to_owned());
+    for file in files(&model) {
+        let content = fs::read(&file).unwrap();
+        assert!(!file.to_string_lossy().contains("optimiser"));
+        for secret in &secrets {
+            let found = content.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!found, "`{secret}` in {}", file.display());
+        }
+    }
+    let card = fs::read_to_string(model.join("README.md")).unwrap();
+    for words in [
+        "# made\n",
+        "3 networks",
+        "| cases held out | 6, each by one of 3 networks |",
+        "Mean over 6 held-out",
+    ] {
+        assert!(card.contains(words), "{words}: {card}");
+    }
+    // Every file but the list is in the list.
+    let sums = fs::read_to_string(model.join("SHA256SUMS")).unwrap();
+    assert_eq!(sums.lines().count() + 1, files(&model).len(), "{sums}");
+    if let Ok(checked) =
+        Command::new("sha256sum").args(["--quiet", "-c", "SHA256SUMS"]).current_dir(&model).output()
+    {
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+    }
+}
+
+#[test]
+fn an_exported_cross_validation_is_refused_where_it_is_damaged_or_cannot_serve() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (folder.path().join("model"), folder.path().join("out"));
+    let (code, said) = ended(segen().arg("export").arg(&WORLD.folds).arg("-o").arg(&model));
+    assert_eq!(code, 0, "{said}");
+    for name in [
+        "model.json",
+        "folds.json",
+        "post.json",
+        "fold-1/weights.safetensors",
+        "fold-2/plan.json",
+        "fold-0/SHA256SUMS",
+    ] {
+        let file = model.join(name);
+        let whole = fs::read(&file).unwrap();
+        let mut bytes = whole.clone();
+        bytes[whole.len() / 2] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        let (code, said) = predict(&model, &out, &[]);
+        assert!(
+            code == 2 && said.contains(name) && said.contains("damaged or was changed"),
+            "{name}: {said}"
+        );
+        fs::write(&file, whole).unwrap();
+    }
+    let (fold, aside) = (model.join("fold-2"), folder.path().join("aside"));
+    fs::rename(&fold, &aside).unwrap();
+    let (code, said) = predict(&model, &out, &[]);
+    assert!(code == 2 && said.contains("fold-2") && said.contains("missing"), "{said}");
+    fs::rename(&aside, &fold).unwrap();
+    assert!(!out.exists());
+    let model = model.to_str().unwrap();
+    let dataset = WORLD.dataset.to_str().unwrap();
+    for (line, place, words) in [
+        (vec!["export", model], "a", "an exported model already"),
+        (vec!["train", dataset, "--resume"], "model", "exported model"),
+        (vec!["train", dataset, "--folds", "0-2"], "model", "exported model"),
+        (vec!["train", dataset, "--init", model], "b", "name one of its folds"),
+        (vec!["logits", model], "c", "exported model"),
+        (vec!["report", model], "d.html", "exported model"),
+        (vec!["policy", "show", model], "e.png", "exported model"),
+        (vec!["policy", "test-time", model], "f.toml", "exported model"),
+        (vec!["predict", model, dataset, "--checkpoint", "best"], "g", "exported model"),
+    ] {
+        let (code, said) = ended(segen().args(&line).arg("-o").arg(folder.path().join(place)));
+        assert!(code == 2 && said.contains(words), "{line:?}: {said}");
+    }
+    assert!(!Path::new(model).join("claim.json").exists());
+    // A cross-validation that is not complete is none yet.
+    let part = folder.path().join("part");
+    for name in ["folds.json", "settings.toml", "post.json", "operating.json"] {
+        fs::create_dir_all(&part).unwrap();
+        fs::copy(WORLD.folds.join(name), part.join(name)).unwrap();
+    }
+    let (code, said) = ended(segen().arg("export").arg(&part).arg("-o").arg(folder.path().join("h")));
+    assert!(code == 2 && said.contains("unfinished"), "{said}");
+}

@@ -82,6 +82,10 @@ impl Trained {
     pub fn open_all(runs: &[Run], which: Which) -> Result<Vec<Self>> {
         let mut opened = Vec::new();
         for run in runs {
+            // Before it is read: of a model its sum must be right. A single network is checked where it is opened.
+            if run.path(CrossValidation::FILE).is_file() {
+                exported::check(run)?;
+            }
             let Some(all) = CrossValidation::find(&run.folder)? else {
                 opened.push(Self::open(run, which)?);
                 continue;
@@ -110,6 +114,11 @@ impl Trained {
         prepare::prepare_all(dataset, &self.record.plan.recipe(), cases, cache.folder(), progress)
     }
 
+    /// Whether it was trained on scans with regions of interest, inside which intensities were normalised.
+    pub fn needs_masks(&self) -> bool {
+        self.record.plan.fingerprint.masked_cases > 0
+    }
+
     /// Sliding windows as its validation uses them.
     pub fn window_options(&self) -> WindowOptions {
         WindowOptions { step: self.record.config.validation.step, ..WindowOptions::default() }
@@ -131,7 +140,7 @@ impl Model {
 }
 
 /// What a folder says of steps and bias, if anything.
-fn chosen(run: &Run) -> Result<(PostChoice, Option<Choice>)> {
+pub(super) fn chosen(run: &Run) -> Result<(PostChoice, Option<Choice>)> {
     let post = match run.path(POST).is_file() {
         true => run.read_json(POST)?,
         false => PostChoice::default(),

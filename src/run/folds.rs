@@ -42,13 +42,13 @@ pub struct Folds {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoldList(Vec<usize>);
 
-const FILE: &str = "folds.json";
 const SETTINGS: &str = "settings.toml";
 const FORMAT: u32 = 1;
 /// Nobody has more folds; `0-1000000000` is a slip.
 const MOST: usize = 1000;
 /// Files and folders of a cross-validation beside those of its folds.
-const PARTS: [&str; 6] = [SETTINGS, FILE, "summary.json", "post.json", "operating.json", "validation"];
+const PARTS: [&str; 6] =
+    [SETTINGS, CrossValidation::FILE, "summary.json", "post.json", "operating.json", "validation"];
 
 impl FoldList {
     /// The folds, ascending, each once.
@@ -96,12 +96,15 @@ impl fmt::Display for FoldList {
 }
 
 impl CrossValidation {
+    /// The name of its record.
+    pub const FILE: &str = "folds.json";
+
     /// The cross-validation in a folder, where there is one.
     ///
     /// # Errors
     /// Where its `folds.json` cannot be read.
     pub fn find(folder: &Path) -> Result<Option<Self>> {
-        let path = folder.join(FILE);
+        let path = folder.join(Self::FILE);
         if !path.is_file() {
             return Ok(None);
         }
@@ -143,7 +146,7 @@ impl CrossValidation {
         };
         outputs.write(SETTINGS, None, bytes_of(config.to_toml().as_bytes()))?;
         // Last, so that what has this file is complete.
-        outputs.write(FILE, None, bytes_of(json(&record)?.as_bytes()))?;
+        outputs.write(Self::FILE, None, bytes_of(json(&record)?.as_bytes()))?;
         Ok(Self { folder: folder.to_owned(), record })
     }
 
@@ -152,7 +155,7 @@ impl CrossValidation {
     /// # Errors
     /// Where it cannot be written.
     pub fn keep(&mut self, record: Folds) -> Result<()> {
-        write_atomically(&self.folder.join(FILE), json(&record)?.as_bytes())?;
+        write_atomically(&self.folder.join(Self::FILE), json(&record)?.as_bytes())?;
         self.record = record;
         Ok(())
     }
@@ -185,7 +188,22 @@ impl CrossValidation {
 
     /// As [`Self::run`], in a folder where a cross-validation may begin.
     pub fn fold_in(folder: &Path, fold: usize) -> Run {
-        Run::at(folder.join(format!("fold-{fold}")))
+        Run::at(folder.join(Self::name(fold)))
+    }
+
+    /// The name of the folder of a fold.
+    pub fn name(fold: usize) -> String {
+        format!("fold-{fold}")
+    }
+
+    /// The content of [`Self::FILE`] without places and names of cases.
+    ///
+    /// # Errors
+    /// Only by a fault of this program.
+    pub fn nameless(&self) -> Result<Vec<u8>> {
+        let held_out = self.folds().into_iter().map(|fold| (fold, Vec::new())).collect();
+        let record = Folds { dataset: PathBuf::new(), held_out, ..self.record.clone() };
+        Ok(json(&record)?.into_bytes())
     }
 
     /// The runs of all folds.

@@ -7,12 +7,12 @@ use segen::run::{self, Run};
 use super::Exit;
 use crate::output::Output;
 
-/// Writes what prediction needs of a run into a new folder: weights, plan, labels, steps after a prediction and operating
-/// point, with a model card and the SHA-256 of every file; no places, names of cases or state of the optimiser. `segen
-/// predict` takes the folder as it takes a run.
+/// Writes what prediction needs of a run, or of all folds of a cross-validation, into a new folder: weights, plan, labels,
+/// steps after a prediction and operating point, with a model card and the SHA-256 of every file; no places, names of cases
+/// or state of the optimiser. `segen predict` takes the folder as it takes a run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folder of a trained run, or its name under $nnUNet_results
+    /// Folder of a trained run or of a cross-validation, or its name under $nnUNet_results
     run: PathBuf,
     /// Folder for the model, new or empty
     #[arg(short, long, value_name = "DIR")]

@@ -3,13 +3,14 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use crate::Result;
 use crate::commands::trained::Trained;
 use crate::data::dataset::Description;
 use crate::plan::normalisation_name;
+use crate::run::folds::CrossValidation;
 use crate::run::record::Record;
 use crate::score::ScoredFolder;
 use crate::score::statistics::{Interval, bootstrap_mean};
+use crate::{Error, Result};
 
 /// Scores that the card shows: heading, key in `summary.json`.
 const SCORES: [(&str, &str); 4] =
@@ -17,16 +18,35 @@ const SCORES: [(&str, &str); 4] =
 /// Draws of the bootstrap, and their seed.
 const DRAWS: (usize, u64) = (10_000, 1);
 
-/// The text of `README.md` for a model that will lie in `folder`.
-pub(super) fn card(trained: &Trained, folder: &Path, licence: bool) -> Result<String> {
+/// The text of `README.md` for a model that will lie in `folder`: of one run, or of those of `folds`.
+pub(super) fn card(
+    runs: &[Trained],
+    folds: Option<&CrossValidation>,
+    folder: &Path,
+    licence: bool,
+) -> Result<String> {
     let name = folder.file_name().map_or("model".into(), |name| name.to_string_lossy());
-    let mut text = format!(
-        "# {name}\n\nA network that segments 3-D scans, trained with segen {}. For research; no medical device.\n",
-        trained.record.manifest.version
-    );
-    for part in
-        [usage(&name, trained)?, training(trained), scores(&trained.record)?, after(trained), files(licence)]
-    {
+    let Some(first) = runs.first() else {
+        return Err(Error::Internal { what: "a model without a network".to_owned() });
+    };
+    let what = match runs.len() {
+        1 => "A network that segments 3-D scans".to_owned(),
+        count => format!("{count} networks that segment 3-D scans by the mean of their probabilities"),
+    };
+    let version = &first.record.manifest.version;
+    let mut text =
+        format!("# {name}\n\n{what}, trained with segen {version}. For research; no medical device.\n");
+    let summary = match folds {
+        Some(folds) => folds.folder.join("summary.json"),
+        None => first.record.run.path("validation/summary.json"),
+    };
+    for part in [
+        usage(&name, first, runs)?,
+        training(runs, folds),
+        scores(&summary, folds.is_some())?,
+        after(first),
+        files(licence),
+    ] {
         text.push('\n');
         text.push_str(&part);
     }
@@ -34,7 +54,7 @@ pub(super) fn card(trained: &Trained, folder: &Path, licence: bool) -> Result<St
 }
 
 /// How to use it, and on what.
-fn usage(name: &str, trained: &Trained) -> Result<String> {
+fn usage(name: &str, trained: &Trained, runs: &[Trained]) -> Result<String> {
     let Record { run, plan, labels, file_ending, .. } = &trained.record;
     let (description, _) = Description::read(&run.path("dataset.json"))?;
     let mut text = format!("## Use\n\n```sh\nsegen predict {name} scans/ -o predictions\n```\n\n");
@@ -46,7 +66,7 @@ fn usage(name: &str, trained: &Trained) -> Result<String> {
     for (channel, (normalisation, name)) in plan.normalisation.iter().zip(names).enumerate() {
         line(&mut text, &format!("| {channel} | {} | {} |", cell(name), normalisation_name(normalisation)));
     }
-    if plan.fingerprint.masked_cases > 0 {
+    if runs.iter().any(Trained::needs_masks) {
         line(
             &mut text,
             "\nIt was trained on scans with regions of interest, inside which intensities were normalised: give such a mask \
@@ -63,15 +83,27 @@ fn usage(name: &str, trained: &Trained) -> Result<String> {
 }
 
 /// What it was trained on and how.
-fn training(trained: &Trained) -> String {
-    let Record { plan, split, config, policy, .. } = &trained.record;
+fn training(runs: &[Trained], folds: Option<&CrossValidation>) -> String {
+    let Record { plan, split, config, policy, .. } = &runs[0].record;
+    let counts = |count: &dyn Fn(&Trained) -> String| {
+        let mut each: Vec<String> = runs.iter().map(count).collect();
+        each.dedup();
+        each.join(", ")
+    };
+    let held_out = match folds {
+        Some(folds) => {
+            let cases: usize = folds.record.held_out.values().map(Vec::len).sum();
+            format!("{cases}, each by one of {} networks", runs.len())
+        }
+        None => split.held_out().len().to_string(),
+    };
     let mut text = "## Training\n\n| | |\n|---|---|\n".to_owned();
     let times = |edges: &[String]| edges.join("x");
     let mut rows = vec![
         ("data set", plan.dataset.clone()),
-        ("cases trained on", split.train.len().to_string()),
-        ("cases held out", split.held_out().len().to_string()),
-        ("steps", trained.steps.to_string()),
+        ("cases trained on", counts(&|run| run.record.split.train.len().to_string())),
+        ("cases held out", held_out),
+        ("steps", counts(&|run| run.steps.to_string())),
         ("method", config.method.name.as_ref().map_or("as configured".to_owned(), ToString::to_string)),
         ("augmentation", policy.name.clone()),
         (
@@ -94,10 +126,9 @@ fn training(trained: &Trained) -> String {
 }
 
 /// What it reached on cases that it was not trained on.
-fn scores(record: &Record) -> Result<String> {
-    let path = record.run.path("validation/summary.json");
+fn scores(path: &Path, of_folds: bool) -> Result<String> {
     let summary = match path.is_file() {
-        true => Some(ScoredFolder::read(&path)?).filter(|summary| !summary.trained_on),
+        true => Some(ScoredFolder::read(path)?).filter(|summary| !summary.trained_on),
         false => None,
     };
     let Some(summary) = summary else {
@@ -105,8 +136,9 @@ fn scores(record: &Record) -> Result<String> {
     };
     let mut text = format!(
         "## Scores\n\nMean over {} held-out cases of the same data set [95 % interval by a bootstrap over cases]. Other \
-         scanners, protocols or patients can differ by more.\n\n",
-        summary.cases.len()
+         scanners, protocols or patients can differ by more.{}\n\n",
+        summary.cases.len(),
+        if of_folds { " Each case was scored by the one network that it was held out from." } else { "" }
     );
     let headings: Vec<&str> = SCORES.iter().map(|(heading, _)| *heading).collect();
     line(&mut text, &format!("| class | {} |", headings.join(" | ")));

@@ -1,17 +1,22 @@
-//! A trained run as a model that can be given away: what prediction needs, without the names and places of its data.
+//! A trained run, or all folds of a cross-validation, as a model that can be given away: what prediction needs, without the
+//! names and places of its data.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
+use tempfile::TempDir;
 
-use super::trained::{Model, POST, Trained, Which};
+use super::trained::{Model, POST, Trained, Which, chosen};
 use crate::config::Config;
-use crate::files::{folder_beside, is_there, publish_folder, read_text, write_atomically};
+use crate::files::{
+    create_folder, folder_beside, is_there, publish_folder, read_text, sha256, write_atomically,
+};
 use crate::learn::exported;
 use crate::predict::choice::PostChoice;
 use crate::progress::Progress;
+use crate::run::folds::CrossValidation;
 use crate::run::record::Record;
 use crate::run::{Manifest, Run, Split};
 use crate::score::operating::{self, Choice};
@@ -22,9 +27,9 @@ mod card;
 /// One `segen export`.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// The run.
+    /// The run, or the folder of a cross-validation.
     pub run: &'a Run,
-    /// Which of its checkpoints.
+    /// Which of its checkpoints, or of those of each fold.
     pub checkpoint: Which,
     /// The folder of the model, which is not there yet, or empty.
     pub folder: &'a Path,
@@ -37,52 +42,104 @@ pub struct Request<'a> {
 pub struct Exported {
     /// Its folder.
     pub folder: PathBuf,
-    /// Names of its files.
+    /// Places of its files in it, with `/` between their parts.
     pub files: Vec<String>,
     /// Their size together.
     pub bytes: u64,
 }
 
-/// Writes the model of a run. The folder appears when everything is in it.
+/// Writes the model of a run, or of a cross-validation. The folder appears when everything is in it.
 ///
 /// # Errors
-/// Where the run cannot be opened or is a model already, the licence cannot be read, or the folder is there and holds
-/// anything, or cannot be written.
+/// Where the run cannot be opened, is a model already or has unfinished folds, the licence cannot be read, or the folder is
+/// there and holds anything, or cannot be written.
 pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Exported> {
     vacant(request.folder)?;
     if exported::is_model(request.run) {
         let problem = "is an exported model already";
         return Err(Error::invalid(&request.run.folder, "run folder", problem, "copy its folder as it is"));
     }
-    let trained = Trained::open(request.run, request.checkpoint)?;
-    if !trained.record.manifest.state.is_complete() {
-        progress.note(&format!(
-            "warning: the run has not finished ({}): this is the model after {} steps",
-            trained.record.manifest.state, trained.steps
-        ));
+    let runs = Trained::open_all(std::slice::from_ref(request.run), request.checkpoint)?;
+    for run in &runs {
+        let manifest = &run.record.manifest;
+        if !manifest.state.is_complete() {
+            progress.note(&format!(
+                "warning: the run has not finished ({}): this is the model after {} steps",
+                manifest.state, run.steps
+            ));
+        }
     }
-    let mut files = contents(&trained)?;
-    let Model::Network { weights, .. } = &trained.model;
-    files
-        .extend(exported::weight_files(weights, trained.steps).map(|(name, bytes)| (name.to_owned(), bytes)));
+    let mut parcel = Parcel { aside: folder_beside(request.folder)?, sums: Vec::new(), bytes: 0 };
+    let folds = CrossValidation::find(&request.run.folder)?;
+    match (&folds, runs.as_slice()) {
+        (None, [run]) => parcel.add_network("", run)?,
+        (Some(folds), runs) => parcel.add_folds(folds, runs)?,
+        (None, _) => return Err(Error::Internal { what: "a run that is not one".to_owned() }),
+    }
     let [card, licence] = exported::FOR_PEOPLE;
     if let Some(path) = request.licence {
-        files.push((licence.to_owned(), read_text(path)?.into_bytes()));
+        parcel.add(licence, read_text(path)?.as_bytes())?;
     }
-    let text = card::card(&trained, request.folder, request.licence.is_some())?;
-    files.push((card.to_owned(), text.into_bytes()));
-    let (sums, text) = exported::sums(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
-    files.push((sums.to_owned(), text.into_bytes()));
-    let aside = folder_beside(request.folder)?;
-    for (name, bytes) in &files {
-        write_atomically(&aside.path().join(name), bytes)?;
-    }
+    let text = card::card(&runs, folds.as_ref(), request.folder, request.licence.is_some())?;
+    parcel.add(card, text.as_bytes())?;
+    parcel.add_sums("")?;
+    let Parcel { aside, sums, bytes } = parcel;
     publish_folder(aside, request.folder)?;
-    Ok(Exported {
-        folder: request.folder.to_owned(),
-        bytes: files.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
-        files: files.into_iter().map(|(name, _)| name).collect(),
-    })
+    let files = sums.into_iter().map(|(name, _)| name).collect();
+    Ok(Exported { folder: request.folder.to_owned(), files, bytes })
+}
+
+/// A model that is being written.
+struct Parcel {
+    /// Where it is until it is whole.
+    aside: TempDir,
+    /// Places of its files and their sums.
+    sums: Vec<(String, String)>,
+    bytes: u64,
+}
+
+impl Parcel {
+    fn add(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        write_atomically(&self.aside.path().join(name), bytes)?;
+        self.sums.push((name.to_owned(), sha256(bytes)));
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// The files of one network, at places that begin with `place`.
+    fn add_network(&mut self, place: &str, trained: &Trained) -> Result<()> {
+        let Model::Network { weights, .. } = &trained.model;
+        let weights = exported::weight_files(weights, trained.steps);
+        let weights = weights.into_iter().map(|(name, bytes)| (name.to_owned(), bytes));
+        for (name, bytes) in contents(trained)?.into_iter().chain(weights) {
+            self.add(&format!("{place}{name}"), &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Those of a cross-validation: each fold is a model of its own.
+    fn add_folds(&mut self, all: &CrossValidation, runs: &[Trained]) -> Result<()> {
+        for (fold, run) in all.folds().into_iter().zip(runs) {
+            let place = format!("{}/", CrossValidation::name(fold));
+            create_folder(&self.aside.path().join(&place))?;
+            self.add_network(&place, run)?;
+            self.add_sums(&place)?;
+        }
+        for (name, bytes) in choices(&Run::at(&all.folder))? {
+            self.add(&name, &bytes)?;
+        }
+        self.add(CrossValidation::FILE, &all.nameless()?)?;
+        let (mark, bytes) = exported::mark_of_folds(all.folds());
+        self.add(mark, &bytes)
+    }
+
+    /// The sums of the files so far that begin with `place`.
+    fn add_sums(&mut self, place: &str) -> Result<()> {
+        let inside =
+            self.sums.iter().filter_map(|(name, sum)| Some((name.strip_prefix(place)?, sum.as_str())));
+        let (name, text) = exported::sums(inside);
+        self.add(&format!("{place}{name}"), text.as_bytes())
+    }
 }
 
 /// Sees that there is room for the folder.
@@ -129,12 +186,20 @@ fn contents(trained: &Trained) -> Result<Vec<(String, Vec<u8>)>> {
         ("run.json".to_owned(), json(&manifest)?),
         ("split.json".to_owned(), json(&split)?),
     ];
+    files.extend(choices(run)?);
+    Ok(files)
+}
+
+/// The steps after a prediction and the operating point in a folder, where it has them, without names of cases.
+fn choices(run: &Run) -> Result<Vec<(String, Vec<u8>)>> {
+    let (post, operating) = chosen(run)?;
+    let mut files = Vec::new();
     if run.path(POST).is_file() {
-        let post = PostChoice { cross_fitted: BTreeMap::new(), ..trained.post.clone() };
+        let post = PostChoice { cross_fitted: BTreeMap::new(), ..post };
         files.push((POST.to_owned(), json(&post)?));
     }
     if run.path(operating::FILE).is_file() {
-        let nameless = trained.operating.clone().map(|choice| Choice {
+        let nameless = operating.map(|choice| Choice {
             cases: (1..=choice.cases.len()).map(|number| format!("case {number}")).collect(),
             cross_fitted: BTreeMap::new(),
             ..choice

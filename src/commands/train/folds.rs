@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use super::data::compare_data;
 use super::settings::{another_configuration, going_on, refuse_existing, same_but_for_length};
-use super::{Request, Start, absolute};
+use super::{CANNOT_TRAIN, Request, Start, absolute};
 use crate::commands::scores::{tell, tell_choice};
 use crate::commands::trained::POST;
 use crate::config::{Config, FoldChoice};
 use crate::data::dataset::Dataset;
+use crate::learn::exported;
 use crate::plan::Plan;
 use crate::predict::choice::PostChoice;
 use crate::predict::scored::{HeldOut, Maps, pool};
@@ -47,6 +48,7 @@ pub fn cross_validate(
     progress: &dyn Progress,
 ) -> Result<CrossValidated> {
     let folder = &request.run.folder;
+    exported::refuse(request.run, CANNOT_TRAIN)?;
     refuse_existing(request)?;
     if request.run.exists() {
         return Err(Error::invalid(

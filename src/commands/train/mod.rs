@@ -104,6 +104,9 @@ struct Basis {
     test: Vec<String>,
 }
 
+/// What a model lacks that is to be trained on.
+const CANNOT_TRAIN: &str = "optimiser and no cases: it cannot be trained on";
+
 /// Runs, or goes on with, one training and everything that belongs to it.
 ///
 /// # Errors
@@ -111,7 +114,7 @@ struct Basis {
 /// with, a setting cannot be used, or a file cannot be read or written. [`Error::Stopped`] where the user asked to stop.
 pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<TrainResult> {
     let run = request.run;
-    exported::refuse(run, "optimiser and no cases: it cannot be trained on")?;
+    exported::refuse(run, CANNOT_TRAIN)?;
     refuse_existing(request)?;
     let _claim = Claim::take(&run.folder, "segen train")?;
     let mut dataset = Dataset::open(request.dataset)?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Result;
 use crate::files::{Existing, Outputs, bytes_of, split};
+use crate::learn::exported;
 use crate::picture::{self, Panel};
 use crate::progress::Progress;
 use crate::run::Run;
@@ -92,6 +93,7 @@ fn with_folds(folders: &[PathBuf]) -> Result<Vec<PathBuf>> {
     for folder in folders {
         all.push(folder.clone());
         if let Some(folds) = CrossValidation::find(folder)? {
+            exported::refuse(&Run::at(folder), "record of its training")?;
             all.extend(folds.finished()?.into_iter().map(|run| run.folder));
         }
     }
