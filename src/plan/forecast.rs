@@ -2,10 +2,15 @@
 
 use super::Plan;
 use crate::Result;
+use crate::config::method::Mode;
+use crate::config::policy::Comparison;
+use crate::config::published::Difference;
 use crate::config::{Config, Length};
 
 /// Part of a step's operations that a pass without gradients has: forward, and not towards inputs and weights.
 const FORWARD_SHARE: f64 = 1.0 / 3.0;
+/// That of a backward pass towards inputs alone, not towards weights.
+const INPUT_SHARE: f64 = 1.0 / 3.0;
 /// Numbers kept for every weight in a checkpoint: itself and up to two of the optimiser.
 const NUMBERS: u64 = 3;
 /// Checkpoints that a run keeps: the newest, the one before it, the best.
@@ -24,13 +29,17 @@ pub struct CaseCounts {
     pub test: usize,
 }
 
-/// What a training will take, by its plan. Methods with passes of their own and policies that learn take more time.
+/// What a training will take, by its plan, its method and its policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Forecast {
     /// Optimiser steps.
     pub steps: u64,
-    /// Seconds of one.
+    /// Seconds of one, with everything that method and policy add to it.
     pub step_seconds: f64,
+    /// That as a multiple of a plain step; the most it can be where a method acts as strongly as it must.
+    pub work: f64,
+    /// Whether `work` is the most that it can be.
+    pub at_most: bool,
     /// Seconds until the last step, the validation after every epoch included.
     pub training_seconds: f64,
     /// Seconds of the predictions at the end.
@@ -44,13 +53,43 @@ pub struct Forecast {
 }
 
 impl Plan {
-    /// What a training of this configuration will take where a step takes `step_seconds`.
+    /// The work of a training step, as a multiple of a plain one: the passes of the method, and what a policy that learns
+    /// does at some steps, on the mean. Methods that follow a gap are counted with all of their passes.
+    pub fn work_of_step(&self, config: &Config) -> f64 {
+        let on = |mode: Mode, work: f64| if mode == Mode::Off { 0.0 } else { work };
+        let method = &config.method;
+        // The direction of a perturbation takes a pass that leaves the weights alone.
+        let adversarial = on(method.adversarial.mode, FORWARD_SHARE + INPUT_SHARE + 1.0);
+        let learned = if config.policy.learns() { self.work_of_learning(config) } else { 0.0 };
+        1.0 + adversarial + on(method.mixup.mode, 1.0) + learned
+    }
+
+    /// That of a policy that learns: at each update a step on its own batch, and the losses of patches at two places.
+    fn work_of_learning(&self, config: &Config) -> f64 {
+        let (learning, conventions) = (&config.policy.learning, config.conventions());
+        let share = |patches: usize| match patches {
+            0 => self.batch.div_ceil(2) as f64 / self.batch as f64,
+            patches => patches as f64 / self.batch as f64,
+        };
+        let forwards = match (learning.comparison(&conventions), conventions.difference) {
+            (Comparison::LeaveOneOut, _) => 2.0 * learning.draws as f64 * share(learning.patches),
+            // The losses of the training batch are known at one of them.
+            (Comparison::Batch, Difference::OneSided) => 1.0,
+            (Comparison::Batch, Difference::Central) => 2.0,
+        };
+        let update = share(learning.validation_batch) + FORWARD_SHARE * forwards;
+        (1.0 - learning.warm_up) * update / learning.every(&conventions) as f64
+    }
+
+    /// What a training of this configuration will take where a plain step takes `plain_seconds`.
     ///
     /// # Errors
     /// Where the network cannot take the plan's patch.
-    pub fn forecast(&self, config: &Config, cases: CaseCounts, step_seconds: f64) -> Result<Forecast> {
+    pub fn forecast(&self, config: &Config, cases: CaseCounts, plain_seconds: f64) -> Result<Forecast> {
+        let work = self.work_of_step(config);
+        let step_seconds = work * plain_seconds;
         let steps = config.schedule.expected_steps(|| step_seconds);
-        let case_seconds = self.windows(config.validation.step)? * self.window_seconds(step_seconds);
+        let case_seconds = self.windows(config.validation.step)? * self.window_seconds(plain_seconds);
         let epochs = steps as f64 / config.schedule.steps_per_epoch as f64;
         let watched = config.validation.cases_per_epoch.min(cases.validation);
         let training = steps as f64 * step_seconds + epochs * watched as f64 * case_seconds;
@@ -60,6 +99,8 @@ impl Plan {
         Ok(Forecast {
             steps,
             step_seconds,
+            work,
+            at_most: config.method.auto.on,
             training_seconds: match config.schedule.length {
                 Length::Seconds(budget) => budget,
                 Length::Steps(_) | Length::Epochs(_) => training,
@@ -103,8 +144,15 @@ impl Forecast {
 
     /// The forecast in one sentence.
     pub fn sentence(&self) -> String {
+        let work = match (self.work > 1.0, self.at_most) {
+            (false, _) => String::new(),
+            (true, false) => format!(" ({:.2} times a plain one, by method and policy)", self.work),
+            (true, true) => {
+                format!(" (at most {:.2} times a plain one, by the strength of the method)", self.work)
+            }
+        };
         format!(
-            "forecast: {} steps of about {:.2} s, {} with the validation between them, then {} of predictions; disk: {} \
+            "forecast: {} steps of about {:.2} s{work}, {} with the validation between them, then {} of predictions; disk: {} \
              of prepared samples, {} of checkpoints, {} of label maps",
             self.steps,
             self.step_seconds,
@@ -128,7 +176,7 @@ fn time(seconds: f64) -> String {
 }
 
 /// Bytes for a person.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     match bytes as f64 {
         b if b < 1e9 => format!("{:.0} MB", (b / 1e6).ceil()),
         b => format!("{:.1} GB", b / 1e9),

@@ -27,6 +27,7 @@ mod transfer;
 pub use transfer::same_names;
 
 pub(crate) use describe::normalisation_name;
+pub(crate) use forecast::size;
 pub use forecast::{CaseCounts, Forecast};
 
 /// What one training step may use.

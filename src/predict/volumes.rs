@@ -44,6 +44,16 @@ impl Volumes {
         probabilities.chain(self.entropy.then_some(VolumeName::Entropy)).collect()
     }
 
+    /// Bytes of all of them for each voxel of a scan.
+    pub fn bytes_per_voxel(self, classes: usize) -> u64 {
+        let depth = |depth: Depth| match depth {
+            Depth::U16 => 2,
+            Depth::F32 => 4,
+        };
+        self.probabilities.map_or(0, depth) * classes as u64
+            + if self.entropy { depth(Depth::U16) } else { 0 }
+    }
+
     /// What a volume is made from, where a label map is made from `from`: how it is stored, too.
     pub fn made_from(self, from: &Value, volume: VolumeName) -> Value {
         let depth = match volume {

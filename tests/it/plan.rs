@@ -340,6 +340,41 @@ fn a_forecast_counts_steps_windows_and_bytes() {
 }
 
 #[test]
+fn a_forecast_counts_the_passes_of_methods_and_the_updates_of_policies() {
+    let plan = hippocampus(&Budget::processor(2));
+    let cases = CaseCounts { prepared: 130, validation: 52, test: 10 };
+    let forecast = |sets: &[&str]| {
+        let sets: Vec<String> =
+            ["schedule.steps=1000"].iter().chain(sets).map(|&set| set.to_owned()).collect();
+        plan.forecast(&Config::resolve(None, &sets).unwrap(), cases, 0.6).unwrap()
+    };
+    let plain = forecast(&[]);
+    assert_eq!(plain.work, 1.0);
+    let half = plan.batch.div_ceil(2) as f64 / plan.batch as f64;
+    for (sets, work) in [
+        (&["method.name=asym-margin"][..], 1.0),
+        (&["method.name=mixup"], 2.0),
+        (&["method.name=asym-adversarial"], 1.0 + 5.0 / 3.0),
+        (&["method.adversarial.mode=symmetric", "method.mixup.mode=asymmetric"], 2.0 + 5.0 / 3.0),
+        // Half a batch forward and back, and eight halves forward, every eighth of nine tenths of the steps.
+        (&["policy.name=learned"], 1.0 + 0.9 * (half + 8.0 * half / 3.0) / 8.0),
+        (&["policy.name=learned", "policy.learning.estimator=batch"], 1.0 + 0.9 * (half + 1.0 / 3.0) / 4.0),
+    ] {
+        let found = forecast(sets);
+        assert!((found.work - work).abs() < 1e-9, "{sets:?}: {} {work}", found.work);
+        let steps = 1000.0 * 0.6 * (work - 1.0);
+        assert!((found.training_seconds - plain.training_seconds - steps).abs() < 1e-6, "{sets:?}");
+        assert_eq!(found.scoring_seconds, plain.scoring_seconds);
+        assert_eq!(found.sentence().contains("times a plain one"), work > 1.0);
+    }
+    let auto = forecast(&["method.name=auto-combination"]);
+    assert!(auto.sentence().contains("at most"), "{}", auto.sentence());
+    let sets = ["schedule.time_budget_seconds=60", "method.name=mixup"].map(str::to_owned);
+    let budget = plan.forecast(&Config::resolve(None, &sets).unwrap(), cases, 0.6).unwrap();
+    assert_eq!((budget.steps, budget.training_seconds), (50, 60.0));
+}
+
+#[test]
 fn impossible_requests_are_errors_that_name_the_setting() {
     let set = dataset(&["MRI"], 2);
     let one = || fingerprint(vec![[1.0; 3]], vec![[64; 3]], 1.0, 1);

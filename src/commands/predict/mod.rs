@@ -3,6 +3,7 @@
 mod ahead;
 mod job;
 mod part;
+mod room;
 
 use std::path::{Path, PathBuf};
 
@@ -138,7 +139,8 @@ pub fn run(request: &Request<'_>, progress: &dyn Progress) -> Result<Predictions
         _ => Bias::none(ensemble.classes() - 1),
     };
     let outputs = claim(request, &scans, record.labels.classes(), &record.file_ending)?;
-    tell(first, request.part, &scans, progress);
+    tell(&runs, request.part, &scans, progress);
+    room::tell(request, &scans, record.labels.classes(), progress);
     let description: Value = record.run.read_json("dataset.json")?;
     outputs.write("dataset.json", None, bytes_of(format!("{description:#}\n").as_bytes()))?;
     let plans: Vec<&Plan> = ensemble.plans().collect();
@@ -325,7 +327,7 @@ fn claim(request: &Request<'_>, scans: &[Scan], classes: usize, ending: &str) ->
 }
 
 /// Says which scans they are, and where they lack what the network was trained with.
-fn tell(first: &Trained, part: Part, scans: &[Scan], progress: &dyn Progress) {
+fn tell(runs: &[Trained], part: Part, scans: &[Scan], progress: &dyn Progress) {
     if part != Part::WHOLE {
         progress.note(&format!("part {part}: {} scans", scans.len()));
     }
@@ -335,10 +337,16 @@ fn tell(first: &Trained, part: Part, scans: &[Scan], progress: &dyn Progress) {
     if masked > 0 {
         progress.note(&format!("{masked} of {} scans are predicted inside a mask", usable.len()));
     }
-    if masked < usable.len() && first.record.plan.fingerprint.masked_cases > 0 {
-        progress.note(
-            "warning: the network was trained on scans with regions of interest, inside which intensities were \
-             normalised; without theirs (--masks FOLDER) scans are normalised otherwise, and lesions may be missed",
-        );
+    let need = runs.iter().filter(|run| run.needs_masks()).count();
+    if masked < usable.len() && need > 0 {
+        let who = match (need, runs.len()) {
+            (_, 1) => "the network was".to_owned(),
+            (need, all) if need == all => "the networks were".to_owned(),
+            (need, all) => format!("{need} of {all} networks {}", if need == 1 { "was" } else { "were" }),
+        };
+        progress.note(&format!(
+            "warning: {who} trained on scans with regions of interest, inside which intensities were \
+             normalised; without theirs (--masks FOLDER) scans are normalised otherwise, and lesions may be missed"
+        ));
     }
 }

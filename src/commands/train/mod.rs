@@ -172,7 +172,8 @@ fn begin(
     };
     start::settle_network(&mut config, &plan)?;
     before::fits_memory(&plan, &config)?;
-    let step_seconds = || plan.predicted_step_seconds_here(segen_kernels::convolution_speed());
+    let step_seconds =
+        || plan.work_of_step(&config) * plan.predicted_step_seconds_here(segen_kernels::convolution_speed());
     let steps = config.schedule.expected_steps(step_seconds);
     let policy = config.policy.resolve(&plan, &dataset.labels.sides(), steps)?;
     if config.policy.name == AUTO {
