@@ -6,6 +6,7 @@
 
 mod csv;
 mod identity;
+mod names;
 mod outputs;
 mod sha256;
 mod text;
@@ -23,6 +24,7 @@ use crate::{Error, Result};
 
 pub(crate) use csv::csv_line;
 pub(crate) use identity::are_same;
+pub(crate) use names::unportable;
 pub(crate) use outputs::split;
 pub use outputs::{Existing, MANIFEST, OutputFile, Outputs};
 pub(crate) use sha256::sha256;

@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::identity::{Identity, Reading};
-use super::{Digest, Draft, append_line, bytes_of, create_folder, folder_of, is_temporary, plain, temporary};
+use super::{
+    Digest, Draft, append_line, bytes_of, create_folder, folder_of, is_temporary, names, plain, temporary,
+};
 use crate::{Error, Result};
 
 /// The name of the manifest in a folder of outputs. Readers of folders skip names with a dot in front.
@@ -97,6 +99,7 @@ impl Outputs {
             let problem = format!("`{file}` is no place below this folder");
             return Err(Error::invalid(folder, "output", problem, "give it a plain name"));
         }
+        names::refuse(folder, files, cfg!(windows))?;
         let outputs = Self {
             command,
             folder: folder.to_owned(),

@@ -122,6 +122,22 @@ fn assert_found(report: &Report, planted: &[plant::Planted]) {
 }
 
 #[test]
+fn names_that_some_systems_cannot_keep_are_warned_of() {
+    let sound = Sound::new(3);
+    for (number, id) in ["aux", "Pat", "pat"].into_iter().enumerate() {
+        sound.write(&sound.image(id), &image(10 + number as u64));
+        sound.write_labels(&sound.label(id), &labels());
+    }
+    sound.redescribe(|d| d["numTraining"] = json!(6));
+    let faults = sound.check().faults;
+    assert!(faults.iter().all(|fault| (fault.severity, fault.kind) == (Severity::Warning, Kind::Name)));
+    let what: Vec<&str> = faults.iter().map(|fault| fault.what.as_str()).collect();
+    assert_eq!(what.len(), 2, "{what:?}");
+    assert!(what[1].contains("`Pat` and `pat` differ in capitals alone"), "{what:?}");
+    assert!(what[0].contains("the case `aux`: `aux` is a device"), "{what:?}");
+}
+
+#[test]
 fn a_sound_data_set_has_no_fault() {
     assert_eq!(Sound::new(30).check().faults, []);
 }

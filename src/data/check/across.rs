@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use super::case::Facts;
 use super::geometry::millimetres;
 use super::{Fault, Kind, some};
-use crate::data::dataset::{Dataset, RENUMBER, file_name};
+use crate::data::dataset::{Case, Dataset, RENUMBER, file_name};
+use crate::files::unportable;
 
 /// `facts` are those of the training cases and then of the test cases.
 pub(super) fn faults(dataset: &Dataset, declared: &[u8], facts: &[Facts]) -> Vec<Fault> {
@@ -17,6 +18,7 @@ pub(super) fn faults(dataset: &Dataset, declared: &[u8], facts: &[Facts]) -> Vec
     faults.extend(duplicates(dataset, facts));
     faults.extend(absent(dataset, declared, &facts[..dataset.training.len()]));
     faults.extend(on_both_sides(dataset));
+    faults.extend(names(dataset));
     faults
 }
 
@@ -157,4 +159,26 @@ fn on_both_sides(dataset: &Dataset) -> Option<Fault> {
         let mend = "rename the test cases, or remove them where they are the same scans";
         Fault::warning(Kind::Duplicate, &dataset.folder.join("imagesTs"), what, mend)
     })
+}
+
+/// Names of cases whose label maps some systems cannot keep, or not beside each other.
+fn names(dataset: &Dataset) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (place, cases) in [("imagesTr", &dataset.training), ("imagesTs", &dataset.test)] {
+        let folder = dataset.folder.join(place);
+        let mut folded: BTreeMap<String, &String> = BTreeMap::new();
+        for Case { id, .. } in cases {
+            if let Some(other) = folded.insert(id.to_lowercase(), id) {
+                let what = format!("the cases `{other}` and `{id}` differ in capitals alone");
+                let mend = "rename one of them: on many systems their label maps are one file, so that none is written";
+                faults.push(Fault::warning(Kind::Name, &folder, what, mend));
+            }
+            if let Some(problem) = unportable(&format!("{id}{}", dataset.file_ending)) {
+                let what = format!("Windows cannot keep the label map of the case `{id}`: {problem}");
+                let mend = "rename the case, if the data or predictions may ever lie there";
+                faults.push(Fault::warning(Kind::Name, &folder, what, mend));
+            }
+        }
+    }
+    faults
 }

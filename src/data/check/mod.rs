@@ -88,6 +88,8 @@ pub enum Kind {
     Sides,
     /// A class that no label file has.
     Absent,
+    /// A name that is no file's on some systems, or that of another case.
+    Name,
 }
 
 /// One fault.

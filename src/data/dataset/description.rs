@@ -245,7 +245,7 @@ fn decathlon_case(entry: &Value, key: &str, problems: &mut Vec<Problem>) -> Opti
         ));
         return None;
     };
-    let name = image.rsplit('/').next().unwrap_or(image);
+    let name = image.rsplit(['/', '\\']).next().unwrap_or(image);
     Some(ListedCase { id: stem(name).to_owned(), images: vec![image.to_owned()], labels })
 }
 

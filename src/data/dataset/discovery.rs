@@ -210,7 +210,13 @@ fn channel_files(folder: &Path, id: &str, channels: usize, ending: &str) -> Vec<
 fn resolve(folder: &Path, path: &str) -> PathBuf {
     let expanded = expand(path, &|name| std::env::var(name).ok());
     // `./imagesTr/x` and `imagesTr/x` are the same file and should print alike.
-    folder.join(expanded.strip_prefix("./").unwrap_or(&expanded))
+    let path = folder.join(expanded.strip_prefix("./").unwrap_or(&expanded));
+    // Written on Windows, `imagesTr\x` is that file, too.
+    if !cfg!(windows) && expanded.contains('\\') && !is_there(&path) {
+        let expanded = expanded.replace('\\', "/");
+        return folder.join(expanded.strip_prefix("./").unwrap_or(&expanded));
+    }
+    path
 }
 
 /// Replaces environment variables as Python's `os.path.expandvars` does: unknown ones stay as they are.
@@ -250,6 +256,25 @@ mod tests {
             ("plain", "plain"),
         ] {
             assert_eq!(expand(text, &variable), expected);
+        }
+    }
+
+    #[test]
+    fn a_path_from_windows_is_that_of_a_file_that_is_there() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(folder.path().join("imagesTr")).expect("a folder");
+        let file = folder.path().join("imagesTr/a.nii.gz");
+        std::fs::write(&file, "").expect("a file");
+        for path in
+            ["imagesTr/a.nii.gz", "./imagesTr/a.nii.gz", "imagesTr\\a.nii.gz", ".\\imagesTr\\a.nii.gz"]
+        {
+            assert_eq!(resolve(folder.path(), path), file, "{path}");
+        }
+        // Elsewhere a name may have that letter.
+        if !cfg!(windows) {
+            let odd = folder.path().join("a\\b.nii.gz");
+            std::fs::write(&odd, "").expect("a file");
+            assert_eq!(resolve(folder.path(), "a\\b.nii.gz"), odd);
         }
     }
 
