@@ -243,6 +243,53 @@ fn nnunet_folders_need_no_description() {
 }
 
 #[test]
+fn regions_of_interest_are_paired_where_nnunet_folders_have_them() {
+    let source = Source::new(&["imagesTr/c_01_0000", "labelsTr/c_01", "masksTr/c_01", "imagesTs/c_04_0000"]);
+    source.add(&[
+        "imagesTr/c_02_0000",
+        "labelsTr/c_02",
+        "masksTr/c_02",
+        "imagesTr/c_03_0000",
+        "labelsTr/c_03",
+    ]);
+    source.add(&["masksTs/c_04"]);
+    let masks = |options: &Options| {
+        let found = source.find(options).unwrap();
+        let name = |path: &PathBuf| path.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+        let masks = found.cases.iter().map(|case| case.mask.as_ref().map_or("-".to_owned(), name));
+        (masks.collect::<Vec<_>>(), found.to_string())
+    };
+    for options in [any(), label_files("labels")] {
+        let (masks, table) = masks(&options);
+        assert_eq!(masks, ["masksTr", "masksTr", "-", "masksTs"]);
+        has(&table, &["masks     3", "1 of 4 cases have no region of interest: c_03"]);
+        assert!(!table.contains("left out"), "{table}");
+    }
+    let dataset = source.import(&any());
+    let with: Vec<bool> = dataset.training.iter().map(|case| case.mask.is_some()).collect();
+    assert_eq!(with, [true, true, false]);
+    let bytes = |path: &Path| fs::read(path).unwrap();
+    let mask = dataset.training[1].mask.as_ref().unwrap();
+    assert_eq!(bytes(mask), bytes(&source.path().join("masksTr/c_02.nii.gz")));
+    assert!(dataset.test[0].mask.is_some());
+    assert_eq!(check(&dataset.folder, &Silent).unwrap().count(Severity::Error), 0);
+    // They are no scans either.
+    let description = fs::read_to_string(dataset.folder.join("dataset.json")).unwrap();
+    let description: serde_json::Value = serde_json::from_str(&description).unwrap();
+    let pairing = serde_json::from_value(description["pairing"].clone()).unwrap();
+    let scans = cases(&[source.path()], 1, Some(&pairing)).unwrap();
+    assert_eq!(scans.keys().collect::<Vec<_>>(), ["c_01", "c_02", "c_03", "c_04"]);
+    assert!(scans.values().all(Result::is_ok));
+    // A folder is what one says it is, and alone it holds the labels.
+    let alone = Source::new(&["imagesTr/a_0000", "masksTr/a", "imagesTr/b_0000", "masksTr/b"]);
+    assert_eq!(alone.pairs(&any())[0], "a: imagesTr/a_0000 | masksTr/a");
+    let said = Source::new(&["imagesTr/a_0000", "labelsTr/a", "masksTr/a"]);
+    assert_eq!(said.pairs(&label_files("masks"))[0], "a: imagesTr/a_0000 | masksTr/a");
+    said.add(&["masksTr/lost"]);
+    has(&said.refusal(&any()), &["masksTr/lost.nii.gz is the region of interest of no case"]);
+}
+
+#[test]
 fn one_folder_of_names_with_suffixes_is_paired() {
     for [image, label] in [
         ["_image", "_label"],

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::discovery::{entries, file_name};
-use super::place::{Place, folders};
+use super::place::{Place, folders, holds_masks};
 use super::template::{Captured, Pairing};
 use crate::files::{self, MANIFEST};
 use crate::image::{self, ENDING, ENDINGS, channel_name, readable_stem, split_channel, stem};
@@ -84,7 +84,8 @@ struct Sorted {
 impl Sorted {
     fn take(&mut self, path: PathBuf, pairing: Option<&Pairing>) {
         let raw = pairing.map(|pairing| (pairing, place(&path)));
-        if raw.as_ref().is_some_and(|(pairing, place)| pairing.is_labels(place)) {
+        let in_masks = || path.parent().is_some_and(|folder| holds_masks(&file_name(folder)));
+        if raw.as_ref().is_some_and(|(pairing, place)| pairing.is_labels(place) || in_masks()) {
             return;
         }
         let name = file_name(&path);

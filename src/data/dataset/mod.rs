@@ -34,7 +34,7 @@ pub use folds::Fold;
 pub(crate) use folds::by_patient;
 pub use inputs::{Cases, cases, file_of};
 pub(crate) use labels::RENUMBER;
-pub(crate) use place::{Place, Role, SEPARATORS, Section, folders, role};
+pub(crate) use place::{Place, Role, SEPARATORS, Section, folders, holds_labels, holds_masks, role};
 pub use sides::{Sides, left_right_pairs};
 pub(crate) use template::{Captured, Part};
 pub use template::{Pairing, Template};

@@ -100,6 +100,21 @@ pub(crate) fn role(word: &str) -> Option<Role> {
     label.then_some(Role::Label)
 }
 
+/// Folders of regions of interest. The word alone is one for segmentations.
+const MASK_FOLDERS: [&str; 2] = ["masksTr", "masksTs"];
+/// Folders of label files beside which those are what they are called.
+const LABEL_FOLDERS: [&str; 2] = ["labelsTr", "labelsTs"];
+
+/// Whether a folder of this name holds regions of interest, where others hold label files ([`holds_labels`]).
+pub(crate) fn holds_masks(folder: &str) -> bool {
+    MASK_FOLDERS.iter().any(|name| name.eq_ignore_ascii_case(folder))
+}
+
+/// Whether a folder of this name holds label files in nnU-Net's layout.
+pub(crate) fn holds_labels(folder: &str) -> bool {
+    LABEL_FOLDERS.iter().any(|name| name.eq_ignore_ascii_case(folder))
+}
+
 /// What the name of a folder tells: `imagesTr`, `labels_test`, `masks`, `train`.
 fn of_folder(name: &str) -> (Option<Role>, Option<Section>) {
     if let Some(role) = role(name) {

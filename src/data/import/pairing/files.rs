@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::readings::{File, Told, after_name, leading, subject_and_session, trailing};
 use super::{CaseFrom, Options};
-use crate::data::dataset::{Place, Role, SEPARATORS, file_name, folders, role};
+use crate::data::dataset::{Place, Role, SEPARATORS, file_name, folders, holds_labels, holds_masks, role};
 use crate::data::import::source::Tree;
 use crate::image::{image_stem, single_stem, stem};
 use crate::{Error, Result};
@@ -52,6 +52,7 @@ impl Files {
                 File { path: path.to_path_buf(), shown, place, told }
             })
             .collect();
+        tell_masks(&mut files, &names);
         if !files.iter().any(File::is_labels) {
             told_by_their_beginnings(&mut files);
         }
@@ -131,6 +132,18 @@ fn is_asked_for(name: &str, options: &Options) -> bool {
 /// Whether all words of a text are for labels: `lesion_mask`.
 fn is_labels_alone(text: &str) -> bool {
     text.split(SEPARATORS).filter(|word| !word.is_empty()).all(|word| role(word) == Some(Role::Label))
+}
+
+/// `masksTr` beside `labelsTr` holds regions of interest, unless it was said to hold the labels; alone it holds labels.
+fn tell_masks(files: &mut [File], names: &[(Vec<String>, String)]) {
+    let last = |folders: &[String]| folders.last().cloned().unwrap_or_default();
+    let labels_apart =
+        files.iter().zip(names).any(|(file, (folders, _))| file.is_labels() && holds_labels(&last(folders)));
+    for (file, (folders, _)) in files.iter_mut().zip(names).filter(|_| labels_apart) {
+        if holds_masks(&last(folders)) {
+            file.told = Told::Mask;
+        }
+    }
 }
 
 /// `segmentation-0` beside `volume-0`: told where nothing else tells labels.

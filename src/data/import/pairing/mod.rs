@@ -10,7 +10,7 @@
 //! | `p0_t1`, `p0_seg` | beginning of the name | rest of the name | end of the name |
 //! | `p0/t1`, `p0/seg` | folder | name | name |
 //! | `sub-0_ses-1_T1w`, `sub-0_ses-1_label-lesion_mask` | `sub` and `ses` | rest of the name | suffix |
-//! | `imagesTr/p0_0000`, `labelsTr/p0` | name | digits | folder |
+//! | `imagesTr/p0_0000`, `labelsTr/p0`, `masksTr/p0` | name | digits | folder |
 //!
 //! Nothing is guessed: a file that could be two things, a case that lacks what the others have, and label files without
 //! a scan are errors that show what was seen and name the option that decides.
@@ -70,6 +70,9 @@ pub(super) fn find(tree: &Tree, options: &Options) -> Result<Found> {
     }
     scans.leave_others_alone(&context);
     let chosen = channels::choose(&context, &scans, &options.channels)?;
+    let without = chosen.unlabelled(&context, &scans)?;
+    let mut masks = masks(&context, &files, scans.cases.keys().chain(without.iter().map(|(key, _)| key)))?;
+    let with_masks = !masks.is_empty();
     let layout = match from {
         CaseFrom::Name => Layout::Names,
         CaseFrom::Folder => Layout::CaseFolders,
@@ -91,20 +94,60 @@ pub(super) fn find(tree: &Tree, options: &Options) -> Result<Found> {
                 _ => Part::Training,
             };
         let labels = Some(LabelSource::keep(label.path.clone()));
-        found.cases.push(FoundCase { id, part, images: chosen.images(images), labels, mask: None });
+        let mask = masks.remove(key);
+        found.cases.push(FoundCase { id, part, images: chosen.images(images), labels, mask });
     }
-    let without = chosen.unlabelled(&context, &scans)?;
     found.notes.extend(note_unlabelled(without.iter().map(|(key, _)| key.captured.id())));
     for (key, images) in without {
-        let (id, images) = (key.captured.id(), chosen.images(images));
-        found.cases.push(FoundCase { id, part: Part::Test, images, labels: None, mask: None });
+        let (id, images, mask) = (key.captured.id(), chosen.images(images), masks.remove(&key));
+        found.cases.push(FoundCase { id, part: Part::Test, images, labels: None, mask });
     }
+    found.notes.extend(note_unmasked(&found).filter(|_| with_masks));
     found.splits.extend(prescribed(&found, &held_out));
     found.notes.extend(chosen.notes());
     found.notes.extend(left_out(&files, &found));
     found.pairing = Some(chosen.pairing(paired.template));
     found.channels = chosen.names;
     Ok(found)
+}
+
+/// The region of interest of each case that has one.
+///
+/// # Errors
+/// Where there is no such case, or two regions for one.
+fn masks<'a>(
+    context: &Context<'_>,
+    files: &[File],
+    cases: impl Iterator<Item = &'a Key>,
+) -> Result<BTreeMap<Key, PathBuf>> {
+    let cases: BTreeSet<&Key> = cases.collect();
+    let mut masks: BTreeMap<Key, PathBuf> = BTreeMap::new();
+    for file in files.iter().filter(|file| file.told == Told::Mask) {
+        let case = context.readings(file).into_iter().find(|reading| cases.contains(&reading.key));
+        let Some(Reading { key, .. }) = case else {
+            return Err(context.error(
+                "masks",
+                format!("{} is the region of interest of no case", file.shown),
+                "it is called as the label file of its case: add the scan, rename the file, or remove it",
+            ));
+        };
+        if let Some(other) = masks.insert(key, file.path.clone()) {
+            return Err(context.error(
+                "masks",
+                format!("{} and {} are regions of interest of one case", other.display(), file.shown),
+                "remove or rename one of them",
+            ));
+        }
+    }
+    Ok(masks)
+}
+
+/// Cases without a region of interest, where others have one.
+fn note_unmasked(found: &Found) -> Option<String> {
+    let without: Vec<String> =
+        found.cases.iter().filter(|case| case.mask.is_none()).map(|case| case.id.clone()).collect();
+    let (count, all) = (without.len(), found.cases.len());
+    (count > 0).then(|| format!("{count} of {all} cases have no region of interest: {}", some(&without)))
 }
 
 /// What is alike for all files.
@@ -202,7 +245,8 @@ fn left_out(files: &[File], found: &Found) -> Option<String> {
         .cases
         .iter()
         .flat_map(|case| {
-            case.images.paths().iter().chain(case.labels.iter().flat_map(|labels| &labels.files))
+            let labels = case.labels.iter().flat_map(|labels| &labels.files);
+            case.images.paths().iter().chain(labels).chain(&case.mask)
         })
         .collect();
     let left: Vec<String> =

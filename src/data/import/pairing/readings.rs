@@ -29,6 +29,8 @@ pub(super) enum Told {
     LabelEnd(usize),
     /// Labels by the first so many bytes of the name.
     LabelStart(usize),
+    /// A region of interest by the folder.
+    Mask,
     /// Neither: labels of another kind than was asked for, scans that were computed from others.
     Left,
 }
@@ -50,7 +52,7 @@ pub(super) struct Reading {
 
 impl File {
     pub(super) fn is_labels(&self) -> bool {
-        !matches!(self.told, Told::Image | Told::Left)
+        !matches!(self.told, Told::Image | Told::Mask | Told::Left)
     }
 
     /// All readings, the longest name of a case first.
@@ -139,7 +141,7 @@ impl File {
         let (role, last) = match self.told {
             Told::Image | Told::Left => (Role::Image, name.len()),
             Told::LabelEnd(length) => (Role::Label, name.len().saturating_sub(length)),
-            Told::LabelFolder | Told::LabelStart(_) => (Role::Label, name.len()),
+            Told::LabelFolder | Told::Mask | Told::LabelStart(_) => (Role::Label, name.len()),
         };
         let starts = match (self.told, leading(name, role)) {
             (Told::LabelStart(length), _) => vec![length],
