@@ -10,6 +10,7 @@ use crate::stop::Manner;
 
 mod check;
 mod cifar;
+mod completions;
 mod crf;
 mod demo;
 mod device;
@@ -19,6 +20,7 @@ mod existing;
 mod export;
 mod import;
 mod logits;
+mod man;
 mod phantom;
 mod plan;
 mod policy;
@@ -81,6 +83,10 @@ pub(crate) enum Command {
     Cifar(cifar::Args),
     /// Show processor features, threads and the speed of a known convolution
     Doctor(doctor::Args),
+    /// Print completions for a shell
+    Completions(completions::Args),
+    /// Write manual pages
+    Man(man::Args),
 }
 
 impl Command {
@@ -110,6 +116,8 @@ impl Command {
             Self::Report(args) => report::run(args, output),
             Self::Cifar(args) => cifar::run(args, output),
             Self::Doctor(args) => doctor::run(args, output),
+            Self::Completions(args) => completions::run(args, output),
+            Self::Man(args) => man::run(args, output),
         }
     }
 }

@@ -101,7 +101,12 @@ mod tests {
         for line in joined.lines() {
             match line.trim_start().strip_prefix("```") {
                 Some(language) => shell = language == "sh",
-                None if shell => commands.push(line.split(" #").next().unwrap_or(line).trim().to_owned()),
+                None if shell => {
+                    // Without remarks and without where the result goes.
+                    let command =
+                        [" #", " >"].iter().fold(line, |line, end| line.split(end).next().unwrap_or(line));
+                    commands.push(command.trim().to_owned());
+                }
                 None => commands.extend(line.split('`').skip(1).step_by(2).map(str::to_owned)),
             }
         }

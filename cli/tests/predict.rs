@@ -96,6 +96,7 @@ fn labels(file: &Path) -> Labels {
     image::read_labels(file).unwrap().0
 }
 
+#[cfg(unix)]
 #[test]
 fn a_bad_scan_leaves_the_others_and_is_named_at_the_end() {
     let folder = tempfile::tempdir().unwrap();

@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 
 use segen::config::Config;
 use segen::data::dataset::Fold;
-use segen::examine::report::{self, Place};
 use segen::files::{Existing, Outputs};
 use segen::progress::Silent;
 use segen::score::operating::CaseOdds;
 use segen::sweep::{
-    self, CaseLine, CellResult, Experiment, Launch, Measure, Outcome, Pairing, PointMeasure, ScoredOn, Table,
-    csv, markdown, text,
+    self, CaseLine, CellResult, Experiment, Launch, Measure, Pairing, PointMeasure, ScoredOn, Table, csv,
+    markdown, text,
 };
 
 fn claimed(folder: &Path) -> Outputs {
@@ -93,6 +92,8 @@ END
 #[cfg(unix)]
 #[test]
 fn cells_run_once_a_failure_stops_nothing_and_a_second_call_mends_it() {
+    use segen::examine::report::{self, Place};
+    use segen::sweep::Outcome;
     let folder = tempfile::tempdir().unwrap();
     let executable = command(folder.path());
     let experiment = Experiment::read(&write_experiment(folder.path(), EXPERIMENT)).unwrap();
