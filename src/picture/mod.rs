@@ -172,6 +172,15 @@ pub fn chart(name: &Path, panels: &[Panel], columns: usize) -> Result<Chart> {
     Ok(Chart { svg: svg::text(&scene), png: paint::png(name, &scene)? })
 }
 
+/// The intensities of a scan that are shown as black and as white: the range of what is brighter than air, for CT that of
+/// soft tissue. 0 and 1 where no voxel is finite.
+pub(crate) fn window(image: ArrayView3<'_, f32>) -> [f32; 2] {
+    /// Voxels that are looked at: quantiles of so many are steady.
+    const LOOKED_AT: usize = 1 << 18;
+    let step = image.len().div_ceil(LOOKED_AT).max(1);
+    slice::levels(image.iter().step_by(step).copied()).map_or([0.0, 1.0], |found| [found.black, found.white])
+}
+
 /// As [`overlay`], as the bytes of a PNG file. `name` names the picture in errors.
 ///
 /// # Errors

@@ -43,43 +43,56 @@ const HOUNSFIELD: f32 = -500.0;
 /// The usual window for the abdomen: from a little below fat to a little above contrast-filled vessels.
 const SOFT_TISSUE: (f32, f32) = (-160.0, 240.0);
 
-/// The box around the body, with a margin of two cells, and the range of its intensities.
+/// What is shown as black and as white, and what is brighter than air.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Levels {
+    pub(super) black: f32,
+    pub(super) white: f32,
+    /// The body is brighter.
+    air: f32,
+}
+
+/// The grey levels of values in any order, of which only finite ones count; `None` where there is none.
 ///
-/// The body is what is brighter than a tenth of the way from the darkest to the brightest hundredth; so air is
-/// neither shown at length nor counted in the grey levels. CT gets the soft-tissue window instead.
+/// The body is what is brighter than a tenth of the way from the darkest to the brightest hundredth, so that air does not
+/// count in the grey levels. CT gets the soft-tissue window instead.
+pub(super) fn levels(values: impl Iterator<Item = f32>) -> Option<Levels> {
+    let quantile = |values: &[f32], q: f64| values[((values.len() - 1) as f64 * q).round() as usize];
+    let mut values: Vec<f32> = values.filter(|v| v.is_finite()).collect();
+    if values.is_empty() {
+        return None;
+    }
+    values.sort_by(f32::total_cmp);
+    let (dark, bright) = (quantile(&values, 0.01), quantile(&values, 0.99));
+    let air = dark + 0.1 * (bright - dark);
+    let body = &values[values.partition_point(|value| *value <= air)..];
+    if body.is_empty() {
+        return Some(Levels { black: dark, white: dark + 1.0, air });
+    }
+    let (black, white) = match dark < HOUNSFIELD {
+        true => SOFT_TISSUE,
+        false => (quantile(body, 0.005).min(air), quantile(body, 0.995)),
+    };
+    Some(Levels { black, white: if white > black { white } else { black + 1.0 }, air })
+}
+
+/// The box around the body, with a margin of two cells, and the range of its intensities.
 pub(super) fn view(slice: ArrayView2<'_, f32>) -> View {
     let (columns, rows) = slice.dim();
-    let everything = |black, white| View { start: [0, 0], size: [columns, rows], black, white };
-    let sorted = |values: &mut Vec<f32>| values.sort_by(f32::total_cmp);
-    let quantile = |values: &[f32], q: f64| values[((values.len() - 1) as f64 * q).round() as usize];
-    let mut all: Vec<f32> = slice.iter().copied().filter(|v| v.is_finite()).collect();
-    if all.is_empty() {
-        return everything(0.0, 1.0);
-    }
-    sorted(&mut all);
-    let (dark, bright) = (quantile(&all, 0.01), quantile(&all, 0.99));
-    let threshold = dark + 0.1 * (bright - dark);
-    let mut body = Vec::new();
-    let (mut low, mut high) = ([columns, rows], [0, 0]);
-    for ((column, row), &value) in slice.indexed_iter() {
-        if value > threshold {
-            body.push(value);
-            low = [low[0].min(column), low[1].min(row)];
-            high = [high[0].max(column + 1), high[1].max(row + 1)];
-        }
-    }
-    if body.is_empty() {
-        return everything(dark, dark + 1.0);
-    }
-    sorted(&mut body);
-    let (black, white) = if dark < HOUNSFIELD {
-        SOFT_TISSUE
-    } else {
-        (quantile(&body, 0.005).min(threshold), quantile(&body, 0.995))
+    let Some(Levels { black, white, air }) = levels(slice.iter().copied()) else {
+        return View { start: [0, 0], size: [columns, rows], black: 0.0, white: 1.0 };
     };
+    let (mut low, mut high) = ([columns, rows], [0, 0]);
+    for ((column, row), _) in slice.indexed_iter().filter(|(_, value)| value.is_finite() && **value > air) {
+        low = [low[0].min(column), low[1].min(row)];
+        high = [high[0].max(column + 1), high[1].max(row + 1)];
+    }
+    if high == [0, 0] {
+        return View { start: [0, 0], size: [columns, rows], black, white };
+    }
     let start = low.map(|edge| edge.saturating_sub(2));
     let size = [(high[0] + 2).min(columns) - start[0], (high[1] + 2).min(rows) - start[1]];
-    View { start, size, black, white: if white > black { white } else { black + 1.0 } }
+    View { start, size, black, white }
 }
 
 /// Grey levels of the view at `width` x `height` device pixels, indexed `[[row, column]]`, by bilinear

@@ -183,7 +183,7 @@ fn match_files(
     if predictions.is_file() && references.is_file() {
         let case = case_name(predictions).unwrap_or_else(|| predictions.display().to_string());
         let files = CaseFiles {
-            mask: find_mask(references, options)?,
+            mask: mask_of(references, options)?,
             case,
             prediction: predictions.to_owned(),
             reference: references.to_owned(),
@@ -196,7 +196,7 @@ fn match_files(
     for (case, reference) in segmentations(references)? {
         match predicted.remove(&case) {
             Some(prediction) => {
-                let mask = find_mask(&reference, options)?;
+                let mask = mask_of(&reference, options)?;
                 cases.push(CaseFiles { case, prediction, reference, mask });
             }
             None => missing.push(case),
@@ -262,8 +262,11 @@ fn case_name(path: &Path) -> Option<String> {
     single_stem(path.file_name()?.to_str()?).map(str::to_owned)
 }
 
-/// The mask of the case with this reference.
-fn find_mask(reference: &Path, options: &ScoreOptions) -> Result<Option<PathBuf>> {
+/// The mask inside which the case with this reference is scored.
+///
+/// # Errors
+/// Where a folder of masks was named and has none for it.
+pub(crate) fn mask_of(reference: &Path, options: &ScoreOptions) -> Result<Option<PathBuf>> {
     let folder = match &options.masks {
         Masks::None => return Ok(None),
         Masks::Folder(folder) => folder.clone(),

@@ -27,6 +27,7 @@ mod summary;
 mod surface;
 mod table;
 
+pub(crate) use folder::mask_of;
 pub use folder::{evaluate, find_description, find_scheme, inputs};
 pub use overlap::score;
 pub use read::{ScoredCase, ScoredFolder};

@@ -30,15 +30,21 @@ pub struct ScoredCase {
     pub values: Vec<BTreeMap<String, f64>>,
 }
 
+/// What to do about a file that cannot be read.
+const FIX: &str = "score the predictions again with `segen evaluate`";
+
 impl ScoredFolder {
     /// Reads a `summary.json`.
     ///
     /// # Errors
     /// Where the file cannot be read or has another form.
     pub fn read(path: &Path) -> Result<Self> {
-        const FIX: &str = "score the predictions again with `segen evaluate`";
+        Self::of(&files::read_json(path, FIX)?, path)
+    }
+
+    /// The scores that the words of a `summary.json` hold; `path` is what errors name.
+    pub(crate) fn of(summary: &Value, path: &Path) -> Result<Self> {
         let bad = |field: &str, problem: &str| Error::invalid(path, field, problem, FIX);
-        let summary: Value = files::read_json(path, FIX)?;
         let names = summary["region_names"].as_object().ok_or_else(|| bad("region_names", "missing"))?;
         let keys: Vec<&String> = names.keys().collect();
         let regions = names.values().map(|name| name.as_str().unwrap_or_default().to_owned()).collect();

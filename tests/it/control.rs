@@ -9,7 +9,7 @@ use segen::commands::train::{self, Request, Start, TrainResult};
 use segen::config::Config;
 use segen::data::dataset::Dataset;
 use segen::data::phantom::{self, Kind, PhantomOptions};
-use segen::examine::report::{self, Place};
+use segen::examine::report::{self, Options, Place, Source};
 use segen::files::Existing;
 use segen::learn::checkpoint::Checkpoint;
 use segen::learn::control::of_epochs;
@@ -127,9 +127,9 @@ fn a_run_that_follows_a_gap_goes_on_and_is_replayed_to_the_same_bytes() {
     assert!(run.manifest().unwrap().share_clamped.is_some());
 
     let page = folder.path().join("page.html");
-    let folders = std::slice::from_ref(&run.folder);
-    let place = Place::claim(folders, &page, Existing::Refuse).unwrap();
-    report::write(folders, &place, &Silent).unwrap();
+    let source = Source::Folders(vec![run.folder.clone()]);
+    let place = Place::claim(&source, &page, Existing::Refuse).unwrap();
+    report::write(&source, &Options::default(), &place, &Silent).unwrap();
     let html = std::fs::read_to_string(page).unwrap();
     assert!(html.contains("Methods that follow the gap") && html.contains("tumor: gap"));
 

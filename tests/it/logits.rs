@@ -8,7 +8,7 @@ use segen::config::Config;
 use segen::data::dataset::Dataset;
 use segen::data::phantom::{self, Kind, PhantomOptions};
 use segen::examine::logits::{self, CollectOptions, Origin, collect, margins};
-use segen::examine::report::{self, Place};
+use segen::examine::report::{self, Options, Place, Source};
 use segen::files::Existing;
 use segen::network::Mode;
 use segen::predict::windows::{Predictor, WindowOptions};
@@ -155,18 +155,21 @@ fn a_run_records_its_shift_and_reports_it() {
     }
 
     let page = folder.path().join("report.html");
-    let folders = std::slice::from_ref(&run.folder);
-    let place = Place::claim(folders, &page, Existing::Refuse).unwrap();
-    let written = report::write(folders, &place, &Silent).unwrap();
+    let source = Source::Folders(vec![run.folder.clone()]);
+    let place = Place::claim(&source, &page, Existing::Refuse).unwrap();
+    let written = report::write(&source, &Options::default(), &place, &Silent).unwrap();
     let html = std::fs::read_to_string(&written.page).unwrap();
     assert!(html.starts_with("<!DOCTYPE html>") && html.trim_end().ends_with("</html>"));
-    assert!(!html.contains("<script") && !html.contains("href=\"http") && !html.contains("src=\"http"));
+    assert!(
+        html.contains("default-src 'none'") && !html.contains("href=\"http") && !html.contains("src=\"http")
+    );
     for part in ["Loss", "Test cases", "Worst cases", "data:image/png", "shift S1", "crossing rate"] {
         assert!(html.contains(part), "{part}");
     }
     for name in ["training.svg", "training.png", "shift.png", "logits-scatter.svg", "test-worst.png"] {
         assert!(written.figures.join(name).is_file(), "{name}");
     }
-    let nothing = report::write(&[folder.path().join("nothing")], &place, &Silent).unwrap_err().to_string();
+    let nothing = Source::Folders(vec![folder.path().join("nothing")]);
+    let nothing = report::write(&nothing, &Options::default(), &place, &Silent).unwrap_err().to_string();
     assert!(nothing.contains("nothing") && nothing.contains("segen train"), "{nothing}");
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use segen::config::Config;
 use segen::data::dataset::Fold;
+use segen::examine::report::{self, Options, Place, Source};
 use segen::files::{Existing, Outputs};
 use segen::progress::Silent;
 use segen::score::operating::CaseOdds;
@@ -163,9 +164,9 @@ fn cells_run_once_a_failure_stops_nothing_and_a_second_call_mends_it() {
         assert!(sweep_folder.join(name).is_file(), "{name}");
     }
     let page = folder.path().join("page.html");
-    let folders = std::slice::from_ref(&sweep_folder);
-    let place = Place::claim(folders, &page, Existing::Refuse).unwrap();
-    report::write(folders, &place, &Silent).unwrap();
+    let source = Source::Folders(vec![sweep_folder.clone()]);
+    let place = Place::claim(&source, &page, Existing::Refuse).unwrap();
+    report::write(&source, &Options::default(), &place, &Silent).unwrap();
     let html = std::fs::read_to_string(page).unwrap();
     assert!(html.contains("Margin, rare") && html.contains("<svg") && html.contains("8 trainings"));
 }

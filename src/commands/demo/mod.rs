@@ -82,7 +82,8 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<DemoResult> {
     let runs = METHODS.map(|method| folder.join(format!("run-{method}")));
-    let page = report::Place::claim(&runs, &folder.join("report.html"), existing)?;
+    let source = report::Source::Folders(runs.to_vec());
+    let page = report::Place::claim(&source, &folder.join("report.html"), existing)?;
     let overlay = OutputFile::claim("demo", &folder.join("overlay.png"), &[], existing)?;
     let _claim = Claim::take(folder, "segen demo")?;
     let data = folder.join("data").join("Dataset900_Lesions");
@@ -137,7 +138,7 @@ pub fn run(
     let decided = folder.join("decided");
     let workshop = Workshop { dataset: &dataset, folder: &decided, existing, device };
     overlay.write(&workshop.draw(&subjects, overlay.path())?)?;
-    let report = report::write(&runs, &page, progress)?.page;
+    let report = report::write(&source, &report::Options::default(), &page, progress)?.page;
     Ok(DemoResult { rows, arms, overlay: overlay.path().to_owned(), report })
 }
 

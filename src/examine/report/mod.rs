@@ -1,7 +1,7 @@
-//! One page that says what was run and what came out.
+//! One page that says what was found and how good it is, with every scored case to look at.
 //!
-//! The page is a single HTML file: figures are inline SVG, slices are PNG in data addresses, nothing is loaded
-//! from elsewhere and nothing is executed. The figures also lie beside it as SVG and PNG files.
+//! The page is a single HTML file: figures are inline SVG, voxels lie packed in it, and a script of its own draws slices
+//! and sorts tables. Nothing is loaded from elsewhere. The figures also lie beside it as SVG and PNG files.
 
 use std::path::{Path, PathBuf};
 
@@ -13,16 +13,52 @@ use crate::progress::Progress;
 use crate::run::Run;
 use crate::run::folds::CrossValidation;
 
+mod answer;
 mod compare;
 mod control;
+mod data;
 mod folds;
 mod operating;
 mod overlays;
 mod page;
+mod predictions;
 mod run;
+mod subject;
 mod sweep;
+mod viewer;
 
 use page::Page;
+use subject::{Shown, Subject};
+
+pub use predictions::Predictions;
+pub use viewer::ViewerOptions;
+
+/// What a page is about.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Folders of runs, cross-validations and sweeps, told apart by what is in them.
+    Folders(Vec<PathBuf>),
+    /// Folders of label maps, whatever tool has made them.
+    Predictions(Predictions),
+}
+
+/// What a page holds beside words and charts.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Parts that are left out.
+    pub without: Vec<PagePart>,
+    /// How much the viewer may take.
+    pub viewer: ViewerOptions,
+}
+
+/// A part of a page that takes time or room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PagePart {
+    /// The slices of every scored case.
+    Viewer,
+    /// What the data are, and what a check of them finds.
+    Data,
+}
 
 /// What a report left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,50 +77,128 @@ pub struct Place {
     figures: String,
 }
 
+impl Source {
+    /// The files and folders that a report of it reads.
+    fn inputs(&self) -> Result<Vec<PathBuf>> {
+        match self {
+            Self::Folders(folders) => {
+                let all = with_folds(folders)?;
+                Ok(all.iter().flat_map(|folder| Run::at(folder).inputs()).collect())
+            }
+            Self::Predictions(predictions) => Ok(predictions.inputs()),
+        }
+    }
+}
+
 impl Place {
-    /// Claims the place of the report of these runs and sweeps.
+    /// Claims the place of a report.
     ///
     /// # Errors
     /// As [`Outputs::claim`].
-    pub fn claim(folders: &[PathBuf], page: &Path, existing: Existing) -> Result<Self> {
+    pub fn claim(source: &Source, page: &Path, existing: Existing) -> Result<Self> {
         let (folder, name) = split(page)?;
         let stem = page.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let figures = format!("{stem}_figures/");
-        let all = with_folds(folders)?;
-        let inputs: Vec<PathBuf> = all.iter().flat_map(|folder| Run::at(folder).inputs()).collect();
-        let outputs = Outputs::claim("report", folder, &[name.clone(), figures.clone()], &inputs, existing)?;
+        let claimed = [name.clone(), figures.clone()];
+        let outputs = Outputs::claim("report", folder, &claimed, &source.inputs()?, existing)?;
         Ok(Self { outputs, page: name, figures })
     }
 }
 
-/// Writes the report of runs, cross-validations and sweeps (folders, told apart by what is in them) to its place. What is not there yet,
-/// such as logits, is left out.
+/// Writes the report to its place. What is not there yet, such as logits, is left out.
 ///
 /// # Errors
-/// Where a folder is none of these, one of its files is damaged, or the page cannot be written.
-pub fn write(folders: &[PathBuf], place: &Place, progress: &dyn Progress) -> Result<Written> {
-    let mut page = Page::new("segen report");
-    let folders = with_folds(folders)?;
-    progress.begin("writing the report", folders.len() as u64);
-    let runs: Vec<Run> = folders.iter().map(Run::at).filter(Run::exists).collect();
-    if runs.len() > 1 {
-        let mut book = Figures { place, prefix: String::new() };
-        compare::write(&mut page, &runs, &mut book)?;
+/// Where a folder is none of those that [`Source`] names, one of its files is damaged, or the page cannot be written.
+pub fn write(source: &Source, options: &Options, place: &Place, progress: &dyn Progress) -> Result<Written> {
+    let page = match source {
+        Source::Folders(folders) => of_folders(folders, options, place, progress)?,
+        Source::Predictions(predictions) => predictions::write(predictions, options, progress)?,
+    };
+    let written = place.outputs.write(&place.page, None, bytes_of(page.finish().as_bytes()))?;
+    Ok(Written { page: written, figures: place.outputs.path(place.figures.trim_end_matches('/')) })
+}
+
+/// The answer, the cases, then all that is known of every run, and the data.
+fn of_folders(
+    folders: &[PathBuf],
+    options: &Options,
+    place: &Place,
+    progress: &dyn Progress,
+) -> Result<Page> {
+    // Runs and cross-validations that were named; a cross-validation is one network, its folds stand further below.
+    let (mut subjects, mut subject_folders) = (Vec::new(), Vec::new());
+    for folder in folders.iter().filter(|folder| !is_sweep(folder)) {
+        subjects.push(match CrossValidation::find(folder)? {
+            Some(all) => {
+                all.finished()?;
+                Subject::of_folds(&all)?
+            }
+            None => {
+                let run = Run::at(folder);
+                run::refuse_others(&run)?;
+                Subject::of_run(&run)?
+            }
+        });
+        subject_folders.push(folder.as_path());
     }
-    for (number, folder) in folders.iter().enumerate() {
-        let mut book = Figures { place, prefix: prefix(folder, number, folders.len()) };
+    subject::name_apart(&mut subjects, &subject_folders);
+    let shown =
+        if options.without.contains(&PagePart::Viewer) { Vec::new() } else { subject::shown(&subjects) };
+    let mut page = Page::new(&title(folders));
+    answer::write(&mut page, &subjects, &subject_folders, &shown)?;
+    if subjects.len() > 1 {
+        let mut book = Figures { place, prefix: String::new() };
+        compare::write(&mut page, &subjects, &subject_folders, &mut book)?;
+    }
+    cases(&mut page, &subjects, &shown, options, progress)?;
+    let all = with_folds(folders)?;
+    progress.begin("writing the report", all.len() as u64);
+    for (number, folder) in all.iter().enumerate() {
+        let mut book = Figures { place, prefix: prefix(folder, number, all.len()) };
+        // Folds of a cross-validation are no column of their own.
+        let column = subject_folders.iter().position(|known| *known == folder.as_path());
+        let links = column.map(|column| (column, &shown[..]));
         if is_sweep(folder) {
             sweep::write(&mut page, folder, &mut book)?;
         } else if let Some(all) = CrossValidation::find(folder)? {
-            folds::write(&mut page, &all)?;
+            folds::write(&mut page, &all, links)?;
         } else {
-            run::write(&mut page, &Run::at(folder), &mut book, progress)?;
+            run::write(&mut page, &Run::at(folder), links, &mut book, progress)?;
         }
         progress.advance(1);
     }
     progress.end();
-    let written = place.outputs.write(&place.page, None, bytes_of(page.finish().as_bytes()))?;
-    Ok(Written { page: written, figures: place.outputs.path(place.figures.trim_end_matches('/')) })
+    if !options.without.contains(&PagePart::Data) {
+        data::of_runs(&mut page, &all, progress)?;
+    }
+    Ok(page)
+}
+
+/// The cases as slices, where they are wanted and there are some.
+fn cases(
+    page: &mut Page,
+    subjects: &[Subject],
+    shown: &[Shown],
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<()> {
+    if options.without.contains(&PagePart::Viewer) || subjects.iter().all(|subject| subject.main().is_none())
+    {
+        return Ok(());
+    }
+    page.section("Cases");
+    viewer::write(page, subjects, shown, &options.viewer, progress)
+}
+
+/// What the page is called in a browser's list.
+fn title(folders: &[PathBuf]) -> String {
+    let names: Vec<String> = folders.iter().map(|folder| subject::name_of(folder)).collect();
+    match &names[..] {
+        [first, second, third, more @ ..] if !more.is_empty() => {
+            format!("Report on {first}, {second}, {third} and {} more", more.len())
+        }
+        names => format!("Report on {}", names.join(", ")),
+    }
 }
 
 /// The folders; after each cross-validation the runs of its folds.

@@ -1,6 +1,7 @@
 //! One run: what it was, its curves, its scores, its logits.
 
-use super::page::{Page, number, texts};
+use super::page::{Link, Page, number, texts};
+use super::subject::{Kind, Shown, Subject, link, mean_dice};
 use super::{Figures, control, operating, overlays};
 use crate::config::Config;
 use crate::examine::logits;
@@ -25,12 +26,11 @@ const COLUMNS: [(&str, &str); 7] = [
     ("lesion PRC", "LesionPrecision"),
 ];
 
-pub(super) fn write(
-    page: &mut Page,
-    run: &Run,
-    figures: &mut Figures<'_>,
-    progress: &dyn Progress,
-) -> Result<()> {
+/// The column of a run in the viewer, and what is shown there.
+pub(super) type Links<'a> = Option<(usize, &'a [Shown])>;
+
+/// Refuses what is no run with a record of its training.
+pub(super) fn refuse_others(run: &Run) -> Result<()> {
     if !run.exists() {
         return Err(Error::invalid(
             &run.folder,
@@ -39,15 +39,25 @@ pub(super) fn write(
             "name the folder that was given to `segen train -o` or `segen sweep -o`",
         ));
     }
-    exported::refuse(run, "record of its training")?;
+    exported::refuse(run, "record of its training")
+}
+
+pub(super) fn write(
+    page: &mut Page,
+    run: &Run,
+    links: Links<'_>,
+    figures: &mut Figures<'_>,
+    progress: &dyn Progress,
+) -> Result<()> {
+    refuse_others(run)?;
     let record = Record::open(run)?;
     page.section(&format!("Run {}", run.folder.display()));
     what(page, &record)?;
     let classes = &record.labels.names;
     // With `fold = all` the cases that are validated are those that are trained on.
-    let (title, validated) = match record.split.held_out().is_empty() {
-        false => ("Validation cases", "validation cases"),
-        true => ("Training cases, no estimate for others", "cases that were trained on"),
+    let validated = match record.split.held_out().is_empty() {
+        false => "validation cases",
+        true => "cases that were trained on",
     };
     let events = run.path("events.jsonl");
     let events = if events.is_file() { read_events(&events)? } else { Vec::new() };
@@ -61,16 +71,20 @@ pub(super) fn write(
         figures.chart(page, "shift", caption, &shift_panels(&events, classes), 2)?;
         control::write(page, &events, classes, figures)?;
     }
-    for (part, title) in [("test", "Test cases"), ("validation", title), ("train", "Training cases")] {
-        let path = run.path(part).join("summary.json");
-        if path.is_file() {
-            let folder = ScoredFolder::read(&path)?;
-            let title = if folder.trained_on { "Training cases, no estimate for new ones" } else { title };
-            scores(page, title, &folder);
-            if part != "train" && !folder.cases.is_empty() {
-                overlays::write(page, &record, part, &folder, figures)?;
-                per_case(page, &folder);
-            }
+    let subject = Subject::of_run(run)?;
+    for (number, part) in subject.parts.iter().enumerate() {
+        let title = match part.kind {
+            Kind::Test => "Test cases",
+            Kind::HeldOut => "Validation cases",
+            Kind::Given => "Cases",
+            Kind::TrainedOn => "Training cases, no estimate for new ones",
+        };
+        scores(page, title, &part.scored);
+        // Of training cases that are no substitute for held-out ones the means will do.
+        let beside = part.kind == Kind::TrainedOn && number > 0;
+        if !beside && !part.scored.cases.is_empty() {
+            overlays::write(page, part, figures)?;
+            per_case(page, &part.scored, |case| link(links?.1, links?.0, number, case));
         }
     }
     operating::write(page, run, figures)?;
@@ -195,7 +209,8 @@ fn shift_panels(events: &[Event], classes: &[String]) -> Vec<Panel> {
     classes.iter().enumerate().map(panel).collect()
 }
 
-fn value(values: &std::collections::BTreeMap<String, f64>, key: &str) -> Option<f64> {
+/// A value by its key, or by what its key begins with.
+pub(super) fn value(values: &std::collections::BTreeMap<String, f64>, key: &str) -> Option<f64> {
     // The tolerance of the surface Dice is part of its key.
     values.iter().find(|(k, _)| *k == key || (key.ends_with('@') && k.starts_with(key))).map(|(_, v)| *v)
 }
@@ -221,15 +236,16 @@ pub(super) fn scores(page: &mut Page, title: &str, folder: &ScoredFolder) {
     page.table(&heading, &rows, 1);
 }
 
-pub(super) fn per_case(page: &mut Page, folder: &ScoredFolder) {
+pub(super) fn per_case(page: &mut Page, folder: &ScoredFolder, link: impl Fn(usize) -> Option<Link>) {
     let mut heading = texts(["case", "region"]);
     heading.extend(COLUMNS.map(|(heading, _)| heading.to_owned()));
-    heading.extend(texts(["lesions", "found in all"]));
-    let mut ranked: Vec<_> = folder.cases.iter().collect();
-    let rank = |case| overlays::mean_dice(case).unwrap_or(f64::INFINITY);
-    ranked.sort_by(|a, b| rank(a).total_cmp(&rank(b)));
-    let mut rows = Vec::new();
-    for case in ranked {
+    heading.extend(texts(["lesions", "predicted"]));
+    let mut ranked: Vec<usize> = (0..folder.cases.len()).collect();
+    let rank = |case: usize| mean_dice(&folder.cases[case]).unwrap_or(f64::INFINITY);
+    ranked.sort_by(|a, b| rank(*a).total_cmp(&rank(*b)));
+    let (mut rows, mut links) = (Vec::new(), Vec::new());
+    for place in ranked {
+        let case = &folder.cases[place];
         for (region, values) in case.values.iter().enumerate() {
             let mut row = vec![case.case.clone(), folder.regions[region].clone()];
             row.extend(COLUMNS.map(|(_, key)| number(value(values, key))));
@@ -237,10 +253,15 @@ pub(super) fn per_case(page: &mut Page, folder: &ScoredFolder) {
                 row.push(values.get(key).map_or("-".to_owned(), |count| format!("{count:.0}")));
             }
             rows.push(row);
+            links.push(link(place));
         }
     }
     page.heading("Every case, the worst first");
-    page.table(&heading, &rows, 2);
+    page.table_of_cases(&heading, &rows, 2, &links);
+    page.quiet(
+        "A dash: not defined, as precision is where nothing was predicted. Lesions: connected components of the reference \
+         and of the prediction.",
+    );
 }
 
 fn show_logits(page: &mut Page, run: &Run, figures: &mut Figures<'_>) -> Result<()> {
