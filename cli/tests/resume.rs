@@ -15,7 +15,15 @@ const STEPS: u64 = 30;
 fn train(dataset: &Path, run: &Path, cache: &Path, threads: usize) -> Command {
     let mut command = segen();
     command.arg("train").arg(dataset).arg("-o").arg(run).arg("--cache").arg(cache);
-    command.args(["--threads", &threads.to_string(), "--steps", &STEPS.to_string(), "--seed", "3"]);
+    command.args([
+        "--threads",
+        &threads.to_string(),
+        "--steps",
+        &STEPS.to_string(),
+        "--seed",
+        "3",
+        "--tensorboard",
+    ]);
     for set in [
         "plan.patch=[16, 16, 16]",
         "plan.batch=2",
@@ -42,6 +50,23 @@ fn final_bytes(run: &Path) -> Vec<Vec<u8>> {
 fn scores(run: &Path) -> serde_json::Value {
     let text = std::fs::read_to_string(run.join("validation/summary.json")).unwrap();
     serde_json::from_str::<serde_json::Value>(&text).unwrap()["mean"].clone()
+}
+
+/// The steps of all records of a run's file for TensorBoard after the first, which has its version.
+fn tensorboard_steps(run: &Path) -> Vec<u64> {
+    let bytes = std::fs::read(run.join("events.out.tfevents.segen")).unwrap();
+    let (mut at, mut steps) = (0, Vec::new());
+    while at < bytes.len() {
+        let length = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+        // Length, its sum, the message, its sum; the message: a time of 9 bytes, the step unless it is 0.
+        let message = &bytes[at + 12..at + 12 + length];
+        let step = message[10..].iter().take_while(|byte| **byte > 127).count() + 1;
+        let step = (0..step).rev().fold(0, |step, i| step << 7 | u64::from(message[10 + i] & 127));
+        steps.push(if message[9] == 0x10 { step } else { 0 });
+        at += length + 16;
+    }
+    assert_eq!(at, bytes.len(), "every record is whole");
+    steps.split_off(1)
 }
 
 #[test]
@@ -84,9 +109,12 @@ fn killed_runs_resume_to_the_same_bytes_and_threads_do_not_matter() {
         assert_eq!(final_bytes(&whole), final_bytes(&run), "round {round}");
         assert_eq!(scores(&whole), scores(&run));
         let events = std::fs::read_to_string(run.join("events.jsonl")).unwrap();
+        let events: Vec<serde_json::Value> =
+            events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let all: Vec<u64> = events.iter().map(|event| event["step"].as_u64().unwrap()).collect();
+        assert_eq!(tensorboard_steps(&run), all, "TensorBoard's file says the same");
         let steps: Vec<u64> = events
-            .lines()
-            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .iter()
             .filter(|event| event["event"] == "step")
             .map(|event| event["step"].as_u64().unwrap())
             .collect();

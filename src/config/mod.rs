@@ -64,6 +64,9 @@ pub struct Config {
     pub fraction_mode: FractionMode,
     /// Whether details follow the programs that were released with the papers: see [`published`].
     pub published: bool,
+    /// Whether events are also written for TensorBoard.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tensorboard: bool,
     /// Where weights begin.
     #[serde(skip_serializing_if = "InitConfig::is_off")]
     pub init: InitConfig,
@@ -107,6 +110,7 @@ impl Default for Config {
             fraction: 1.0,
             fraction_mode: FractionMode::Random,
             published: false,
+            tensorboard: false,
             init: InitConfig::default(),
             schedule: Schedule::default(),
             optimiser: Optimiser::default(),

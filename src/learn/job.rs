@@ -101,6 +101,7 @@ impl<'a> Job<'a> {
             steps_per_epoch: self.config.schedule.steps_per_epoch,
             patience: self.config.schedule.patience,
             checkpoint: &self.config.checkpoint,
+            tensorboard: self.config.tensorboard.then_some(self.classes),
             run: self.run,
             state,
         };

@@ -42,6 +42,8 @@ pub struct Training<'a> {
     pub patience: Option<u64>,
     /// When checkpoints are written beside those of best epochs and of the end.
     pub checkpoint: &'a CheckpointConfig,
+    /// Names of the classes, background first, where events are written for TensorBoard too.
+    pub tensorboard: Option<&'a [String]>,
     /// Where results go; already set up.
     pub run: &'a Run,
 }
@@ -127,6 +129,9 @@ impl Training<'_> {
     pub fn run(mut self, progress: &dyn Progress) -> Result<Outcome> {
         let planned = self.state.history.planned_steps;
         let mut events = Events::open(self.run, self.state.step)?;
+        if let Some(classes) = self.tensorboard {
+            events = events.with_tensorboard(self.run, classes)?;
+        }
         let mut session = Session::begin(&self.state);
         self.steer();
         let mut clock = Clock::default();

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Run;
+use super::tensorboard::EventFile;
 use crate::files::write_atomically;
 use crate::{Error, Result};
 
@@ -197,6 +198,7 @@ pub struct Strength {
 pub struct Events {
     path: PathBuf,
     file: File,
+    tensorboard: Option<EventFile>,
 }
 
 /// All that a resumed run must know of a line.
@@ -226,7 +228,17 @@ impl Events {
         }
         let file =
             File::options().create(true).append(true).open(&path).map_err(|e| Error::io("open", &path, e))?;
-        Ok(Self { path, file })
+        Ok(Self { path, file, tensorboard: None })
+    }
+
+    /// Writes the same for TensorBoard, with what the file holds already; `classes` are the names of the classes,
+    /// background first.
+    ///
+    /// # Errors
+    /// Where a file cannot be read or written.
+    pub fn with_tensorboard(mut self, run: &Run, classes: &[String]) -> Result<Self> {
+        self.tensorboard = Some(EventFile::open(run, &read_events(&self.path)?, classes)?);
+        Ok(self)
     }
 
     /// Appends one event.
@@ -236,7 +248,11 @@ impl Events {
     pub fn record(&mut self, event: &Event) -> Result<()> {
         let line = serde_json::to_string(event)
             .unwrap_or_else(|error| unreachable!("an event is plain data with text for keys: {error}"));
-        self.file.write_all(format!("{line}\n").as_bytes()).map_err(|e| Error::io("write", &self.path, e))
+        self.file.write_all(format!("{line}\n").as_bytes()).map_err(|e| Error::io("write", &self.path, e))?;
+        match &mut self.tensorboard {
+            Some(file) => file.record(event),
+            None => Ok(()),
+        }
     }
 }
 
@@ -306,5 +322,33 @@ mod tests {
         events.record(&read[3]).unwrap();
         let kept: Vec<&str> = EARLIER.lines().take(4).collect();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", kept.join("\n")));
+    }
+
+    #[test]
+    fn the_page_on_loggers_names_events_and_fields_that_there_are() {
+        let page = include_str!("../../docs/loggers.md");
+        let events = [Event::Step(StepEvent::default()), Event::Epoch(EpochEvent::default())];
+        let events = events.map(|event| serde_json::to_value(event).unwrap());
+        let mut found = Vec::new();
+        // event["validation"]["mean_dice"] is a path in one of them.
+        for path in page.split("event[\"").skip(1) {
+            let path = path.split("\"]").take_while(|part| !part.contains([' ', ',', '\n', ')', '}']));
+            let path: Vec<&str> = path.map(|part| part.trim_start_matches("[\"")).collect();
+            let there =
+                |event: &&serde_json::Value| path.iter().try_fold(*event, |at, key| at.get(key)).is_some();
+            assert!(events.iter().any(|event| there(&event)), "{path:?}");
+            found.push(path.join("."));
+        }
+        for path in ["event", "step", "train_loss", "validation.mean_dice"] {
+            assert!(found.iter().any(|known| known == path), "{path}: {found:?}");
+        }
+        for name in page.split("event[\"event\"] == \"").skip(1) {
+            let name = name.split('"').next().unwrap();
+            assert!(events.iter().any(|event| event["event"] == name), "{name}");
+        }
+        let keys = page.split("for key in (").nth(1).unwrap().split(')').next().unwrap();
+        for key in keys.split(", ").map(|key| key.trim_matches('"')) {
+            assert!(events[0][key].is_number(), "{key}");
+        }
     }
 }

@@ -20,6 +20,7 @@ pub use events::{Event, Events, read_events};
 
 pub mod folds;
 pub mod record;
+pub(crate) mod tensorboard;
 
 mod claim;
 mod data;
@@ -186,7 +187,7 @@ impl Run {
 pub const INITIAL: &str = "initial.safetensors";
 
 /// Files and folders of a run.
-const PARTS: [&str; 19] = [
+const PARTS: [&str; 20] = [
     INITIAL,
     "initial.json",
     "data.json",
@@ -198,6 +199,7 @@ const PARTS: [&str; 19] = [
     "config.toml",
     "run.json",
     "events.jsonl",
+    tensorboard::FILE,
     "progress.png",
     "result.json",
     "policy.png",

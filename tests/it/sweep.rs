@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use segen::config::Config;
 use segen::data::dataset::Fold;
-use segen::examine::report::{self, Options, Place, Source};
 use segen::files::{Existing, Outputs};
 use segen::progress::Silent;
 use segen::score::operating::CaseOdds;
@@ -93,7 +92,7 @@ END
 #[cfg(unix)]
 #[test]
 fn cells_run_once_a_failure_stops_nothing_and_a_second_call_mends_it() {
-    use segen::examine::report::{self, Place};
+    use segen::examine::report::{self, Options, Place, Source};
     use segen::sweep::Outcome;
     let folder = tempfile::tempdir().unwrap();
     let executable = command(folder.path());

@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// Channel that is shown; others only where there is room [default: the first]
     #[arg(long, value_name = "NAME")]
     channel: Option<String>,
+    /// Also write the scalars of every run for TensorBoard, into DIR/RUN/
+    #[arg(long, value_name = "DIR", conflicts_with = "predictions")]
+    tensorboard: Option<PathBuf>,
     /// Leave a part of the page out
     #[arg(long, value_enum, value_name = "PART", num_args = 1..)]
     without: Vec<Without>,
@@ -72,9 +75,18 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
         viewer: ViewerOptions { megabytes: args.megabytes, channel: args.channel },
     };
     let place = Place::claim(&source, &args.output, args.existing.existing())?;
+    let scalars = match (&args.tensorboard, &source) {
+        (Some(folder), Source::Folders(runs)) => {
+            report::write_tensorboard(runs, folder, args.existing.existing())?
+        }
+        _ => Vec::new(),
+    };
     let written = report::write(&source, &options, &place, output)?;
     if output.json() {
-        output.data(&serde_json::json!({ "page": written.page, "figures": written.figures }).to_string());
+        output.data(
+            &serde_json::json!({ "page": written.page, "figures": written.figures, "tensorboard": scalars })
+                .to_string(),
+        );
     } else {
         output.data(&written.page.display().to_string());
     }

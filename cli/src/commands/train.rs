@@ -78,6 +78,9 @@ pub(crate) struct Args {
     /// instructions for it
     #[arg(long, value_name = "P", value_parser = PossibleValuesParser::new(Precision::NAMES))]
     precision: Option<String>,
+    /// Also write scalars for TensorBoard, into RUN/events.out.tfevents.segen
+    #[arg(long)]
+    tensorboard: bool,
     /// Folder for prepared samples; beside the run when left out
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
@@ -243,6 +246,7 @@ impl Args {
         add("schedule.epochs", self.epochs.map(|v| v.to_string()));
         add("schedule.time_budget_seconds", self.time_budget.map(|v| format!("{v:?}")));
         add("kernels.precision", self.precision.as_ref().map(|name| format!("{name:?}")));
+        add("tensorboard", self.tensorboard.then(|| "true".to_owned()));
         add("schedule.patience", self.patience.map(|v| v.to_string()));
         sets
     }

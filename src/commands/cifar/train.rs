@@ -156,6 +156,7 @@ impl Cifar<'_> {
             steps_per_epoch,
             patience: None,
             checkpoint: &CheckpointConfig::default(),
+            tensorboard: None,
             run,
         };
         training.run(progress)

@@ -25,12 +25,14 @@ mod predictions;
 mod run;
 mod subject;
 mod sweep;
+mod tensorboard;
 mod viewer;
 
 use page::Page;
 use subject::{Shown, Subject};
 
 pub use predictions::Predictions;
+pub use tensorboard::write_tensorboard;
 pub use viewer::ViewerOptions;
 
 /// What a page is about.
