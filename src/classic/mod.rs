@@ -7,13 +7,18 @@
 //! Every method is one file or folder with one function from a [`Region`] and its settings to probabilities. Formulas
 //! and defaults are those of the papers that each file names; what is chosen on training cases is chosen by the fit.
 
+mod arrays;
 pub mod chan_vese;
 mod edges;
+pub mod features;
+pub mod forest;
+pub mod fusion;
 pub mod graph_cut;
 pub mod intensity;
 pub mod level_set;
 pub mod mrf;
 pub mod resolve;
+pub mod sparse;
 pub mod stencil;
 
 use ndarray::{Array4, ArrayView4};

@@ -8,6 +8,7 @@ mod check;
 mod cifar;
 mod classical_energy;
 mod class_specific;
+mod classical_learned;
 mod config;
 mod control;
 mod dataset;
