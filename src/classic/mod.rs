@@ -9,6 +9,7 @@
 
 mod arrays;
 pub mod chan_vese;
+pub mod edges;
 mod edges;
 pub mod features;
 pub mod forest;
@@ -18,6 +19,7 @@ pub mod intensity;
 pub mod level_set;
 pub mod mrf;
 pub mod resolve;
+pub mod snake;
 pub mod sparse;
 pub mod stencil;
 

@@ -81,6 +81,9 @@ impl Grid {
 
     /// The voxels within `radius` voxels, along each axis, of one that has another side than a face neighbour.
     pub fn band(&self, inside: &[bool], radius: usize) -> Vec<u32> {
+        if self.is_empty() {
+            return Vec::new();
+        }
         let mut near = vec![0_u8; self.len()];
         for axis in (0..3).filter(|&axis| self.shape[axis] > 1) {
             let step = self.steps[axis];

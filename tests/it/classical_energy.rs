@@ -12,6 +12,10 @@ use segen::classic::graph_cut::minimise;
 use segen::classic::intensity::{Component, Intensity, Mixture};
 use segen::classic::level_set::{BAND, Front};
 use segen::classic::mrf::{Field, Model};
+use segen::classic::snake::fill::fill;
+use segen::classic::snake::flow::flow;
+use segen::classic::snake::mesh::Springs;
+use segen::classic::snake::surface::{Mesh, surface};
 use segen::classic::stencil::Grid;
 use serde_json::Value;
 
@@ -362,5 +366,106 @@ fn the_random_field_learns_as_in_numpy() {
             assert!((component.mean[0] - mean).abs() < 1e-3, "{} and {mean}", component.mean[0]);
             assert!((component.covariance[0].sqrt() - deviation).abs() < 1e-3);
         }
+    }
+}
+
+#[test]
+fn the_gradient_vector_flow_is_that_of_a_direct_solution() {
+    let (shape, spacing, expected) = ([8, 7, 6], [1.0, 1.0, 2.0], &reference()["flow"]);
+    let edge = places(shape).map(|[x, y, z]| {
+        let away = [x as f64 - 3.0, y as f64 - 3.0, 2.0 * (z as f64 - 2.0)];
+        let r = away.iter().map(|d| d * d).sum::<f64>().sqrt();
+        (-(r - 2.0).powi(2)).exp() as f32
+    });
+    let found = flow(&edge.collect::<Vec<_>>(), &Grid::new(shape, spacing), 0.2);
+    for (point, values) in
+        expected["points"].as_array().unwrap().iter().zip(expected["values"].as_array().unwrap())
+    {
+        let p = integers::<usize>(point);
+        let i = (p[0] * 7 + p[1]) * 6 + p[2];
+        for (field, value) in found.iter().zip(numbers(values)) {
+            assert!((f64::from(field[i]) - value).abs() < 1e-4, "{p:?}: {} and {value}", field[i]);
+        }
+    }
+    let squares: f64 = found.iter().flatten().map(|&v| f64::from(v).powi(2)).sum();
+    assert!((squares / expected["squares"].as_f64().unwrap() - 1.0).abs() < 1e-3);
+    let still = flow(&[0.5; 336], &Grid::new(shape, spacing), 0.2);
+    assert!(still.iter().flatten().all(|&v| v == 0.0));
+}
+
+#[test]
+fn tension_and_stiffness_relax_a_ring_and_an_icosahedron_as_dense_matrices_do() {
+    let expected = &reference()["relaxation"];
+    let ring: Vec<[f64; 3]> = (0..16)
+        .map(|k| {
+            let t = std::f64::consts::TAU * f64::from(k) / 16.0;
+            [10.0 + 5.0 * t.cos(), 8.0 + 3.0 * t.sin() + 0.5 * (3.0 * t).cos(), 0.0]
+        })
+        .collect();
+    let pairs = (0..16_u32).flat_map(|i| [[i, (i + 1) % 16], [(i + 1) % 16, i]]).collect();
+    let springs = Springs::new(16, pairs, 1.0);
+    let mut points = ring;
+    for times in 1..=10 {
+        let wanted = points.clone();
+        springs.relax(&mut points, &wanted, 2.0, 0.2, 0.1);
+        let name = match times {
+            1 => "ring",
+            10 => "ring after ten",
+            _ => continue,
+        };
+        for (point, values) in points.iter().zip(expected[name].as_array().unwrap()) {
+            for (found, value) in point.iter().zip(numbers(values)) {
+                assert!((found - value).abs() < 1e-7, "{found} and {value}");
+            }
+        }
+    }
+    let golden = (1.0 + 5.0_f64.sqrt()) / 2.0;
+    let length = (1.0 + golden * golden).sqrt();
+    let mut points: Vec<[f64; 3]> = Vec::new();
+    for (a, b) in [(1.0, golden), (1.0, -golden), (-1.0, golden), (-1.0, -golden)] {
+        points.extend([[0.0, a, b], [a, b, 0.0], [b, 0.0, a]].map(|p| p.map(|x| x / length)));
+    }
+    let near = |p: &[f64; 3], q: &[f64; 3]| (0..3).map(|a| (p[a] - q[a]).powi(2)).sum::<f64>() < 1.2;
+    let all = (0..12_u32).flat_map(|i| (0..12_u32).map(move |j| [i, j]));
+    let pairs = all.filter(|[i, j]| i != j && near(&points[*i as usize], &points[*j as usize])).collect();
+    let wanted = points.clone();
+    Springs::new(12, pairs, 1.0 / 6.0).relax(&mut points, &wanted, 0.3, 0.4, 0.2);
+    for point in points {
+        let radius = point.iter().map(|x| x * x).sum::<f64>().sqrt();
+        assert!((radius - expected["icosahedron"].as_f64().unwrap()).abs() < 1e-9, "{radius}");
+    }
+}
+
+#[test]
+fn the_surface_of_a_ball_is_closed_and_as_large_as_it_should_be() {
+    for (name, shape, spacing) in
+        [("nets", [25, 25, 25], [1.0, 1.0, 1.0]), ("nets_thick", [25, 25, 15], [1.0, 1.0, 2.0])]
+    {
+        let centre = shape.map(|n| (n / 2) as f64);
+        let r = |p: [usize; 3]| {
+            (0..3).map(|a| ((p[a] as f64 - centre[a]) * spacing[a]).powi(2)).sum::<f64>().sqrt()
+        };
+        let field: Vec<f32> = places(shape).map(|p| (10.0 - r(p)) as f32).collect();
+        let grid = Grid::new(shape, spacing);
+        let Mesh { vertices, triangles } = surface(&field, &grid);
+        let expected = &reference()[name];
+        assert_eq!(vertices.len() as u64, expected["vertices"].as_u64().unwrap());
+        assert_eq!(triangles.len() as u64, expected["triangles"].as_u64().unwrap());
+        let sides = triangles.iter().flat_map(|&[a, b, c]| [[a, b], [b, c], [c, a]]);
+        let mut edges: Vec<_> = sides.map(|[a, b]| [a.min(b), a.max(b)]).collect();
+        edges.sort_unstable();
+        edges.dedup();
+        assert_eq!(vertices.len() + triangles.len() - edges.len(), 2);
+        let mesh = Mesh { vertices, triangles };
+        let close = |found: f64, name: &str| {
+            let value = expected[name].as_f64().unwrap();
+            assert!((found / value - 1.0).abs() < 1e-6, "{name} {found} and {value}");
+        };
+        close(mesh.volume(), "volume");
+        close(mesh.area(), "area");
+        // Filled, it is the ball again, but for voxels on the surface itself.
+        let filled = fill(&mesh, &grid);
+        let wrong = filled.iter().zip(&field).filter(|(inside, depth)| **inside != (**depth > 0.0));
+        assert!(wrong.clone().all(|(_, depth)| depth.abs() < 0.1), "{:?}", wrong.count());
     }
 }

@@ -7,6 +7,7 @@ mod augment;
 mod check;
 mod cifar;
 mod classical_energy;
+mod classical_surfaces;
 mod class_specific;
 mod classical_learned;
 mod config;

@@ -270,7 +270,8 @@ impl<const N: usize> Network<N> {
                 let up = self.neighbour(p, d);
                 let other = &mut self.nodes[up as usize].residual[d ^ 1];
                 *other -= sign * amount;
-                if if sign > 0 { *other == 0 } else { own == 0 } {
+                let spent = if sign > 0 { *other } else { own };
+                if spent == 0 {
                     self.cut_off(p);
                 }
                 p = up;
