@@ -1,5 +1,5 @@
 //! Processor seconds of classical methods: `cargo bench --bench classical_learned -- NAME`, one line of JSON.
-//! `tests/reference/time_classical.py` runs it in turns with other programs, on the same data.
+//! `tests/reference/time_classical_learned.py` runs it in turns with other programs, on the same data.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 

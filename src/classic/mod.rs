@@ -10,7 +10,6 @@
 mod arrays;
 pub mod chan_vese;
 pub mod edges;
-mod edges;
 pub mod features;
 pub mod forest;
 pub mod fusion;

@@ -13,7 +13,7 @@
 
 mod field;
 
-use ndarray::{Array4, ArrayView4, Axis};
+use ndarray::ArrayView4;
 use rayon::prelude::*;
 
 use super::intensity::{Density, Intensity, Mixture, Moments, is_constant};
@@ -247,6 +247,8 @@ fn interleaved(images: ArrayView4<'_, f32>) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use ndarray::{Array4, Axis};
+
     use super::*;
     use crate::classic::intensity::Component;
     use crate::classic::resolve::labels;

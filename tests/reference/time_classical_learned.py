@@ -1,7 +1,7 @@
 """Processor seconds of the classical methods and of other programs on the same data, in turns, one thread each.
 
 Run from the root of the repository, with the benchmark that `cargo bench --no-run` names:
-    python tests/reference/time_classical.py PATH/classical_learned-HASH forest joint staple
+    python tests/reference/time_classical_learned.py PATH/classical_learned-HASH forest joint staple
 """
 
 import json
