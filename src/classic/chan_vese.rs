@@ -183,7 +183,11 @@ impl Surface<'_> {
                     (own[0], own[length + 1]) = (now[0], now[length - 1]);
                     force_of(evidence, &means, first, force);
                     let (own, force) = (&own[..], &force[..]);
-                    vectorised(|| row.advance(&mut *next, own, beside, force));
+                    if rows[0] == 1 {
+                        vectorised(|| row.advance::<1>(&mut *next, own, beside, force));
+                    } else {
+                        vectorised(|| row.advance::<0>(&mut *next, own, beside, force));
+                    }
                     for ((next, &now), &free) in next.iter_mut().zip(now).zip(domain) {
                         *next = if free { *next } else { now };
                         changed |= (*next > 0.0) != (now > 0.0);
@@ -253,9 +257,9 @@ impl Row {
         Self { mu, per, per_square: axes.map(square) }
     }
 
-    /// `own` has one voxel more at each end.
+    /// `own` has one voxel more at each end. Axes before `FIRST` have one voxel.
     #[inline(always)]
-    fn advance(self, next: &mut [f64], own: &[f64], beside: [&[f64]; 4], force: &[f64]) {
+    fn advance<const FIRST: usize>(self, next: &mut [f64], own: &[f64], beside: [&[f64]; 4], force: &[f64]) {
         let n = next.len();
         let [a, b, c, d] = beside.map(|row| &row[..n]);
         let (behind, here, ahead, force) = (&own[..n], &own[1..n + 1], &own[2..n + 2], &force[..n]);
@@ -263,17 +267,19 @@ impl Row {
             let phi = here[z];
             let pairs = [(a[z], b[z]), (c[z], d[z]), (behind[z], ahead[z])];
             let mut squares = [0.0; 3];
-            for axis in 0..3 {
+            for axis in FIRST..3 {
                 let slope = (pairs[axis].1 - pairs[axis].0) * (0.5 * self.per[axis]);
                 squares[axis] = slope * slope;
             }
             let (mut pull, mut weight) = (0.0, 0.0);
-            for axis in 0..3 {
+            for axis in FIRST..3 {
                 let others = 1e-16 + squares[(axis + 1) % 3] + squares[(axis + 2) % 3];
                 let (behind, ahead) = pairs[axis];
                 let (back, forth) = ((phi - behind) * self.per[axis], (ahead - phi) * self.per[axis]);
-                let back = self.per_square[axis] / (others + back * back).sqrt();
-                let forth = self.per_square[axis] / (others + forth * forth).sqrt();
+                // One division for both: 1 / a = b / (a b).
+                let (a, b) = ((others + back * back).sqrt(), (others + forth * forth).sqrt());
+                let share = self.per_square[axis] / (a * b);
+                let (back, forth) = (share * b, share * a);
                 pull += behind * back + ahead * forth;
                 weight += back + forth;
             }
