@@ -25,6 +25,7 @@ mod phantom;
 mod plan;
 mod policy;
 mod predict;
+mod register;
 mod report;
 mod sweep;
 mod train;
@@ -75,6 +76,8 @@ pub(crate) enum Command {
     Evaluate(evaluate::Args),
     /// See how far the logits of unseen voxels have shifted, per class
     Logits(logits::Args),
+    /// Bring one scan onto another, with labels and the maps in both directions
+    Register(register::Args),
     /// Train (method, policy) pairs x fractions x folds x seeds and print the table
     Sweep(sweep::Args),
     /// Make one self-contained HTML page of runs and sweeps
@@ -112,6 +115,7 @@ impl Command {
             Self::Crf(args) => crf::run(args, output),
             Self::Evaluate(args) => evaluate::run(args, output),
             Self::Logits(args) => logits::run(args, output),
+            Self::Register(args) => register::run(args, output),
             Self::Sweep(args) => sweep::run(args, output),
             Self::Report(args) => report::run(args, output),
             Self::Cifar(args) => cifar::run(args, output),

@@ -8,6 +8,7 @@ pub mod export;
 pub mod logits;
 pub mod operating;
 pub mod predict;
+pub mod register;
 pub mod scans;
 pub mod scores;
 pub mod test_time;

@@ -7,6 +7,8 @@
 use std::io::Write;
 use std::path::Path;
 
+use ndarray::Array4;
+
 use super::volume::{Grid, Image, Labels, Volume};
 use super::{Doubt, nifti};
 use crate::{Error, Result, files};
@@ -188,6 +190,22 @@ pub fn shares_content<'a>(
 ) -> Result<Content<'a>> {
     match Format::to_write(path)? {
         Format::Nifti => nifti::shares_content(path, shares, like.map(|Header::Nifti(header)| header)),
+    }
+}
+
+/// What a file of vectors (x, y, z, component) holds, in the place of a header whose grid `grid` is. See
+/// [`nifti::vectors_content`].
+///
+/// # Errors
+/// Those of [`write_labels`], but for the system's.
+pub fn vectors_content<'a>(
+    path: &'a Path,
+    vectors: &'a Array4<f32>,
+    grid: &Grid,
+    like: &Header,
+) -> Result<Content<'a>> {
+    match (Format::to_write(path)?, like) {
+        (Format::Nifti, Header::Nifti(header)) => nifti::vectors_content(path, vectors, grid, header),
     }
 }
 

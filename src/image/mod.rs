@@ -13,7 +13,8 @@ pub mod volume;
 
 pub use format::{
     Content, ENDING, ENDINGS, Format, Header, Shares, image_content, labels_content, read_channels,
-    read_header, read_image, read_labels, shares_content, write_image, write_labels, write_place,
+    read_header, read_image, read_labels, shares_content, vectors_content, write_image, write_labels,
+    write_place,
 };
 pub(crate) use format::{
     case_of_probability, channel_name, endings_in_words, entropy_name, image_stem, probability_name,

@@ -28,7 +28,7 @@ pub use header::Header;
 pub use layout::{ByteOrder, Version};
 pub use place::write_place;
 pub use voxels::Datatype;
-pub use write::{image_content, labels_content, shares_content, write_image, write_labels};
+pub use write::{image_content, labels_content, shares_content, vectors_content, write_image, write_labels};
 
 use super::volume::{Image, Labels, Volume};
 use crate::{Error, Result};
