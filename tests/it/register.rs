@@ -4,8 +4,8 @@
 use ndarray::{Array3, Array4, ArrayView3, Axis};
 use segen::image::register::similarity::{Mattes, correlation, mean_square, normalised_mutual_information};
 use segen::image::register::{
-    Affine, AffineOptions, AffineSimilarity, Floor, Frame, Images, Map, Step, TemplateOptions, Transform,
-    Velocity, VelocityOptions, VelocitySimilarity, affine, deform, exponential, local_correlation, template,
+    Affine, AffineOptions, Floor, Frame, Images, Map, Step, TemplateOptions, Transform, Velocity,
+    VelocityOptions, VelocitySimilarity, affine, deform, exponential, local_correlation, template,
 };
 use segen::image::volume::Grid;
 use serde_json::Value;
@@ -208,16 +208,11 @@ const KNOWN: Affine = Affine {
 };
 
 #[test]
-fn a_known_affine_is_found_by_either_similarity() {
+fn a_known_affine_is_found() {
     let (fixed, moving) = moved_hills(&KNOWN);
     let found = affine(&fixed, &moving, &AffineOptions::default());
     assert!(found.similarity > 0.9999 && !found.refused, "{found:?}");
     assert!(farthest(&found.affine, &KNOWN) < 0.08, "{} mm, {found:?}", farthest(&found.affine, &KNOWN));
-    // Another contrast, upside down: the information finds it, the correlation cannot.
-    let negative = Images { channels: moving.channels.mapv(|value| 3.0 - 2.0 * value), ..moving };
-    let options = AffineOptions { similarity: AffineSimilarity::Mattes, ..AffineOptions::default() };
-    let found = affine(&fixed, &negative, &options);
-    assert!(farthest(&found.affine, &KNOWN) < 0.5, "{} mm, {found:?}", farthest(&found.affine, &KNOWN));
 }
 
 #[test]

@@ -1,11 +1,9 @@
-//! Affine registration: Gauss-Newton steps for the correlation, or ascent of Mattes' mutual information.
+//! Affine registration: Gauss-Newton steps for the correlation.
 
 use ndarray::Axis;
 
 use super::normal::{Normal, normal};
 use super::pyramid::{factors, level, matching};
-use super::sample::Lattice;
-use super::similarity::Mattes;
 use super::{Affine, Frame, Images, matrix};
 
 /// What an affine may do.
@@ -19,29 +17,18 @@ pub enum Transform {
     Affine,
 }
 
-/// What is maximised, as a mean over channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AffineSimilarity {
-    /// Pearson's correlation: images of one modality.
-    Correlation,
-    /// Mattes' mutual information of 32 bins: images whose contrasts differ.
-    Mattes,
-}
-
 /// How an affine is sought.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AffineOptions {
     /// What it may do.
     pub transform: Transform,
-    /// What is maximised.
-    pub similarity: AffineSimilarity,
     /// Further starts, for example what the headers of two scans say, or the result of an earlier round.
     pub starts: Vec<Affine>,
 }
 
 impl Default for AffineOptions {
     fn default() -> Self {
-        Self { transform: Transform::Affine, similarity: AffineSimilarity::Correlation, starts: Vec::new() }
+        Self { transform: Transform::Affine, starts: Vec::new() }
     }
 }
 
@@ -68,7 +55,7 @@ pub enum Start {
 pub struct Aligned {
     /// From fixed points to moving ones.
     pub affine: Affine,
-    /// The similarity reached on the finest level.
+    /// The correlation reached on the finest level, from -1 to 1.
     pub similarity: f64,
     /// The start that was taken.
     pub start: Start,
@@ -86,7 +73,6 @@ const TURN: f64 = 15.0;
 const STILL: f64 = 0.01;
 const STEPS: usize = 20;
 const HALVINGS: usize = 4;
-const BINS: usize = 32;
 /// Singular values of an affine that is believed.
 const BELIEVED: (f64, f64) = (0.5, 2.0);
 
@@ -161,10 +147,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn similarity(&self, affine: &Affine) -> f64 {
-        match self.options.similarity {
-            AffineSimilarity::Correlation => normal(&self.fixed, &self.moving, affine).correlation,
-            AffineSimilarity::Mattes => self.information(affine).0,
-        }
+        normal(&self.fixed, &self.moving, affine).correlation
     }
 
     /// The best start, by the similarity at this level.
@@ -198,20 +181,11 @@ impl Search<'_> {
         let normal = normal(&self.fixed, &self.moving, affine);
         match start {
             Start::Given(_) if normal.inside < OVERLAP => f64::NEG_INFINITY,
-            _ if self.options.similarity == AffineSimilarity::Correlation => normal.correlation,
-            _ if normal.inside < OVERLAP => f64::NEG_INFINITY,
-            _ => self.information(affine).0,
+            _ => normal.correlation,
         }
     }
 
-    fn climb(&self, affine: Affine, transform: Transform) -> Affine {
-        match self.options.similarity {
-            AffineSimilarity::Correlation => self.gauss_newton(affine, transform),
-            AffineSimilarity::Mattes => self.ascend(affine, transform),
-        }
-    }
-
-    fn gauss_newton(&self, mut affine: Affine, transform: Transform) -> Affine {
+    fn climb(&self, mut affine: Affine, transform: Transform) -> Affine {
         let mut here = normal(&self.fixed, &self.moving, &affine);
         for _ in 0..STEPS {
             let directions = directions(transform, &affine, self.reach);
@@ -254,69 +228,6 @@ impl Search<'_> {
             square[i][i] += 1e-5 * trace / directions.len() as f64;
         }
         matrix::solve(&mut square, &project(&normal.right))
-    }
-
-    /// Steps along the gradient of the mutual information, whose longest motion of a corner is 1 mm at first.
-    fn ascend(&self, mut affine: Affine, transform: Transform) -> Affine {
-        let (mut value, mut gradient) = self.information(&affine);
-        let mut length = 1.0_f64.min(0.5 * self.fixed.frame().finest() + 0.5);
-        for _ in 0..10 * STEPS {
-            let directions = directions(transform, &affine, self.reach);
-            let uphill: Vec<f64> =
-                directions.iter().map(|d| d.iter().zip(&gradient).map(|(d, g)| d * g).sum()).collect();
-            let motion = affine.apart(&moved(&affine, transform, &uphill, self.reach), &self.corners);
-            if !(motion > 0.0 && motion.is_finite()) || length < STILL {
-                break;
-            }
-            let step: Vec<f64> = uphill.iter().map(|value| value * length / motion).collect();
-            let candidate = moved(&affine, transform, &step, self.reach);
-            let there = self.information(&candidate);
-            if there.0 > value {
-                (affine, (value, gradient)) = (candidate, there);
-            } else {
-                length *= 0.5;
-            }
-        }
-        affine
-    }
-
-    /// Mattes' information under an affine, and its derivative in the parameters of [`Normal`].
-    fn information(&self, affine: &Affine) -> (f64, [f64; 12]) {
-        let (fixed, moving) = (self.fixed.frame(), self.moving.frame());
-        let lattice = Lattice::new(moving.shape);
-        let to_voxels = affine.then(&moving.to_voxels());
-        let (mut value, mut gradient) = (0.0, [0.0; 12]);
-        let share = 1.0 / self.fixed.len() as f64;
-        for channel in 0..self.fixed.len() {
-            let voxels: Vec<f32> = self.moving.channel(channel).iter().copied().collect();
-            let (mut f, mut m, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-            for ((x, y, z), &here) in self.fixed.channel(channel).indexed_iter() {
-                let point = fixed.point([x as f64, y as f64, z as f64]);
-                let position = to_voxels.apply(point).map(|value| value as f32);
-                if lattice.holds(position) {
-                    let (there, slope) = lattice.corner(position).slope(&voxels);
-                    f.push(here);
-                    m.push(there);
-                    rows.push((point, slope));
-                }
-            }
-            if (f.len() as f64) < 0.05 * fixed.voxels() as f64 {
-                return (f64::NEG_INFINITY, [0.0; 12]);
-            }
-            let of_fixed: Vec<f32> = self.fixed.channel(channel).iter().copied().collect();
-            let mut derivative = vec![0.0; m.len()];
-            value += share * Mattes::new(&of_fixed, &voxels, BINS).evaluate(&f, &m, &mut derivative);
-            for ((point, slope), derivative) in rows.iter().zip(&derivative) {
-                for axis in 0..3 {
-                    let g = share * f64::from(derivative * slope[axis]) / moving.spacing[axis];
-                    for c in 0..3 {
-                        gradient[4 * axis + c] += g * point[c];
-                    }
-                    gradient[4 * axis + 3] += g;
-                }
-            }
-        }
-        (value, gradient)
     }
 }
 

@@ -18,7 +18,7 @@ pub mod similarity;
 mod template;
 mod velocity;
 
-pub use affine::{AffineOptions, AffineSimilarity, Aligned, Start, Transform, affine};
+pub use affine::{AffineOptions, Aligned, Start, Transform, affine};
 pub use exponential::exponential;
 pub use local::{Floor, LocalCorrelation, local_correlation};
 pub use map::{Map, Step, Velocity};
