@@ -28,6 +28,10 @@ impl Named {
         Self::of(name, shape, Dtype::U32, values.into_iter().flat_map(u32::to_le_bytes).collect())
     }
 
+    pub(super) fn u8(name: &'static str, shape: &[usize], values: impl IntoIterator<Item = u8>) -> Self {
+        Self::of(name, shape, Dtype::U8, values.into_iter().collect())
+    }
+
     fn of(name: &'static str, shape: &[usize], kind: Dtype, bytes: Vec<u8>) -> Self {
         Self { name, shape: shape.to_vec(), kind, bytes }
     }
@@ -78,6 +82,12 @@ impl<'a> Stored<'a> {
     pub(super) fn u32<const D: usize>(&self, name: &str) -> Result<([usize; D], Vec<u32>)> {
         let (shape, data) = self.tensor(name, Dtype::U32)?;
         Ok((shape, data.as_chunks().0.iter().copied().map(u32::from_le_bytes).collect()))
+    }
+
+    /// As [`Self::f32`], of bytes.
+    pub(super) fn u8<const D: usize>(&self, name: &str) -> Result<([usize; D], Vec<u8>)> {
+        let (shape, data) = self.tensor(name, Dtype::U8)?;
+        Ok((shape, data.to_vec()))
     }
 
     /// The error for an array that cannot be what was stored.

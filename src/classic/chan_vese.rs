@@ -211,9 +211,9 @@ impl Surface<'_> {
                 for ((&y, &phi), &free) in image.iter().zip(phi).zip(domain) {
                     let (inside, outside) =
                         (f64::from(u8::from(free & (phi > 0.0))), f64::from(u8::from(free & (phi <= 0.0))));
-                    sums[0] += inside * f64::from(y);
+                    sums[0] += inside * y;
                     sums[1] += inside;
-                    sums[2] += outside * f64::from(y);
+                    sums[2] += outside * y;
                     sums[3] += outside;
                 }
                 sums

@@ -276,7 +276,7 @@ impl Mixture {
         }
         let origin =
             Component { weight: 1.0, mean: vec![0.0; channels], covariance: vec![0.0; channels * channels] };
-        Self { components: vec![origin; centres] }.from_moments(&moments, variance)
+        Self { components: vec![origin; centres] }.renewed(&moments, variance)
     }
 
     /// One iteration; returns the mean log-likelihood before it.
@@ -293,12 +293,12 @@ impl Mixture {
                 moments.add(share, &offset);
             }
         }
-        *self = std::mem::replace(self, Self { components: Vec::new() }).from_moments(&moments, variance);
+        *self = std::mem::replace(self, Self { components: Vec::new() }).renewed(&moments, variance);
         sum / (samples.len() / channels).max(1) as f64
     }
 
     /// The components that the samples of each one's moments make, light ones left out.
-    fn from_moments(self, moments: &[Moments], variance: &[f64]) -> Self {
+    fn renewed(self, moments: &[Moments], variance: &[f64]) -> Self {
         let total: f64 = moments.iter().map(|moments| moments.weight).sum();
         let mut components = Vec::new();
         for (component, moments) in self.components.iter().zip(moments) {
@@ -415,7 +415,7 @@ mod tests {
     #[test]
     fn two_heaps_of_a_class_become_two_components() {
         let background: Vec<f32> = (0..6000).map(|i| noise(i) * 0.5).collect();
-        let heaps = |i: usize| if i % 4 == 0 { 8.0 + noise(i) } else { 3.0 + 0.5 * noise(i) };
+        let heaps = |i: usize| if i.is_multiple_of(4) { 8.0 + noise(i) } else { 3.0 + 0.5 * noise(i) };
         let foreground: Vec<f32> = (0..4000).map(heaps).collect();
         let intensity = Intensity::fit(&[background, foreground], 1);
         let mut found = intensity.classes[1].components.clone();

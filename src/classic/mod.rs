@@ -8,19 +8,27 @@
 //! and defaults are those of the papers that each file names; what is chosen on training cases is chosen by the fit.
 
 mod arrays;
+mod atlas;
 pub mod chan_vese;
 pub mod edges;
 pub mod features;
+pub mod fit;
+pub mod fitted;
 pub mod forest;
 pub mod fusion;
 pub mod graph_cut;
 pub mod intensity;
 pub mod level_set;
+mod library;
 pub mod mrf;
+mod points;
+pub mod prior;
 pub mod resolve;
 pub mod snake;
 pub mod sparse;
 pub mod stencil;
+pub mod store;
+pub mod tune;
 
 use ndarray::{Array4, ArrayView4};
 

@@ -3,10 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array4, ArrayView4, s};
+use ndarray::{Array4, ArrayView4, Axis, s};
 use segen_kernels::Device;
 
-use super::trained::{Trained, same_plan, windows};
+use super::trained::{Model, Trained, same_plan, windows};
 use crate::image::crf::Settings;
 use crate::plan::Plan;
 use crate::predict::Segmenter;
@@ -67,7 +67,11 @@ impl Ensemble {
     ) -> Result<Self> {
         let mut groups: Vec<Vec<usize>> = Vec::new();
         for (number, run) in runs.iter().enumerate() {
-            let same = |group: &&mut Vec<usize>| same_plan(&runs[group[0]].record, &run.record);
+            let of_network = |run: &Trained| matches!(run.model, Model::Network { .. });
+            let same = |group: &&mut Vec<usize>| {
+                let first = &runs[group[0]];
+                of_network(first) && of_network(run) && same_plan(&first.record, &run.record)
+            };
             match groups.iter_mut().find(same) {
                 Some(group) => group.push(number),
                 None => {
@@ -87,6 +91,17 @@ impl Ensemble {
         let group = |members: &Vec<usize>| {
             let own: Vec<&Trained> = members.iter().map(|&number| &runs[number]).collect();
             let plan = &own[0].record.plan;
+            let share = members.len() as f32 / runs.len() as f32;
+            if let (Model::Classical(_), [one]) = (&own[0].model, own.as_slice()) {
+                classical_alone(one, options, test_time)?;
+                let alone = one.segmenter(options.clone(), device)?;
+                let bias = &biases[members[0]];
+                let segmenter: Box<dyn Segmenter> = match runs.len() > 1 && !bias.is_none() {
+                    true => Box::new(Weighted { inner: alone, odds: bias.odds() }),
+                    false => alone,
+                };
+                return Ok(Group { plan: plan.clone(), segmenter, share });
+            }
             let mut predictor = windows(&own, options.clone(), device)?;
             if runs.len() > 1 {
                 let biases: Vec<Bias> = members.iter().map(|&number| biases[number].clone()).collect();
@@ -101,7 +116,6 @@ impl Ensemble {
                 ));
                 predictor = predictor.with_views(forms)?;
             }
-            let share = members.len() as f32 / runs.len() as f32;
             Ok(Group { plan: plan.clone(), segmenter: Box::new(predictor), share })
         };
         let groups = groups.iter().map(group).collect::<Result<Vec<_>>>()?;
@@ -167,6 +181,45 @@ impl Prepared {
     }
 }
 
+/// Probabilities times the odds of a bias, normalised.
+#[derive(Debug)]
+struct Weighted {
+    inner: Box<dyn Segmenter>,
+    odds: Vec<f64>,
+}
+
+impl Segmenter for Weighted {
+    fn classes(&self) -> usize {
+        self.inner.classes()
+    }
+
+    fn passes(&self, shape: [usize; 3]) -> usize {
+        self.inner.passes(shape)
+    }
+
+    fn predict(
+        &self,
+        sample: &Sample,
+        planes: &mut dyn FnMut(ArrayView4<f32>),
+        advance: &mut dyn FnMut(usize),
+    ) {
+        let mut weighted = |own: ArrayView4<f32>| {
+            let mut own = own.to_owned();
+            for (mut class, &odds) in own.outer_iter_mut().zip(&self.odds) {
+                class *= odds as f32;
+            }
+            let sum = own.sum_axis(Axis(0));
+            own.outer_iter_mut().for_each(|mut class| class /= &sum);
+            planes(own.view());
+        };
+        self.inner.predict(sample, &mut weighted, advance);
+    }
+
+    fn take_notes(&self) -> Vec<String> {
+        self.inner.take_notes()
+    }
+}
+
 impl Segmenter for OnScan<'_> {
     fn classes(&self) -> usize {
         self.ensemble.classes
@@ -205,6 +258,20 @@ impl Segmenter for OnScan<'_> {
         }
         planes(sum.view());
     }
+}
+
+/// Refuses what changes the windows of a network, which a classical method does not have.
+fn classical_alone(run: &Trained, options: &WindowOptions, test_time: Option<&TestTime>) -> Result<()> {
+    let option = match (test_time, options.mirrors.len()) {
+        (Some(_), _) => "--test-policy",
+        (None, 2..) => "--mirror",
+        _ => return Ok(()),
+    };
+    let problem = format!(
+        "the method of `{}` is a classical one, which has no such forms",
+        run.record.run.folder.display()
+    );
+    Err(Error::config(option, problem, "leave it out"))
 }
 
 /// A sample without voxels on the grid of the scan that another sample was prepared from.

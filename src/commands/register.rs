@@ -229,8 +229,7 @@ fn align(
         Registration::Rigid => Transform::Rigid,
         Registration::Affine | Registration::Deformable => Transform::Affine,
     };
-    let options =
-        AffineOptions { transform, starts: headers.into_iter().collect(), ..AffineOptions::default() };
+    let options = AffineOptions { transform, starts: headers.into_iter().collect() };
     let aligned = affine(onto, images, &options);
     progress.advance(1);
     progress.end();

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use segen_kernels::Device;
 
-use super::trained::{POST, Trained, windows};
+use super::trained::{POST, Trained};
 use crate::config::PostMode;
 use crate::data::dataset::{Case, Dataset};
 use crate::predict::choice::PostChoice;
 use crate::predict::post::Steps;
 use crate::predict::scored::{BiasOf, Scored, StepsOf, predict_and_score};
-use crate::predict::{LabelFiles, Place, Segmenter};
+use crate::predict::{LabelFiles, Place};
 use crate::prepare::PreparedCase;
 use crate::progress::Progress;
 use crate::run::record::{Record, cases_of};
@@ -47,7 +47,7 @@ impl Trained {
         device: &Device,
         progress: &dyn Progress,
     ) -> Result<Scores> {
-        let segmenter = windows(&[self], self.window_options(), device)?;
+        let segmenter = self.segmenter(self.window_options(), device)?;
         let Record { run, config, plan, split, .. } = self.record.clone();
         let plain = Bias::none(segmenter.classes() - 1);
         let part =
@@ -58,7 +58,7 @@ impl Trained {
                     None => plan.recipe().prepare(dataset, case),
                 };
                 let files = LabelFiles {
-                    segmenter: &segmenter,
+                    segmenter: segmenter.as_ref(),
                     bias: &plain,
                     scheme: &dataset.labels,
                     ending: &dataset.file_ending,

@@ -2,15 +2,18 @@
 //! predictions that follow its training.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use segen_kernels::Device;
 
+use crate::classic::fitted::Fitted;
 pub use crate::config::Which;
 use crate::data::dataset::{Case, Dataset};
 use crate::files::{Digest, create_folder};
 use crate::learn::checkpoint::{self, Checkpoint, Pointer};
 use crate::learn::{exported, job};
 use crate::network::{Network, Parameter, Weights};
+use crate::predict::Segmenter;
 use crate::predict::choice::PostChoice;
 use crate::predict::windows::{Predictor, WindowOptions};
 use crate::prepare::{self, PreparedCase};
@@ -49,6 +52,8 @@ pub enum Model {
         /// Of the checkpoint that was asked for.
         weights: Weights,
     },
+    /// A classical method.
+    Classical(Arc<Fitted>),
 }
 
 impl Trained {
@@ -59,6 +64,13 @@ impl Trained {
     pub fn open(run: &Run, which: Which) -> Result<Self> {
         exported::check(run)?;
         let record = Record::open(run)?;
+        let (post, operating) = chosen(run)?;
+        let chosen_in = run.clone();
+        if record.config.classical_method().is_some() {
+            let fitted = Fitted::open(run, &record.config, &record.plan)?;
+            let model = Model::Classical(Arc::new(fitted));
+            return Ok(Self { record, model, steps: 0, post, operating, chosen_in });
+        }
         let network = record.plan.network(&record.config.network);
         let (weights, steps) = which.weights(run)?;
         if !network.fits(&weights) {
@@ -69,9 +81,8 @@ impl Trained {
                 "use the plan.json and config.toml that the run was trained with",
             ));
         }
-        let (post, operating) = chosen(run)?;
         let model = Model::Network { network, weights };
-        Ok(Self { record, model, steps, post, operating, chosen_in: run.clone() })
+        Ok(Self { record, model, steps, post, operating, chosen_in })
     }
 
     /// Opens trained runs; a cross-validation among them as the runs of its folds, with the steps and the bias that it has
@@ -119,6 +130,17 @@ impl Trained {
         self.record.plan.fingerprint.masked_cases > 0
     }
 
+    /// What predicts with it alone, a network in the windows of `options`.
+    ///
+    /// # Errors
+    /// Where its operators cannot be used here.
+    pub fn segmenter(&self, options: WindowOptions, device: &Device) -> Result<Box<dyn Segmenter>> {
+        match &self.model {
+            Model::Network { .. } => Ok(Box::new(windows(&[self], options, device)?)),
+            Model::Classical(fitted) => Ok(Box::new(fitted.clone())),
+        }
+    }
+
     /// Sliding windows as its validation uses them.
     pub fn window_options(&self) -> WindowOptions {
         WindowOptions { step: self.record.config.validation.step, ..WindowOptions::default() }
@@ -135,6 +157,7 @@ impl Model {
                 let parts = parts.map(|part| serde_json::json!([part.name, part.shape, digest(part)]));
                 Digest::of(serde_json::Value::from_iter(parts).to_string().as_bytes())
             }
+            Self::Classical(fitted) => Digest::of(fitted.sums().as_bytes()),
         }
     }
 }
@@ -158,17 +181,24 @@ pub const POST: &str = "post.json";
 /// The sliding windows of a run's network, or of those of several of the same plan.
 ///
 /// # Errors
-/// Where there is none, or a network does not go with the first one's plan.
+/// Where there is none, one has no network, or a network does not go with the first one's plan.
 pub fn windows(runs: &[&Trained], options: WindowOptions, device: &Device) -> Result<Predictor> {
     let Some(first) = runs.first() else {
         return Err(Error::config("RUN", "there is no run", "name the folder of a trained run"));
     };
     let networks = runs.iter().map(|run| match &run.model {
-        Model::Network { network, weights } => (network.clone(), weights),
+        Model::Network { network, weights } => Ok((network.clone(), weights)),
+        Model::Classical(_) => Err(Error::invalid(
+            &run.record.run.folder,
+            "method",
+            "is a classical one, which has no network and no logits",
+            "name a run of a network",
+        )),
     });
+    let networks = networks.collect::<Result<Vec<_>>>()?;
     // Its operators run as the first run was trained with them.
     let kernels = job::kernel_settings(&first.record.config)?;
-    kernels.scoped(|| Predictor::new(&first.record.plan, networks.collect(), options, device))
+    kernels.scoped(|| Predictor::new(&first.record.plan, networks, options, device))
 }
 
 /// Whether two runs see the same samples in the same windows.

@@ -187,6 +187,11 @@ impl Config {
         toml::to_string_pretty(self).unwrap_or_else(|error| unreachable!("a Config is plain data: {error}"))
     }
 
+    /// The classical method, where one is fitted and no network is trained.
+    pub fn classical_method(&self) -> Option<MethodName> {
+        self.method.name.filter(|name| name.is_classical())
+    }
+
     /// Details of losses, methods and learned policies.
     pub fn conventions(&self) -> Conventions {
         match self.published {

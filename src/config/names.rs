@@ -49,6 +49,30 @@ named! {
         AutoCombination = "auto-combination",
         /// One of these three.
         Auto = "auto",
+        /// Classical: labels of a mean template, registered to the case.
+        Atlas = "atlas",
+        /// Classical: several atlases, registered one by one and fused jointly.
+        MultiAtlas = "multi-atlas",
+        /// The same, by majority.
+        MultiAtlasMajority = "multi-atlas-majority",
+        /// The same, weighted by local likeness.
+        MultiAtlasLocal = "multi-atlas-local",
+        /// The same, by STAPLE.
+        MultiAtlasStaple = "multi-atlas-staple",
+        /// Classical: random forest.
+        RandomForest = "random-forest",
+        /// Classical: Markov random field.
+        Mrf = "mrf",
+        /// Classical: graph cut.
+        GraphCut = "graph-cut",
+        /// Classical: edge-based level set.
+        LevelSet = "level-set",
+        /// Classical: region-based level set.
+        ChanVese = "chan-vese",
+        /// Classical: deformable surface in a gradient vector flow.
+        Snake = "snake",
+        /// Classical: sparse representation.
+        Sparse = "sparse",
     }
 }
 
@@ -65,11 +89,41 @@ struct Modes {
 }
 
 impl MethodName {
+    /// Whether it is fitted to the training cases instead of training a network on them.
+    pub fn is_classical(self) -> bool {
+        matches!(
+            self,
+            Self::Atlas
+                | Self::MultiAtlas
+                | Self::MultiAtlasMajority
+                | Self::MultiAtlasLocal
+                | Self::MultiAtlasStaple
+                | Self::RandomForest
+                | Self::Mrf
+                | Self::GraphCut
+                | Self::LevelSet
+                | Self::ChanVese
+                | Self::Snake
+                | Self::Sparse
+        )
+    }
+
+    /// Whether it draws nothing, so that every seed gives the same.
+    pub fn is_deterministic(self) -> bool {
+        matches!(
+            self,
+            Self::Atlas
+                | Self::MultiAtlas
+                | Self::MultiAtlasMajority
+                | Self::MultiAtlasLocal
+                | Self::MultiAtlasStaple
+        )
+    }
+
     fn modes(self) -> Modes {
         use Mode::{Asymmetric, Symmetric};
         let off = Modes::default();
         match self {
-            Self::Ce | Self::Ce80 | Self::Dice | Self::F2 | Self::F4 | Self::F8 => off,
             Self::Margin => Modes { margin: Symmetric, ..off },
             Self::AsymMargin => Modes { margin: Asymmetric, ..off },
             Self::Focal => Modes { focal: Symmetric, ..off },
@@ -88,6 +142,7 @@ impl MethodName {
                 Modes { margin: Asymmetric, auto: true, ..Self::AsymCombination.modes() }
             }
             Self::Auto => AUTO.modes(),
+            _ => off,
         }
     }
 

@@ -95,7 +95,7 @@ pub struct EpochEnd<'a> {
 /// How training ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// The last weights.
+    /// The last weights; none where a method was fitted that has none.
     pub weights: Weights,
     /// Steps done.
     pub steps: u64,

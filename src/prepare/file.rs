@@ -123,6 +123,12 @@ impl PreparedCase {
         Ok(case)
     }
 
+    /// What tells its voxels from those of another sample.
+    pub fn digest(&self) -> u32 {
+        let bytes: Vec<u8> = self.checksums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
+        crc32fast::hash(&bytes)
+    }
+
     /// The whole sample.
     ///
     /// # Errors

@@ -27,6 +27,8 @@ pub enum Event {
     Logits(LogitsEvent),
     /// The probabilities of a policy that learns, after some of its updates.
     Policy(PolicyEvent),
+    /// A phase of a fit was done.
+    Phase(PhaseEvent),
     /// How strongly methods act in the next epoch, where they follow a gap.
     Control(ControlEvent),
 }
@@ -52,6 +54,17 @@ pub struct StepEvent {
     pub passes: BTreeMap<String, Option<f64>>,
     /// What it took.
     pub seconds: StepSeconds,
+}
+
+/// A phase of a fit, of a method that is not trained by steps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PhaseEvent {
+    /// Its place among the phases, from 0.
+    pub step: u64,
+    /// Its name.
+    pub phase: String,
+    /// What it took.
+    pub seconds: f64,
 }
 
 /// Seconds that the parts of a step took.

@@ -16,7 +16,7 @@ pub mod events;
 
 pub use curves::draw_progress;
 pub(crate) use curves::progress_panels;
-pub use events::{Event, Events, read_events};
+pub use events::{Event, Events, PhaseEvent, read_events};
 
 pub mod folds;
 pub mod record;
@@ -187,7 +187,7 @@ impl Run {
 pub const INITIAL: &str = "initial.safetensors";
 
 /// Files and folders of a run.
-const PARTS: [&str; 20] = [
+const PARTS: [&str; 21] = [
     INITIAL,
     "initial.json",
     "data.json",
@@ -204,6 +204,7 @@ const PARTS: [&str; 20] = [
     "result.json",
     "policy.png",
     "checkpoint",
+    "model",
     "validation",
     "test",
     "train",

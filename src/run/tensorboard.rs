@@ -109,6 +109,10 @@ impl Encoder {
                 self.of_logits(logits, &mut scalars);
                 logits.step
             }
+            Event::Phase(phase) => {
+                scalars.push(("phase/seconds".to_owned(), phase.seconds));
+                phase.step
+            }
             Event::Policy(policy) => {
                 scalars.push(("policy/validation_loss".to_owned(), policy.validation_loss));
                 policy.step
@@ -176,6 +180,7 @@ fn seconds(event: &Event) -> f64 {
         Event::Epoch(epoch) => epoch.validation.seconds,
         Event::Logits(logits) => logits.seconds,
         Event::Control(control) => control.seconds,
+        Event::Phase(phase) => phase.seconds,
         Event::Policy(_) => 0.0,
     }
 }

@@ -30,6 +30,9 @@ pub(super) fn cells(experiment: &Experiment, dataset: &Path) -> Vec<Cell> {
         for fold in &experiment.folds {
             for &fraction in &experiment.fractions {
                 for row in 0..experiment.row.len() {
+                    if !experiment.seeds_of(&experiment.row[row], fraction).contains(&seed) {
+                        continue;
+                    }
                     cells.push(cell(experiment, dataset, row, fraction, fold, seed));
                 }
             }
@@ -114,7 +117,9 @@ impl Cell {
         sets.extend(row.policy.as_ref().map(|name| format!("policy.name={name:?}")));
         sets.push(format!("fold={:?}", self.fold.name()));
         sets.push(format!("seed={}", self.seed));
-        sets.push(format!("schedule.steps={}", experiment.steps));
+        if row.classical().is_none() {
+            sets.push(format!("schedule.steps={}", experiment.steps));
+        }
         Config::resolve_preset(experiment.preset.as_deref(), Some(base), &sets)
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{FoldChoice, FractionMode};
+use crate::config::{FoldChoice, FractionMode, MethodName, Named};
 use crate::{Error, Result, files};
 
 /// One experiment.
@@ -43,7 +43,8 @@ pub struct Experiment {
     /// Which cases are scored.
     #[serde(default)]
     pub score: ScoredOn,
-    /// Optimiser steps, the same for every cell.
+    /// Optimiser steps, the same for every cell of a network; may be left out where there is none.
+    #[serde(default)]
     pub steps: u64,
     /// Training cases that each run also scores, for the generalisation gap; 0 scores none.
     #[serde(default = "some_train_cases")]
@@ -117,7 +118,20 @@ impl Experiment {
 
     /// Number of cells.
     pub fn cells(&self) -> usize {
-        self.row.len() * self.fractions.len() * self.folds.len() * self.seeds.len()
+        let seeds = |row: &Row| -> usize {
+            self.fractions.iter().map(|&fraction| self.seeds_of(row, fraction).len()).sum()
+        };
+        self.folds.len() * self.row.iter().map(seeds).sum::<usize>()
+    }
+
+    /// The seeds that a row is fitted with: the first one alone where nothing at all is drawn.
+    pub fn seeds_of(&self, row: &Row, fraction: f64) -> &[u64] {
+        let draws_cases = fraction < 1.0 && self.fraction_mode == FractionMode::Random;
+        let draws = !row.classical().is_some_and(MethodName::is_deterministic)
+            || row.set.iter().any(|set| set.replace(' ', "") == "classical.multi_atlas.select=random")
+            || row.has_own_fraction();
+        let count = if draws_cases || draws { self.seeds.len() } else { 1 };
+        &self.seeds[..count.min(self.seeds.len())]
     }
 
     fn problems(&self) -> Vec<String> {
@@ -162,7 +176,10 @@ impl Experiment {
                 format!("row `{}` sets its own `fraction` and needs a `label` that says so", row.name()),
             );
         }
-        demand(self.steps > 0, "`steps` must be at least 1".to_owned());
+        demand(
+            self.steps > 0 || self.row.iter().all(|row| row.classical().is_some()),
+            "`steps` must be at least 1".to_owned(),
+        );
         demand(self.runs > 0, "`runs` must be at least 1".to_owned());
         demand(self.threads != Some(0), "`threads` must be at least 1".to_owned());
         problems
@@ -177,6 +194,11 @@ impl Row {
             (None, Some(policy)) => format!("{} + {policy}", self.method),
             (None, None) => self.method.clone(),
         }
+    }
+
+    /// Its method, where that is fitted and no network is trained.
+    pub fn classical(&self) -> Option<MethodName> {
+        MethodName::named(&self.method).filter(|method| method.is_classical())
     }
 
     /// Whether it takes other cases than the other rows: more, or fewer.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::points::PointTable;
 use super::results::{CaseLine, CellResult};
+use crate::config::{MethodName, Named};
 use crate::score::statistics::{Interval, bootstrap_mean, holm, wilcoxon_signed_rank};
 
 /// Replicates of the bootstrap.
@@ -143,8 +144,9 @@ impl Table {
                 regions.push(region.clone());
             }
         }
+        let every_seed = of_every_seed(results);
         let mut table = Self {
-            points: PointTable::of(results, &rows, &fractions),
+            points: PointTable::of(&every_seed, &rows, &fractions),
             rows,
             fractions,
             regions,
@@ -153,7 +155,7 @@ impl Table {
             pooled: Vec::new(),
         };
         table.fill(results);
-        table.compare(results);
+        table.compare(&every_seed);
         table
     }
 
@@ -359,6 +361,22 @@ fn subtract(a: &Grid, b: &Grid) -> Grid {
     a.iter()
         .filter_map(|(key, value)| Some((key.clone(), Some(value.as_ref()? - b.get(key)?.as_ref()?))))
         .collect()
+}
+
+/// The results, those of a row that draws nothing for every seed that others of its fraction have: it gives the same.
+fn of_every_seed(results: &[CellResult]) -> Vec<CellResult> {
+    let mut all = results.to_vec();
+    let same = |a: &CellResult, b: &CellResult| a.fraction == b.fraction && a.fold == b.fold;
+    let deterministic = |result: &&CellResult| {
+        MethodName::named(&result.method).is_some_and(MethodName::is_deterministic)
+            && !results.iter().any(|r| r.row == result.row && same(r, result) && r.seed != result.seed)
+    };
+    for result in results.iter().filter(deterministic) {
+        let others = results.iter().filter(|r| same(r, result) && r.seed != result.seed);
+        let seeds: BTreeSet<u64> = others.map(|r| r.seed).collect();
+        all.extend(seeds.into_iter().map(|seed| CellResult { seed, ..result.clone() }));
+    }
+    all
 }
 
 /// Means over grids, place by place.

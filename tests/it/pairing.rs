@@ -253,6 +253,9 @@ fn regions_of_interest_are_paired_where_nnunet_folders_have_them() {
         "labelsTr/c_03",
     ]);
     source.add(&["masksTs/c_04"]);
+    // No scan is a copy of another one.
+    source.image("imagesTr/c_02_0000", 11);
+    source.image("imagesTr/c_03_0000", 12);
     let masks = |options: &Options| {
         let found = source.find(options).unwrap();
         let name = |path: &PathBuf| path.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();

@@ -16,7 +16,7 @@ enum Cases {
 }
 
 /// Fits a fully connected random field to what a run predicts for cases that it was not trained on, into crf.toml of the run:
-/// 192 fields are tried, and none is kept where none gains anything. `segen predict --crf` applies it.
+/// up to 192 fields are tried, and none is kept where none gains anything. `segen predict --crf` applies it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Folder of a trained run, or its name under $nnUNet_results
@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// Cases to fit on
     #[arg(long, value_name = "WHICH", default_value = "set-aside")]
     on: Cases,
+    /// Time that it may take, about, e.g. 30m: the more, the more fields are tried, 192 at most
+    #[arg(long, value_name = "TIME", value_parser = super::duration, default_value = "10m")]
+    budget: f64,
     /// Which weights: latest, best (on the validation cases), or the number of a step whose checkpoint is there
     #[arg(long, value_name = "WHICH", default_value_t)]
     checkpoint: Which,
@@ -53,6 +56,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
             Cases::SetAside => On::SetAside,
             Cases::HeldOut => On::HeldOut,
         },
+        budget: args.budget,
         device: &device,
     };
     let fitted = crf::fit(&request, &outputs, output)?;

@@ -5,6 +5,7 @@ use clap::builder::PossibleValuesParser;
 use segen::Error;
 use segen::commands::train::{self, CrossValidated, Faults, Request, Start};
 use segen::config::{Config, Length, MethodName, Named, PolicyName, Precision, Which, preset};
+use segen::learn::train::Outcome;
 use segen::run::Run;
 use segen::run::folds::{CrossValidation, FoldList};
 
@@ -113,6 +114,8 @@ pub(crate) fn run(args: Args, output: &Output, started: Instant) -> anyhow::Resu
     let given = args.preset.is_some() || args.config.is_some() || !(sets.is_empty() || only_length);
     let (preset, file) = (args.preset.as_deref(), args.config.as_deref());
     let config = given.then(|| Config::resolve_preset(preset, file, &sets)).transpose()?;
+    let classical = config.as_ref().and_then(Config::classical_method);
+    classical.map_or(Ok(()), |method| args.refuse_without_meaning(method))?;
     let device = args.device.open()?;
     let request = Request {
         dataset: &args.dataset,
@@ -132,14 +135,12 @@ pub(crate) fn run(args: Args, output: &Output, started: Instant) -> anyhow::Resu
         return tell_folds(&folds.map_err(|error| args.explained(error))?, &args, output);
     }
     let finished = train::run(&request, output).map_err(|error| args.explained(error))?;
-    let outcome = &finished.outcome;
-    output.line(&format!(
-        "{} of {} steps in {:.0} s of training; the run is in {}",
-        outcome.steps,
-        outcome.planned_steps,
-        outcome.train_seconds,
-        run.folder.display()
-    ));
+    let Outcome { steps, planned_steps, train_seconds, .. } = &finished.outcome;
+    let done = match planned_steps {
+        0 => format!("fitted in {train_seconds:.0} s"),
+        _ => format!("{steps} of {planned_steps} steps in {train_seconds:.0} s of training"),
+    };
+    output.line(&format!("{done}; the run is in {}", run.folder.display()));
     if output.json() {
         output.data(&serde_json::to_string_pretty(&finished.validation)?);
     } else {
@@ -195,6 +196,30 @@ impl Args {
             false => format!("{error}; the same command begins again, with the samples prepared so far"),
         };
         anyhow::Error::new(error).context(told)
+    }
+
+    /// Refuses options that a method which is fitted has no use for.
+    fn refuse_without_meaning(&self, method: MethodName) -> Result<(), Error> {
+        let given = [
+            ("--preset", self.preset.is_some()),
+            ("--margins-from", self.margins_from.is_some()),
+            ("--policy", self.policy.is_some()),
+            ("--init", self.init.is_some()),
+            ("--steps", self.steps.is_some()),
+            ("--epochs", self.epochs.is_some()),
+            ("--time-budget", self.time_budget.is_some()),
+            ("--patience", self.patience.is_some()),
+            ("--precision", self.precision.is_some()),
+            ("--device", self.device.given().is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            None => Ok(()),
+            Some((option, _)) => Err(Error::config(
+                *option,
+                format!("has no meaning for `{method}`, which is fitted, not trained by steps"),
+                "leave it out",
+            )),
+        }
     }
 
     /// The length of the training that is asked for.

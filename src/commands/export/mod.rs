@@ -108,7 +108,14 @@ impl Parcel {
 
     /// The files of one network, at places that begin with `place`.
     fn add_network(&mut self, place: &str, trained: &Trained) -> Result<()> {
-        let Model::Network { weights, .. } = &trained.model;
+        let Model::Network { weights, .. } = &trained.model else {
+            return Err(Error::invalid(
+                &trained.record.run.folder,
+                "method",
+                "is a classical one: what was fitted stands in its folder `model`, without a form of its own to export",
+                "copy the run folder without `validation`, `test` and `train`; some methods keep training scans in it",
+            ));
+        };
         let weights = exported::weight_files(weights, trained.steps);
         let weights = weights.into_iter().map(|(name, bytes)| (name.to_owned(), bytes));
         for (name, bytes) in contents(trained)?.into_iter().chain(weights) {

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::scores::Scores;
 use super::trained::{Trained, Which};
+use crate::classic::{self, fit::Fit};
 use crate::config::{Config, FractionMode, Length, NameOrFile, PolicyName};
 use crate::data::dataset::{self, Dataset};
 use crate::learn::cases;
@@ -16,6 +17,7 @@ use crate::learn::exported;
 use crate::learn::job::{self, Job};
 use crate::learn::method::Method;
 use crate::learn::train::{Ending, Outcome};
+use crate::network::Weights;
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::prepare::{self, PreparedCase};
@@ -171,7 +173,11 @@ fn begin(
         None => start::plan_from(dataset, &config, source.as_ref(), progress)?,
     };
     start::settle_network(&mut config, &plan)?;
-    before::fits_memory(&plan, &config)?;
+    if config.classical_method().is_some() {
+        config.policy.name = NameOrFile::Name(PolicyName::None);
+    } else {
+        before::fits_memory(&plan, &config)?;
+    }
     let step_seconds =
         || plan.work_of_step(&config) * plan.predicted_step_seconds_here(segen_kernels::convolution_speed());
     let steps = config.schedule.expected_steps(step_seconds);
@@ -242,7 +248,9 @@ fn go_on(
         data::check_data(request, dataset, &manifest.cache, accepted, progress)?;
     }
     let plan = run.plan()?;
-    before::fits_memory(&plan, &config)?;
+    if config.classical_method().is_none() {
+        before::fits_memory(&plan, &config)?;
+    }
     if began.as_ref() != Some(&now) {
         run.write_json("data.json", &now)?;
     }
@@ -292,11 +300,13 @@ fn work(
     let Basis { config, plan, split, policy, test } = basis;
     let cache = prepare::cache_folder(request.cache, dataset, &run.folder);
     let classes = &dataset.labels.names;
-    let forecast = before::forecast(plan, config, split, test.len())?;
-    if !run.checkpoints().exists() {
-        progress.note(&forecast.sentence());
+    if config.classical_method().is_none() {
+        let forecast = before::forecast(plan, config, split, test.len())?;
+        if !run.checkpoints().exists() {
+            progress.note(&forecast.sentence());
+        }
+        before::find_room(run, &cache, &forecast, progress)?;
     }
-    before::find_room(run, &cache, &forecast, progress)?;
     let cases = cases_of(dataset, &split.cases())?;
     let prepared = prepare::prepare_all(dataset, &plan.recipe(), &cases, &cache, progress)?;
     let pick = |ids: &[String]| -> Vec<PreparedCase> {
@@ -317,7 +327,10 @@ fn work(
         policy_validation: &pick(&split.policy_validation),
         started: request.started,
     };
-    let outcome = job.train(progress)?;
+    let outcome = match config.classical_method() {
+        Some(_) => fit(&job, &cache, progress)?,
+        None => job.train(progress)?,
+    };
     manifest.planned_steps = outcome.planned_steps;
     manifest.steps = outcome.steps;
     manifest.train_seconds = outcome.train_seconds;
@@ -341,6 +354,21 @@ fn work(
     let Scores { validation, test, failed } =
         Trained::open(run, Which::Latest)?.score(dataset, &prepared, request.device, progress)?;
     Ok(TrainResult { outcome, validation, test, failed })
+}
+
+/// Fits a classical method instead of training a network.
+fn fit(job: &Job<'_>, cache: &Path, progress: &dyn Progress) -> Result<Outcome> {
+    let Job { run, train, config, plan, classes, .. } = *job;
+    let began = Instant::now();
+    let before = run.manifest().map_or(0.0, |manifest| manifest.train_seconds);
+    classic::fit::fit(&Fit { run, cases: train, config, plan, classes, cache }, progress)?;
+    Ok(Outcome {
+        weights: Weights { parameters: Vec::new(), buffers: Vec::new() },
+        steps: 0,
+        planned_steps: 0,
+        train_seconds: before + began.elapsed().as_secs_f64(),
+        ending: Ending::Planned,
+    })
 }
 
 /// `dataset.json` without the lists of files and with the labels that are trained: what a reader of predictions

@@ -17,6 +17,7 @@ mod answer;
 mod compare;
 mod control;
 mod data;
+mod fitted;
 mod folds;
 mod operating;
 mod overlays;

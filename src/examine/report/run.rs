@@ -2,7 +2,7 @@
 
 use super::page::{Link, Page, number, texts};
 use super::subject::{Kind, Shown, Subject, link, mean_dice};
-use super::{Figures, control, operating, overlays};
+use super::{Figures, control, fitted, operating, overlays};
 use crate::config::Config;
 use crate::examine::logits;
 use crate::examine::policy::{self, LearnedPolicy};
@@ -116,30 +116,39 @@ fn what(page: &mut Page, record: &Record) -> Result<()> {
         0 => "none".to_owned(),
         count => count.to_string(),
     };
+    let classical = record.config.classical_method();
+    let work = match classical {
+        Some(method) => format!("`{method}` was fitted in {:.0} s", manifest.train_seconds),
+        None => format!(
+            "{} of {} steps in {:.0} s of training",
+            manifest.steps, manifest.planned_steps, manifest.train_seconds
+        ),
+    };
     page.text(&format!(
-        "Data set {}; trained on {} cases, {held_out} held out. {} of {} steps in {:.0} s of training on {} ({} threads, \
-         {} operators); {:.1} GiB of memory at most; {}.",
+        "Data set {}; trained on {} cases, {held_out} held out. {work} on {} ({} threads, {} operators); {:.1} GiB of memory \
+         at most; {}.",
         plan.dataset,
         split.train.len(),
-        manifest.steps,
-        manifest.planned_steps,
-        manifest.train_seconds,
         if manifest.processor.is_empty() { "an unnamed processor" } else { &manifest.processor },
         manifest.threads,
         manifest.kernels_path,
         manifest.peak_memory_bytes as f64 / (1u64 << 30) as f64,
         manifest.state
     ));
-    page.text(&format!(
-        "Patches of {} x {} x {} voxels of {:.2} x {:.2} x {:.2} mm, {} in a batch.",
-        plan.patch[0],
-        plan.patch[1],
-        plan.patch[2],
-        plan.spacing[0],
-        plan.spacing[1],
-        plan.spacing[2],
-        plan.batch
-    ));
+    if classical.is_some() {
+        fitted::write(page, record)?;
+    } else {
+        page.text(&format!(
+            "Patches of {} x {} x {} voxels of {:.2} x {:.2} x {:.2} mm, {} in a batch.",
+            plan.patch[0],
+            plan.patch[1],
+            plan.patch[2],
+            plan.spacing[0],
+            plan.spacing[1],
+            plan.spacing[2],
+            plan.batch
+        ));
+    }
     let own = settings(run)?;
     let standard: toml::Table = Config::default().to_toml().parse().unwrap_or_default();
     let mut rows = Vec::new();

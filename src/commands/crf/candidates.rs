@@ -1,84 +1,42 @@
-//! Fits a fully connected random field to what a run predicts, on cases that it was not trained on.
-//!
-//! ```text
-//! cases set aside -> probabilities -> a field for each pair of standard deviations -> every candidate's scores
-//!                 -> shortlist on all cases -> the best, or none -> crf.toml
-//! ```
-//!
-//! A field is built once for its standard deviations; weights share it. "No field" is a candidate like the others and wins ties. The
-//! gain that is reported is that of each half of the cases with what the other half chooses.
+//! The fields that are tried, how each does, and which of them is taken.
 
-use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use ndarray::{Array3, ArrayView3, ArrayView4, Axis, Zip};
-use segen_kernels::Device;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::trained::{Cache, Trained, Which, windows};
-use crate::data::dataset::Case;
-use crate::files::{self, Outputs, bytes_of};
 use crate::image::components::{Connectivity, overlaps};
 use crate::image::crf::{Field, Kernel, Settings};
 use crate::predict::Segmenter;
 use crate::predict::field::probabilities;
 use crate::prepare::{IGNORE, PreparedCase, Sample};
 use crate::progress::Progress;
-use crate::run::Run;
-use crate::run::record::{Record, cases_of};
 use crate::score::statistics::{Interval, bootstrap_mean};
 use crate::{Error, Result};
 
-/// What is fitted, in the folder of the run.
-pub const FILE: &str = "crf.toml";
-/// Every candidate's scores, beside it.
-pub const SCORES: &str = "crf.json";
-/// Fewer cases decide nothing.
-const FEWEST: usize = 4;
 /// Standard deviations in space that are tried, millimetres.
 const MILLIMETRES: [f64; 4] = [2.0, 4.0, 8.0, 16.0];
 /// Of intensities, times the root of the number of channels.
 const INTENSITIES: [f64; 4] = [0.2, 0.35, 0.6, 1.0];
-/// Weights that are tried with each pair of them.
-const WEIGHTS: usize = 12;
+/// How many pairs of them, and how many weights with each: as many as the time allows.
+const SIZES: [Size; 6] = [
+    Size { pairs: 16, weights: 12 },
+    Size { pairs: 16, weights: 6 },
+    Size { pairs: 8, weights: 6 },
+    Size { pairs: 4, weights: 6 },
+    Size { pairs: 4, weights: 3 },
+    Size { pairs: 2, weights: 3 },
+];
+/// Share of the time that the first stage may take.
+const FIRST_SHARE: f64 = 0.7;
 /// Cases that all candidates are scored on.
-const FIRST_CASES: usize = 4;
+pub(super) const FIRST_CASES: usize = 4;
 /// Candidates that are scored on all cases.
 const SHORTLIST: usize = 12;
 /// A candidate that finds so much smaller a share of the lesions is struck off.
 const LOST_LESIONS: f64 = 0.01;
 /// Replicates of the bootstrap, and its seed.
 const DRAWS: (usize, u64) = (10_000, 1);
-
-/// Which cases a field is fitted on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum On {
-    /// Those set aside from training (`policy.validation_share`), which nothing else is scored on.
-    SetAside,
-    /// The held-out cases: their scores with the field are then those of cases that it was fitted on.
-    HeldOut,
-}
-
-/// `crf.toml`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fitted {
-    /// Whether a field gained anything; the settings are then those that gained most.
-    pub enabled: bool,
-    /// Number of classes, background included.
-    pub classes: usize,
-    /// Number of channels.
-    pub channels: usize,
-    /// Names of the cases that it was fitted on.
-    pub cases: Vec<String>,
-    /// Whether these are the run's held-out cases.
-    pub held_out: bool,
-    /// Mean Dice without a field and with the one chosen, on these cases.
-    pub dice: [f64; 2],
-    /// Mean gain in Dice of each half of the cases with what the other half chooses, and its 95 % interval.
-    pub cross_fitted: Option<[f64; 3]>,
-    /// The field.
-    pub settings: Settings,
-}
 
 /// A candidate and its scores.
 #[derive(Clone, Debug, Serialize)]
@@ -98,194 +56,46 @@ pub struct Score {
     pub lesions: f64,
 }
 
-/// One `segen crf`.
-#[derive(Debug)]
-pub struct Request<'a> {
-    /// The run.
-    pub run: &'a Run,
-    /// Which of its checkpoints.
-    pub checkpoint: Which,
-    /// Its data set, where that is elsewhere now.
-    pub dataset: Option<&'a Path>,
-    /// Where prepared samples lie.
-    pub cache: Option<&'a Path>,
-    /// Cases to fit on.
-    pub on: On,
-    /// Where to compute.
-    pub device: &'a Device,
+/// How many fields are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    /// Of standard deviations.
+    pub(super) pairs: usize,
+    /// With each of them.
+    pub(super) weights: usize,
 }
 
-/// Claims the files of a fit in the folder of its run.
-///
-/// # Errors
-/// As [`Outputs::claim`].
-pub fn claim(run: &Run, existing: files::Existing) -> Result<Outputs> {
-    let names = [FILE, SCORES].map(str::to_owned);
-    Outputs::claim("crf", &run.folder, &names, &[], existing)
-}
-
-/// Fits a field and writes it to `outputs`, which [`claim`] gives.
-///
-/// # Errors
-/// Where the run or the data set cannot be read, there are too few cases, or a file cannot be written.
-pub fn fit(request: &Request<'_>, outputs: &Outputs, progress: &dyn Progress) -> Result<Fitted> {
-    let trained = Trained::open(request.run, request.checkpoint)?;
-    let record = &trained.record;
-    let dataset = record.dataset(request.dataset)?;
-    let named = match request.on {
-        On::SetAside => &record.split.policy_validation,
-        On::HeldOut => &record.split.held_out(),
-    };
-    let cases = cases_of(&dataset, named)?;
-    let cases: Vec<&Case> = cases.into_iter().filter(|case| case.labels.is_some()).collect();
-    if cases.len() < FEWEST {
-        return Err(few(request, cases.len()));
-    }
-    let cache = Cache::find(request.cache, record, &dataset, progress)?;
-    let prepared = trained.prepare(&dataset, &cases, &cache, progress)?;
-    let segmenter = windows(&[&trained], trained.window_options(), request.device)?;
-    let work = Work { segmenter: &segmenter, prepared: &prepared, progress };
-    let mut candidates = candidates(record.plan.channels);
-    let first: Vec<usize> = spread(prepared.len(), FIRST_CASES);
-    work.score("trying random fields", &mut candidates, &first)?;
-    shorten(&mut candidates, &first);
-    let rest: Vec<usize> = (0..prepared.len()).filter(|case| !first.contains(case)).collect();
-    work.score("trying the best of them on all cases", &mut candidates, &rest)?;
-    let all: Vec<usize> = (0..prepared.len()).collect();
-    let chosen = choose(&candidates, &all);
-    let dice = |candidate: &Candidate| mean(candidate, &all, |score| score.dice);
-    let settings = candidates[chosen].settings;
-    let fitted = Fitted {
-        enabled: settings.is_some(),
-        classes: record.plan.classes,
-        channels: record.plan.channels,
-        cases: prepared.iter().map(|case| case.id.clone()).collect(),
-        held_out: request.on == On::HeldOut,
-        dice: [dice(&candidates[0]), dice(&candidates[chosen])],
-        cross_fitted: cross_fitted(&candidates, prepared.len())
-            .map(|Interval { mean, low, high }| [mean, low, high]),
-        settings: settings.unwrap_or_else(|| Settings::of_channels(record.plan.channels)),
-    };
-    let scores = serde_json::to_string_pretty(&candidates)
-        .map_err(|e| Error::Internal { what: format!("candidates as JSON: {e}") })?;
-    outputs.write(SCORES, None, bytes_of(format!("{scores}\n").as_bytes()))?;
-    let text = toml::to_string_pretty(&fitted)
-        .map_err(|e| Error::Internal { what: format!("a random field as TOML: {e}") })?;
-    outputs.write(FILE, None, bytes_of(text.as_bytes()))?;
-    Ok(fitted)
-}
-
-/// With which random field predictions are refined.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// The one that was fitted for the run.
-    Run,
-    /// Values between the published ones.
-    Default,
-    /// One in a file of this form.
-    File(PathBuf),
-}
-
-impl Choice {
-    /// The settings for a run; none where the fit found that no field gains anything.
-    ///
-    /// # Errors
-    /// Where there is no such file, or it is for other classes or channels.
-    pub fn settings(&self, record: &Record, progress: &dyn Progress) -> Result<Option<Settings>> {
-        let (classes, channels) = (record.plan.classes, record.plan.channels);
-        let path = match self {
-            Self::Default => return Ok(Some(Settings::of_channels(channels))),
-            Self::File(path) => path.clone(),
-            Self::Run => record.run.path(FILE),
-        };
-        if *self == Self::Run && !path.is_file() {
-            return Err(Error::invalid(
-                path,
-                "--crf",
-                "no random field was fitted for this run",
-                "fit one with `segen crf RUN`, or take the usual values with --crf=default",
-            ));
-        }
-        let fitted = read(&path, classes, channels)?;
-        progress.note(&fitted.sentence());
-        Ok(fitted.enabled.then_some(fitted.settings))
+impl Size {
+    /// The largest that so many cases can be scored with in `budget` seconds, where a field takes `build` seconds and
+    /// each weight of it `refine` seconds; the smallest where none can.
+    pub(super) fn affordable([build, refine]: [f64; 2], cases: usize, budget: f64) -> Self {
+        let seconds = |size: &Self| (cases * size.pairs) as f64 * (build + size.weights as f64 * refine);
+        let fits = |size: &&Self| seconds(size) <= FIRST_SHARE * budget;
+        *SIZES.iter().find(fits).unwrap_or(&SIZES[SIZES.len() - 1])
     }
 }
 
-impl Fitted {
-    /// What it gained, for people.
-    pub fn sentence(&self) -> String {
-        let cases = self.cases.len();
-        let gain = self.cross_fitted.map_or(String::new(), |[mean, low, high]| {
-            format!(" (cross-fitted gain {mean:+.3} [{low:+.3}, {high:+.3}])")
-        });
-        match self.enabled {
-            false => {
-                format!("random field: none gained anything on {cases} cases, and none is applied{gain}")
-            }
-            true => format!(
-                "random field: mean Dice {:.3} instead of {:.3} on the {cases} cases that it was fitted on{gain}",
-                self.dice[1], self.dice[0]
-            ),
-        }
-    }
-}
-
-/// Reads what was fitted for runs of so many classes and channels.
-///
-/// # Errors
-/// Where it cannot be read or is for others.
-pub fn read(path: &Path, classes: usize, channels: usize) -> Result<Fitted> {
-    let fitted: Fitted = files::read_toml(path, "fit it again: segen crf RUN")?;
-    if (fitted.classes, fitted.channels) != (classes, channels) {
-        return Err(Error::invalid(
-            path,
-            "classes",
-            format!(
-                "was fitted for {} classes and {} channels, and this run has {classes} and {channels}",
-                fitted.classes, fitted.channels
-            ),
-            "fit one for this run: segen crf RUN",
-        ));
-    }
-    Ok(fitted)
-}
-
-fn few(request: &Request<'_>, count: usize) -> Error {
-    let (what, mend) = match request.on {
-        On::SetAside => (
-            "set aside from its training",
-            "train with --set policy.validation_share=0.2, or fit on the held-out cases with --on held-out (their scores \
-             with the field are then no estimate)",
-        ),
-        On::HeldOut => ("held out with a reference", "train with --fold 0 on more cases"),
-    };
-    Error::invalid(
-        request.run.path("split.json"),
-        "cases",
-        format!("the run has {count} cases {what}, and a field is fitted on {FEWEST} at least"),
-        mend,
-    )
-}
-
-/// No field, and fields of every pair of standard deviations with the same spread of weights.
-fn candidates(channels: usize) -> Vec<Candidate> {
+/// No field, and fields of pairs of standard deviations, evenly spread, with the same spread of weights.
+pub(super) fn candidates(channels: usize, size: Size) -> Vec<Candidate> {
     let mut all = vec![None];
-    for millimetres in MILLIMETRES {
-        for intensity in INTENSITIES {
-            for number in 1..=WEIGHTS {
-                let [a, b, c] = [2, 3, 5].map(|base| halton(number, base));
-                let between = |share: f64, low: f64, high: f64| low * (high / low).powf(share);
-                // One in four without smoothness.
-                let smooth = if number % 4 == 0 { 0.0 } else { between(b, 0.1, 5.0) };
-                all.push(Some(Settings {
-                    iterations: 5,
-                    smooth: Kernel { weight: smooth, millimetres: 2.0 },
-                    appearance: Kernel { weight: between(a, 0.2, 10.0), millimetres },
-                    intensity: intensity * (channels as f64).sqrt(),
-                    background: 0.3 + 0.7 * c,
-                }));
-            }
+    let every = MILLIMETRES.len() * INTENSITIES.len();
+    for pair in 0..size.pairs {
+        // One more than an even step, so that fewer pairs have different values of both kinds.
+        let pair = pair * (every / size.pairs + usize::from(size.pairs < every)) % every;
+        let millimetres = MILLIMETRES[pair / INTENSITIES.len()];
+        let intensity = INTENSITIES[pair % INTENSITIES.len()];
+        for number in 1..=size.weights {
+            let [a, b, c] = [2, 3, 5].map(|base| halton(number, base));
+            let between = |share: f64, low: f64, high: f64| low * (high / low).powf(share);
+            // One in four without smoothness.
+            let smooth = if number % 4 == 0 { 0.0 } else { between(b, 0.1, 5.0) };
+            all.push(Some(Settings {
+                iterations: 5,
+                smooth: Kernel { weight: smooth, millimetres: 2.0 },
+                appearance: Kernel { weight: between(a, 0.2, 10.0), millimetres },
+                intensity: intensity * (channels as f64).sqrt(),
+                background: 0.3 + 0.7 * c,
+            }));
         }
     }
     all.into_iter().map(|settings| Candidate { settings, scores: Vec::new() }).collect()
@@ -303,20 +113,34 @@ fn halton(mut number: usize, base: usize) -> f64 {
 }
 
 /// So many of so many, evenly spread.
-fn spread(of: usize, count: usize) -> Vec<usize> {
+pub(super) fn spread(of: usize, count: usize) -> Vec<usize> {
     let count = count.min(of);
     (0..count).map(|i| i * of / count).collect()
 }
 
-struct Work<'a> {
-    segmenter: &'a dyn Segmenter,
-    prepared: &'a [PreparedCase],
-    progress: &'a dyn Progress,
+/// Scores candidates on cases.
+pub(super) struct Work<'a> {
+    pub(super) segmenter: &'a dyn Segmenter,
+    pub(super) prepared: &'a [PreparedCase],
+    pub(super) progress: &'a dyn Progress,
 }
 
 impl Work<'_> {
+    /// Seconds that a field of a case takes to build, and to refine a prediction with.
+    pub(super) fn seconds(&self, case: usize, settings: &Settings) -> Result<[f64; 2]> {
+        let sample = self.prepared[case].load()?;
+        let own = probabilities(self.segmenter, &sample, &mut |_| {});
+        let began = Instant::now();
+        let field = field(&sample, own.view(), settings);
+        let build = began.elapsed().as_secs_f64();
+        if let Some(Some(field)) = field {
+            let _ = field.refine(own.view(), settings);
+        }
+        Ok([build, began.elapsed().as_secs_f64() - build])
+    }
+
     /// Scores candidates on some of the cases.
-    fn score(&self, what: &str, candidates: &mut [Candidate], cases: &[usize]) -> Result<()> {
+    pub(super) fn score(&self, what: &str, candidates: &mut [Candidate], cases: &[usize]) -> Result<()> {
         self.progress.begin(what, (cases.len() * candidates.len()) as u64);
         for candidate in &mut *candidates {
             candidate.scores.resize(self.prepared.len(), None);
@@ -407,14 +231,14 @@ fn score(probabilities: ArrayView4<'_, f32>, labels: ArrayView3<'_, u8>) -> Scor
 }
 
 /// Mean of a figure over some cases; minus infinity where one of them has none.
-fn mean(candidate: &Candidate, cases: &[usize], of: impl Fn(&Score) -> f64) -> f64 {
+pub(super) fn mean(candidate: &Candidate, cases: &[usize], of: impl Fn(&Score) -> f64) -> f64 {
     let values = cases.iter().map(|&case| candidate.scores[case].as_ref().map_or(f64::NEG_INFINITY, &of));
     values.sum::<f64>() / cases.len() as f64
 }
 
 /// The best candidate on some cases: the largest mean Dice among those that find as many lesions; the first, which is no
 /// field, where none is better.
-fn choose(candidates: &[Candidate], cases: &[usize]) -> usize {
+pub(super) fn choose(candidates: &[Candidate], cases: &[usize]) -> usize {
     let lesions = mean(&candidates[0], cases, |score| score.lesions);
     let mut best = 0;
     for (number, candidate) in candidates.iter().enumerate().skip(1) {
@@ -428,7 +252,7 @@ fn choose(candidates: &[Candidate], cases: &[usize]) -> usize {
 }
 
 /// Keeps "no field" and the best others.
-fn shorten(candidates: &mut Vec<Candidate>, cases: &[usize]) {
+pub(super) fn shorten(candidates: &mut Vec<Candidate>, cases: &[usize]) {
     let none = candidates.remove(0);
     let lesions = mean(&none, cases, |score| score.lesions);
     let rank = |candidate: &Candidate| {
@@ -450,7 +274,7 @@ fn shorten(candidates: &mut Vec<Candidate>, cases: &[usize]) {
 }
 
 /// The gain of each half of the cases with what the other half chooses.
-fn cross_fitted(candidates: &[Candidate], cases: usize) -> Option<Interval> {
+pub(super) fn cross_fitted(candidates: &[Candidate], cases: usize) -> Option<Interval> {
     let half = |parity: usize| (0..cases).filter(move |case| case % 2 == parity).collect::<Vec<usize>>();
     let mut gains = vec![None; cases];
     for parity in [0, 1] {
@@ -505,8 +329,24 @@ mod tests {
 
     #[test]
     fn candidates_spread_over_the_ranges() {
-        let all = candidates(4);
-        assert_eq!(all.len(), 1 + 16 * WEIGHTS);
+        let all = candidates(4, SIZES[0]);
+        assert_eq!(all.len(), 1 + 16 * 12);
+        for size in SIZES {
+            let some = candidates(4, size);
+            assert_eq!(some.len(), 1 + size.pairs * size.weights);
+            let distinct = |of: fn(&Settings) -> f64| {
+                let mut values: Vec<f64> = some.iter().filter_map(|c| c.settings.as_ref().map(of)).collect();
+                values.sort_by(f64::total_cmp);
+                values.dedup();
+                values.len()
+            };
+            let wanted = size.pairs.min(4);
+            assert_eq!(distinct(|s| s.appearance.millimetres), wanted, "{size:?}");
+            assert_eq!(distinct(|s| s.intensity), wanted, "{size:?}");
+        }
+        assert_eq!(Size::affordable([1.0, 0.1], 4, 600.0), SIZES[0]);
+        assert_eq!(Size::affordable([5.0, 1.0], 4, 600.0), SIZES[2]);
+        assert_eq!(Size::affordable([1e6, 1.0], 4, 600.0), SIZES[5]);
         assert!(all[0].settings.is_none());
         for settings in all.iter().filter_map(|candidate| candidate.settings) {
             assert!((0.2..=10.0).contains(&settings.appearance.weight));
