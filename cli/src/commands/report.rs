@@ -59,7 +59,10 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<Exit> {
             predictions: args.predictions,
             references,
             images: args.images,
-            description: args.dataset,
+            // The folder of the data set will do.
+            description: args
+                .dataset
+                .map(|path| if path.is_dir() { path.join("dataset.json") } else { path }),
         }),
         None => {
             let folders = args.folder.iter().map(|folder| run::locate(folder));

@@ -191,7 +191,8 @@ fn next_steps(subject: &Subject, folder: &Path) -> Result<Vec<String>> {
             choice.cross_fitted_dice, choice.chosen.dice[0]
         ));
     }
-    if all.is_none() && !run.path("logits/summary.json").is_file() {
+    let has_logits = run.config().is_ok_and(|config| config.classical_method().is_none());
+    if all.is_none() && has_logits && !run.path("logits/summary.json").is_file() {
         next.push(format!("`segen logits {place}` shows how far voxels of unseen cases have shifted."));
     }
     if main.kind != Kind::TrainedOn {

@@ -90,7 +90,7 @@ pub(super) fn write(
     operating::write(page, run, figures)?;
     if run.path("logits/summary.json").is_file() {
         show_logits(page, run, figures)?;
-    } else {
+    } else if record.config.classical_method().is_none() {
         progress
             .note(&format!("{}: no logits to show; `segen logits {0}` collects them", run.folder.display()));
     }
